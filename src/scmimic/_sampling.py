@@ -1,0 +1,263 @@
+"""What every ``.generate`` shares: how many cells of which label, and the AnnData they are returned in."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmimic import _keys
+
+ALL_CELLS = ""
+"""Key of :func:`resolve_counts` that holds all cells where the model knows no labels."""
+
+Labels = str | Sequence[str] | Mapping[str, int] | pd.Series | None
+
+
+def _as_count(value: Any, what: str, *, minimum: int) -> int:
+    """Return `value` as an int of at least `minimum`, or say what is wrong with it."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer number of cells, got {value!r} ({type(value).__name__}).") from None
+    if count < minimum:
+        raise ValueError(f"{what} must be at least {minimum}, got {count}.")
+    return count
+
+
+def _largest_remainder(n: int, proportions: np.ndarray) -> np.ndarray:
+    """Integer shares of `n` closest to `proportions` that sum to `n` exactly (Hamilton's method)."""
+    quota = n * proportions
+    shares = np.floor(quota).astype(np.int64)
+    # a stable sort gives ties to the first category, so that the result does not depend on the platform
+    order = np.argsort(-(quota - shares), kind="stable")
+    shares[order[: n - shares.sum()]] += 1
+    return shares
+
+
+def _check_known(names: Sequence[Any], categories: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in set(categories)]
+    if unknown:
+        raise ValueError(f"labels: {unknown} were not seen in training. Known labels: {list(categories)}.")
+
+
+def resolve_counts(
+    n: int | None,
+    labels: Labels,
+    categories: Sequence[str] | None,
+    proportions: np.ndarray | None,
+) -> dict[str, int]:
+    """Turn the arguments `n` and `labels` of a ``.generate`` call into a number of cells per label.
+
+    Parameters
+    ----------
+    n
+        Total number of cells. ``None`` only where `labels` is a dict.
+    labels
+        ``None`` for all labels in the given `proportions`, one label, a list of labels (`n` is shared evenly, the
+        remainder goes to the first ones), or a dict (or Series, such as ``obs[key].value_counts()``) from label to
+        number of cells.
+    categories
+        The labels that the model knows, or ``None`` if it was trained without labels.
+    proportions
+        Share of each category, shape ``(len(categories),)``; scaled to sum to 1. Read only where `labels` is ``None``
+        and the model knows labels.
+
+    Returns
+    -------
+    Label to number of cells, in the order asked for (`categories` where `labels` is ``None``). Labels with no cell are
+    left out. Without `categories` the single key is :data:`ALL_CELLS`. The values sum to `n`.
+
+    Raises
+    ------
+    TypeError
+        If a number of cells is no integer.
+    ValueError
+        If a number of cells is too small, a label is unknown, missing or repeated, or the arguments contradict.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> resolve_counts(10, None, ["B", "NK", "T"], np.array([0.25, 0.25, 0.5]))
+    {'B': 3, 'NK': 2, 'T': 5}
+    >>> resolve_counts(10, ["T", "B", "NK"], ["B", "NK", "T"], np.array([0.25, 0.25, 0.5]))
+    {'T': 4, 'B': 3, 'NK': 3}
+    """
+    if isinstance(labels, Mapping | pd.Series):
+        return _resolve_mapping(n, labels, categories)
+    if n is None:
+        raise ValueError("n is missing: give the number of cells to generate, or labels={label: number of cells}.")
+    n = _as_count(n, "n", minimum=1)
+    if categories is None:
+        if labels is not None:
+            raise ValueError(
+                f"labels={labels!r} was asked for, but the model was trained without labels. "
+                "Set labels_key when the data are registered, or leave labels out."
+            )
+        return {ALL_CELLS: n}
+    categories = list(categories)
+    if labels is None:
+        shares = _largest_remainder(n, _check_proportions(proportions, categories))
+        return {name: int(k) for name, k in zip(categories, shares, strict=True) if k > 0}
+    names = [labels] if isinstance(labels, str) else list(labels)
+    if not names:
+        raise ValueError("labels is an empty list. Give at least one label, or None for all of them.")
+    _check_known(names, categories)
+    if len(set(names)) < len(names):
+        raise ValueError(f"labels names a label more than once: {names}. Use a dict for unequal shares.")
+    base, rest = divmod(n, len(names))
+    return {name: base + (i < rest) for i, name in enumerate(names) if base + (i < rest) > 0}
+
+
+def _resolve_mapping(
+    n: int | None, labels: Mapping[str, int] | pd.Series, categories: Sequence[str] | None
+) -> dict[str, int]:
+    if n is not None:
+        raise ValueError(f"n={n} and a dict of labels were both given. The dict says how many cells: leave n out.")
+    if len(labels) == 0:
+        raise ValueError("labels is empty. Give at least one label with its number of cells.")
+    if categories is None:
+        raise ValueError(
+            f"labels={dict(labels)!r} was asked for, but the model was trained without labels. "
+            "Set labels_key when the data are registered, or give n alone."
+        )
+    _check_known(list(labels.keys()), list(categories))
+    counts = {str(name): _as_count(k, f"labels[{name!r}]", minimum=0) for name, k in labels.items()}
+    if sum(counts.values()) == 0:
+        raise ValueError(f"labels asks for no cell at all: {counts}.")
+    return {name: k for name, k in counts.items() if k > 0}
+
+
+def _check_proportions(proportions: np.ndarray | None, categories: list[str]) -> np.ndarray:
+    if proportions is None:
+        raise ValueError("proportions is missing: labels=None needs the share of each label.")
+    share = np.asarray(proportions, dtype=np.float64)
+    if share.shape != (len(categories),):
+        raise ValueError(f"proportions has shape {share.shape}, but there are {len(categories)} labels.")
+    if not np.all(np.isfinite(share)) or (share < 0).any() or share.sum() <= 0:
+        raise ValueError(f"proportions must be finite, non-negative and not all zero, got {share}.")
+    return share / share.sum()
+
+
+def storable(value: Any) -> Any:
+    """Return `value` in a form that ``write_h5ad`` keeps: scalars, strings, flat arrays and dicts of these.
+
+    ``None`` becomes ``"None"``. What has no such form (nested lists, dicts whose keys hold a slash) becomes JSON text.
+
+    Examples
+    --------
+    >>> storable({"seed": None, "n_hidden": (128, 64)})
+    {'seed': 'None', 'n_hidden': array([128,  64])}
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value
+    if isinstance(value, Mapping):
+        if any(not isinstance(key, str) or not key or "/" in key for key in value):
+            return json.dumps({str(key): item for key, item in value.items()}, default=str)
+        return {key: storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        kinds = {type(item) for item in value}
+        if len(kinds) == 1 and kinds <= {str, bool, int, float}:
+            return np.array(value)
+        return json.dumps(list(value), default=str)
+    return str(value)
+
+
+def package_version() -> str:
+    """Version of the installed scmimic; ``"unknown"`` where it is run without being installed."""
+    try:
+        return version("scmimic")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def generation_record(model_name: str, parameters: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Return what ``uns["scmimic"]`` says of generated cells; a `seed` of ``None`` is stored as ``"None"``."""
+    return {
+        "model": model_name,
+        "version": package_version(),
+        "parameters": storable(dict(parameters)),
+        "seed": storable(seed),
+    }
+
+
+def assemble(
+    x: sp.spmatrix | np.ndarray,
+    var: pd.DataFrame,
+    labels: pd.Categorical | None,
+    *,
+    labels_key: str | None,
+    model_name: str,
+    parameters: Mapping[str, Any],
+    seed: int | None,
+    obsm: Mapping[str, np.ndarray] | None = None,
+    dtype: np.dtype | type | None = None,
+) -> AnnData:
+    """Build the AnnData that every ``.generate`` returns.
+
+    Parameters
+    ----------
+    x
+        Generated values, shape ``(n, n_vars)``, in the space of the training layer.
+    var
+        The training ``.var``, in the training order. Copied.
+    labels
+        The requested label of each cell, as a Categorical with all the training categories, or ``None``.
+    labels_key
+        Column of ``.obs`` for `labels`. ``None`` only where `labels` is.
+    model_name
+        Name of the generating class.
+    parameters
+        Its settings. Stored through :func:`storable`.
+    seed
+        Seed of the draw. ``None`` is stored as ``"None"``, since h5ad files have no portable null.
+    obsm
+        Arrays with one row per cell, such as the latent codes.
+    dtype
+        Type of ``.X``. Default: that of `x`.
+
+    Returns
+    -------
+    AnnData with
+
+    ``.X`` : CSR matrix
+    ``.obs[labels_key]`` : categorical
+    ``.obs_names`` : ``synthetic_0``, ``synthetic_1``, ...
+    ``.uns["scmimic"]`` : dict with ``model``, ``version``, ``parameters`` and ``seed``
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match, or labels come without a key.
+    """
+    x = sp.csr_matrix(x, dtype=dtype)
+    n, n_vars = x.shape
+    if n_vars != len(var):
+        raise ValueError(f"x has {n_vars} columns, but var has {len(var)} rows.")
+    obs = pd.DataFrame(index=pd.Index([f"synthetic_{i}" for i in range(n)], dtype=object))
+    if labels is not None:
+        if labels_key is None:
+            raise ValueError("labels were given without labels_key: say which column of .obs they go to.")
+        if len(labels) != n:
+            raise ValueError(f"x has {n} rows, but there are {len(labels)} labels.")
+        obs[labels_key] = pd.Categorical(labels)
+    result = AnnData(X=x, obs=obs, var=var.copy())
+    for key, array in (obsm or {}).items():
+        result.obsm[key] = np.asarray(array)
+    result.uns[_keys.UNS] = generation_record(model_name, parameters, seed)
+    return result

@@ -1,0 +1,439 @@
+"""ACTIVA: automatic cell-type-informed introspective variational autoencoder.
+
+Heydari, Davalos, Zhao, Hoyer, Sindi (2022) ACTIVA: realistic single-cell RNA-seq generation with automatic cell-type
+identification using introspective variational autoencoders. Bioinformatics 38, 2194-2201.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
+from torch import nn
+
+from scmimic.model._actinn import ACTINN, classify_cells, copy_network
+from scmimic.model._generation import GenerationMixin
+from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._presets import COUNTS, PAPER, Preset
+from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
+from scmimic.model._saving import SafeSaveMixin
+from scmimic.model._training import PlanTrainingMixin
+from scmimic.model._validation import check_counts
+from scmimic.module import COUNT_LIKELIHOODS, ACTIVAModule
+from scmimic.nn import ACTINNClassifier
+from scmimic.train import IntrospectiveTrainingPlan
+
+
+class ACTIVA(
+    GenerationMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, RNASeqMixin, VAEMixin, BaseModelClass
+):
+    """Cell-type-conditioned introspective VAE that generates cells (ACTIVA).
+
+    Parameters
+    ----------
+    adata
+        Data registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
+    gene_likelihood
+        ``"nb"`` (default), ``"zinb"`` or ``"poisson"``: raw counts in, integer counts out, with the library size
+        modelled. ``"normal"``: the paper's model, for any non-negative normalised expression; equation 2 is its
+        reconstruction loss and cells are the generator's output, without noise. Counts are the default because a
+        squared error on expression has no zeros and no noise, by which a random forest tells its cells at once; the
+        authors name this extension themselves (section 4.2).
+    n_latent
+        Size of the latent space. None: 128 as the paper for ``"normal"``, 32 for counts.
+    n_hidden
+        Widths of the encoder's hidden layers; the generator has them in reverse. None: 1024, 512, 256 as the paper for
+        ``"normal"``, 256, 128 for counts.
+    dispersion
+        ``"gene-label"`` (default) or ``"gene"``: inverse dispersion of the counts per gene and type, or per gene.
+        Without labels the two are the same.
+    encoder_head
+        ``"linear"`` (default) or ``"relu_bn"``, which the authors' program has: ReLU and batch norm after the encoder's
+        outputs hold the batch KL near 0.82 nats per dimension and make means and log variances one-sided, so that
+        the codes cannot be distributed as N(0, I).
+    output_threshold
+        With ``"normal"``: outputs at or below this value become zero (section 2.5); 0 is the plain ReLU.
+    library_covariate
+        With counts: show the generator the log library size beside the code, so that gene proportions can depend on
+        depth.
+    dropout_rate
+        Dropout in encoder and generator; the paper has none.
+    classifier
+        The conditioner. None: an :class:`ACTINN` of its own, trained along. A trained :class:`ACTINN` with the same
+        types, or any :class:`torch.nn.Module` that returns logits ``(n, n_types)`` from expression
+        ``(n, n_genes)``: copied, and left as it is unless ``plan_kwargs={"n_epochs_classifier": ...}`` trains it on.
+        Without labels there is none, and the model is a plain IntroVAE.
+
+    Notes
+    -----
+    See the user guide for the losses, what differs from the paper and from the authors' program, and the limits.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
+    >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    >>> model = sm.ACTIVA(adata, n_latent=8, n_hidden=(32,))
+    >>> model.train(max_epochs=3, warmup_epochs=2, enable_progress_bar=False)
+    >>> model.generate(n=20, seed=0).shape
+    (20, 50)
+    """
+
+    _module_cls = ACTIVAModule
+    _training_plan_cls = IntrospectiveTrainingPlan
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        gene_likelihood: Literal["nb", "zinb", "poisson", "normal"] = "nb",
+        n_latent: int | None = None,
+        n_hidden: Sequence[int] | None = None,
+        dispersion: Literal["gene", "gene-label"] = "gene-label",
+        encoder_head: Literal["linear", "relu_bn"] = "linear",
+        output_threshold: float = 0.0,
+        library_covariate: bool = True,
+        dropout_rate: float = 0.0,
+        classifier: ACTINN | nn.Module | None = None,
+        registry: dict[str, Any] | None = None,
+    ):
+        if gene_likelihood not in ("normal", *COUNT_LIKELIHOODS):
+            raise ValueError(
+                f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}."
+            )
+        if dispersion not in ("gene", "gene-label"):
+            raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
+        super().__init__(adata, registry)
+        self._remember_registration()
+        self._preset = COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER
+        n_input = self.summary_stats.n_vars
+        n_labels = max(self.summary_stats.get("n_labels", 1), 1)
+        network, self._classifier_is_given = self._conditioner(classifier, n_input)
+        n_latent = self._preset.n_latent if n_latent is None else n_latent
+        n_hidden = self._preset.n_hidden if n_hidden is None else tuple(n_hidden)
+        self.module = self._module_cls(
+            n_input,
+            n_labels=n_labels,
+            n_batch=max(self.summary_stats.get("n_batch", 1), 1),
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            gene_likelihood=gene_likelihood,
+            dispersion=dispersion,
+            encoder_head=encoder_head,
+            output_threshold=output_threshold,
+            library_covariate=library_covariate,
+            dropout_rate=dropout_rate,
+            classifier=network,
+        )
+        if adata is not None and self.module.is_count:
+            x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+            check_counts(x, "the registered expression", gene_likelihood)
+            self._set_library_statistics(x)
+        self.posterior_: AggregatedPosterior | None = None
+        self._model_summary_string = (
+            f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
+            f"gene_likelihood={gene_likelihood!r}, "
+            f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
+        )
+        # the saved parameters hold a network alone: an ACTINN would drag its data along
+        classifier = copy_network(network) if self._classifier_is_given else None
+        self.init_params_ = self._get_init_params(locals())
+
+    def _conditioner(self, classifier: ACTINN | nn.Module | None, n_input: int) -> tuple[nn.Module | None, bool]:
+        if classifier is None:
+            if self.label_categories_ is None or len(self.label_categories_) < 2:
+                return None, False
+            return ACTINNClassifier(n_input, len(self.label_categories_)), False
+        if self.label_categories_ is None:
+            raise ValueError("A classifier was given, but the data are registered without `labels_key`.")
+        if isinstance(classifier, ACTINN):
+            if not classifier.is_trained:
+                raise ValueError("The given ACTINN is not trained. Train it first, or pass `classifier=None`.")
+            if classifier.label_categories_ != self.label_categories_:
+                raise ValueError(
+                    f"The classifier knows the types {classifier.label_categories_}, the data have "
+                    f"{self.label_categories_}."
+                )
+            return copy_network(classifier.module.classifier), True
+        if not isinstance(classifier, nn.Module):
+            raise TypeError(f"`classifier` must be an ACTINN or a torch module, not {type(classifier).__name__}.")
+        network = copy_network(classifier).eval()
+        shape = tuple(network(torch.ones(2, n_input)).shape)
+        if shape != (2, len(self.label_categories_)):
+            raise ValueError(
+                f"`classifier` must map {n_input} genes to {len(self.label_categories_)} logits, but returned {shape}."
+            )
+        return network, True
+
+    def _set_library_statistics(self, x) -> None:
+        factors = self.adata_manager.data_registry.get(REGISTRY_KEYS.SIZE_FACTOR_KEY)
+        if factors is None:
+            total = np.asarray(x.sum(axis=1)).ravel()
+        else:
+            total = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)).ravel()
+        log_total = np.log(total.astype(np.float64))
+        self.module.decoder.log_library_mean.fill_(float(log_total.mean()))
+        self.module.decoder.log_library_std.fill_(float(max(log_total.std(), 1e-3)))
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes. Raw counts for the count likelihoods, any non-negative expression for ``"normal"``.
+        layer
+            Layer that holds the expression; None: ``adata.X``.
+        labels_key
+            Column of ``adata.obs`` with the type of each cell. None: a model without types.
+        unlabeled_category
+            Value in that column that means "no type known"; these cells train the VAE, not the classifier.
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell.
+        size_factor_key
+            Column of ``adata.obs`` with positive size factors to be used in place of the cells' totals.
+        **kwargs
+            Passed on by scvi-tools when it transfers a registration.
+
+        Raises
+        ------
+        KeyError
+            If the layer or a column does not exist.
+        ValueError
+            If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        field_list = anndata_fields(
+            adata,
+            layer=layer,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            batch_key=batch_key,
+            size_factor_key=size_factor_key,
+        )
+        register(cls, adata, field_list, setup_method_args, **kwargs)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modalities: Mapping[str, str],
+        rna_layer: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "Unknown",
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the expression modality of a MuData.
+
+        Parameters
+        ----------
+        mdata
+            The data.
+        modalities
+            Which modality each argument is found in, such as ``{"rna_layer": "rna"}``; keys that are left out refer to
+            ``mdata.obs``.
+        rna_layer
+            Layer of the modality that holds the expression; None: its ``X``.
+        labels_key, unlabeled_category, batch_key, size_factor_key
+            As in :meth:`setup_anndata`.
+        **kwargs
+            Passed on by scvi-tools when it transfers a registration.
+
+        Raises
+        ------
+        KeyError
+            If a modality, the layer or a column does not exist.
+        ValueError
+            As :meth:`setup_anndata`.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        attributes = cls._create_modalities_attr_dict(dict(modalities), setup_method_args)
+        field_list = mudata_fields(
+            mdata,
+            attributes,
+            rna_layer=rna_layer,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            batch_key=batch_key,
+            size_factor_key=size_factor_key,
+        )
+        register(cls, mdata, field_list, setup_method_args, **kwargs)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        warmup_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 1.0,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train: first a VAE with the classifier alongside, then the introspective game (section 2.6).
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the data, the warm-up included. None: 610 as the paper (10 + 600) for ``"normal"``; for counts
+            as many as the preset's number of steps needs.
+        warmup_epochs
+            Passes as a plain VAE. None: 10 as the paper for ``"normal"``; for counts the preset's share of the run,
+            since a count VAE needs its dispersion before a game about single counts makes sense.
+        accelerator, devices
+            As in scvi-tools.
+        train_size
+            Fraction of cells to train on. All by default, as the paper, which sets its test cells aside beforehand; a
+            generator also gains from each cell.
+        validation_size
+            Fraction of cells to validate on.
+        shuffle_set_split
+            Shuffle before splitting.
+        load_sparse_tensor
+            Move sparse tensors to the device.
+        batch_size
+            Cells per step; 128 as the paper.
+        early_stopping
+            Stop when ``elbo_validation`` no longer falls; needs validation cells, so give ``train_size`` below 1.
+        datasplitter_kwargs
+            Passed to :class:`scvi.dataloaders.DataSplitter`.
+        plan_kwargs
+            Passed to :class:`scmimic.train.IntrospectiveTrainingPlan`: ``alpha1``, ``alpha2``, ``m``, ``lr``,
+            ``softadapt``, ``n_epochs_classifier``, and so on.
+        **trainer_kwargs
+            Passed to :class:`scvi.train.Trainer`.
+
+        Raises
+        ------
+        ValueError
+            If a number of epochs is not positive.
+        TypeError
+            If `plan_kwargs` holds an unknown setting.
+
+        Notes
+        -----
+        An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not finite ends the training with
+        the weights of the last good epoch.
+        """
+        preset: Preset = self._preset
+        if max_epochs is None:
+            max_epochs = preset.epochs(self.adata.n_obs, batch_size)
+        if warmup_epochs is None:
+            warmup_epochs = preset.warmup(max_epochs)
+        if warmup_epochs < 0:
+            raise ValueError(f"`warmup_epochs` must not be negative, but is {warmup_epochs}.")
+        settings = {
+            "n_epochs_warmup": warmup_epochs,
+            "n_epochs_classifier": 0 if self._classifier_is_given else preset.classifier_epochs(max_epochs, warmup_epochs),
+            **preset.plan,
+            **(plan_kwargs or {}),
+        }
+        try:
+            self._run_training(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                shuffle_set_split=shuffle_set_split,
+                load_sparse_tensor=load_sparse_tensor,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                datasplitter_kwargs=datasplitter_kwargs,
+                plan_kwargs=settings,
+                trainer_kwargs=trainer_kwargs,
+            )
+        finally:
+            if self.is_trained:
+                self._remember_posterior()
+
+    @torch.inference_mode()
+    def _remember_posterior(self) -> None:
+        """Encode the training cells, so that a saved model generates without its data."""
+        indices = getattr(self, "train_indices_", None)
+        loader = self._make_data_loader(self.adata, indices=indices, batch_size=1024)
+        self.module.eval()
+        parts = []
+        for tensors in loader:
+            tensors = {key: value.to(self.module.device) for key, value in tensors.items()}
+            out = self.module.inference(**self.module._get_inference_input(tensors))
+            parts.append(
+                (
+                    out["qz_mean"],
+                    (0.5 * out["qz_log_var"]).exp(),
+                    out["library"].squeeze(-1),
+                    tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1),
+                    tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1),
+                )
+            )
+        mean, std, library, labels, batches = (
+            torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
+        )
+        self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
+
+    @torch.inference_mode()
+    def classify(
+        self,
+        adata: AnnData | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+    ) -> pd.Series | pd.DataFrame:
+        """Type of each cell by the model's own classifier.
+
+        Parameters
+        ----------
+        adata
+            Real or generated cells with the training genes in the training order. None: the training data.
+        indices
+            Cells to classify; None: all.
+        soft
+            Return probabilities instead of types.
+        batch_size
+            Cells per pass.
+
+        Returns
+        -------
+        Series of types, or DataFrame of probabilities (cells x types), indexed by ``obs_names``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the model has no classifier, or the genes differ.
+        """
+        if not self.is_trained:
+            raise RuntimeError("This ACTIVA is not trained yet. Call `model.train()` first.")
+        if self.module.classifier is None:
+            raise ValueError("This model has no classifier: the data were registered without `labels_key`.")
+        data = self._expression_data() if adata is None else adata
+        return classify_cells(self, data, indices=indices, soft=soft, batch_size=batch_size)

@@ -1,0 +1,302 @@
+"""Generation of cells, shared by every model with a decoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from rich.progress import Progress
+
+from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic.model._sampler import ANY, BLOCK, CellSampler
+from scmimic.model._writing import CellDescription, Chunk, check_path, collect, stream
+class GenerationMixin:
+    """:meth:`generate` and :meth:`decode`."""
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        n: int | None = None,
+        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        *,
+        method: Literal["posterior", "prior"] = "posterior",
+        library_size: float | Sequence[float] | None = None,
+        min_confidence: float | None = None,
+        max_draws: int | None = None,
+        transform_batch: str | None = None,
+        seed: int | None = None,
+        batch_size: int = 1024,
+        path: str | os.PathLike | None = None,
+        silent: bool = True,
+    ) -> AnnData:
+        """Generate new cells.
+
+        Parameters
+        ----------
+        n
+            Total number of cells.
+        labels
+            None: all types, in the proportions of the training data (``method="prior"``: as the prior gives them).
+            One type, a list of types (`n` is shared evenly, the remainder goes to the first), or a dict from type to
+            number of cells (then `n` is left out).
+        method
+            Where the latent codes come from. ``"posterior"`` (default): the aggregated posterior of the requested type,
+            that is q(z|x) of its training cells, each used equally often, with the library size of the same cell; exact
+            and without rejection, and more realistic than the prior (see the benchmarks). ``"prior"``: N(0, I), and
+            cells of a requested type are those that the classifier takes for it (section 2.6 of the paper); library
+            sizes come from the type's log-normal distribution.
+        library_size
+            Counts per cell: one number, or one for each cell. None: modelled, as said under `method`. Only for count
+            likelihoods.
+        min_confidence
+            Keep only cells to whose type the classifier gives at least this probability, between 0 and 1. None: with
+            ``"posterior"`` every cell is kept, with ``"prior"`` the most probable type decides.
+        max_draws
+            Bound on the cells drawn per type where cells are rejected. None: 1,000 per requested cell, at least
+            100,000.
+        transform_batch
+            Batch to generate. None: the batches of the training cells that the codes come from.
+        seed
+            Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
+            ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
+        batch_size
+            Cells that are gathered before they are written out; bounds the memory with `path`.
+        path
+            Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
+        silent
+            Show no progress bar.
+
+        Returns
+        -------
+        AnnData with
+
+        ``.X`` : CSR matrix
+            Integer counts for count likelihoods, else the units and the dtype of the training layer.
+        ``.obs[labels_key]`` : categorical
+            The requested type.
+        ``.obsm["X_<model>"]`` : ndarray
+            The latent codes.
+        ``.uns["scmimic"]`` : dict
+            Model, version, parameters and seed.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained, or too few cells are accepted within `max_draws`.
+        ValueError
+            If a label is unknown, `n` is not positive, or an argument does not fit the model.
+        """
+        self._check_can_generate()
+        path = None if path is None else check_path(path)
+        categories = self.label_categories_
+        proportions = self._label_proportions()
+        if method not in ("posterior", "prior"):
+            raise ValueError(f"`method` must be 'posterior' or 'prior', not {method!r}.")
+        counts = resolve_counts(n, labels, categories, proportions)
+        total = sum(counts.values())
+        self._check_confidence(min_confidence, method, labels)
+        requests = self._requests(counts, method, labels, min_confidence, total)
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        sampler = CellSampler(
+            self,
+            seed=seed,
+            method=method,
+            library_size=self._check_library_size(library_size, total),
+            min_confidence=min_confidence,
+            batch=self._batch_code(transform_batch),
+            max_draws=max_draws or max(100_000, 1000 * total),
+        )
+        about = self._describe_cells(
+            seed,
+            {
+                "n": total,
+                "labels": {k: v for k, v in counts.items() if k != ALL_CELLS},
+                "method": method,
+                "library_size": "modelled" if library_size is None else np.asarray(library_size, dtype=float),
+                "min_confidence": min_confidence,
+                "transform_batch": transform_batch,
+            },
+        )
+        self.module.eval()
+        blocks = sampler.run(requests, shuffle=labels is None)
+        chunks = _progress(_merge(blocks, batch_size), total, silent)
+        return collect(chunks, about) if path is None else stream(chunks, about, total, path)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        *,
+        labels: str | Sequence[str] | None = None,
+        library_size: float | Sequence[float] | None = None,
+        transform_batch: str | None = None,
+        seed: int | None = None,
+    ) -> AnnData:
+        """Turn latent codes into cells.
+
+        Parameters
+        ----------
+        z
+            Codes, shape ``(n, n_latent)``.
+        labels
+            Type of every cell, or one for all: the type whose library sizes and dispersion are used. None: the type
+            that the classifier sees in the decoded cell.
+        library_size
+            Counts per cell, one number or one for each. None: drawn from the log-normal distribution of the training
+            cells (of the type, where `labels` is given).
+        transform_batch
+            Batch to decode into. None: batches at random as in the training data.
+        seed
+            Seed of the draws, as in :meth:`generate`.
+
+        Returns
+        -------
+        AnnData as from :meth:`generate`.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another size than the latent space or are not finite, or a label is unknown.
+        """
+        self._check_can_generate()
+        z = np.asarray(z, dtype=np.float32)
+        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
+            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
+        if not np.isfinite(z).all():
+            raise ValueError("`z` holds NaN or infinite values.")
+        label = self._label_codes(labels, len(z))
+        library = self._check_library_size(library_size, len(z))
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        sampler = CellSampler(
+            self,
+            seed=seed,
+            method="prior",
+            library_size=library,
+            min_confidence=None,
+            batch=self._batch_code(transform_batch),
+            max_draws=None,
+        )
+        self.module.eval()
+        chunks = []
+        for code in np.unique(label):
+            rows = np.flatnonzero(label == code)
+            for number, start in enumerate(range(0, len(rows), BLOCK)):
+                index = rows[start : start + BLOCK]
+                generator = sampler._generator(4, int(code) + 1, number)
+                fixed = None if library is None else library[index]
+                _, log_library, batches = sampler._codes(None, label[index], fixed, generator)
+                codes = torch.as_tensor(z[index], device=self.module.device)
+                chunks.append((index, sampler._cells(codes, log_library, batches, label[index], generator)))
+        order = np.argsort(np.concatenate([index for index, _ in chunks]))
+        about = self._describe_cells(seed, {"n": len(z), "method": "decode", "transform_batch": transform_batch})
+        result = collect((chunk for _, chunk in chunks), about)[order].copy()
+        result.obs_names = [f"synthetic_{i}" for i in range(len(z))]
+        return result
+
+    def _check_can_generate(self) -> None:
+        if not self.is_trained or getattr(self, "posterior_", None) is None:
+            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+
+    def _label_proportions(self) -> np.ndarray | None:
+        if self.label_categories_ is None:
+            return None
+        return np.bincount(self.posterior_.labels, minlength=self.module.n_labels)[: len(self.label_categories_)]
+
+    def _check_confidence(self, min_confidence: float | None, method: str, labels) -> None:
+        needs = min_confidence is not None or (method == "prior" and self.label_categories_ is not None)
+        if needs and getattr(self.module, "classifier", None) is None:
+            raise ValueError("This model has no classifier; `min_confidence` and types from the prior need one.")
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise ValueError(f"`min_confidence` must lie between 0 and 1, not {min_confidence}.")
+
+    def _requests(self, counts, method, labels, min_confidence, total) -> list[tuple[int, int]]:
+        if self.label_categories_ is None or (method == "prior" and labels is None and min_confidence is None):
+            return [(ANY, total)]
+        empty = [name for name in counts if self.posterior_.cells(self.label_categories_.index(name)).size == 0]
+        if empty:
+            raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
+        return [(self.label_categories_.index(name), k) for name, k in counts.items()]
+
+    def _check_library_size(self, library_size, n: int) -> np.ndarray | None:
+        if library_size is None:
+            return None
+        if not self.module.is_count:
+            raise ValueError(
+                "`library_size` needs a count likelihood; with gene_likelihood='normal' the cells have the totals of "
+                "the training layer."
+            )
+        values = np.asarray(library_size, dtype=float)
+        if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+            raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError("`library_size` must be positive and finite.")
+        return np.broadcast_to(values, (n,))
+
+    def _batch_code(self, batch: str | None) -> int | None:
+        if batch is None:
+            return None
+        if self.batch_categories_ is None:
+            raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
+        if batch not in self.batch_categories_:
+            raise ValueError(f"Unknown batch {batch!r}. Batches: {self.batch_categories_}.")
+        return self.batch_categories_.index(batch)
+
+    def _label_codes(self, labels, n: int) -> np.ndarray:
+        if labels is None:
+            return np.full(n, ANY)
+        if self.label_categories_ is None:
+            raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
+        names = [labels] * n if isinstance(labels, str) else [str(name) for name in labels]
+        if len(names) != n:
+            raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
+        codes = pd.Categorical(names, categories=self.label_categories_).codes
+        if (codes < 0).any():
+            unknown = sorted({name for name, code in zip(names, codes, strict=True) if code < 0})
+            raise ValueError(f"Unknown labels {unknown}. Labels: {self.label_categories_}.")
+        return codes.astype(np.int64)
+
+    def _describe_cells(self, seed: int, parameters: dict) -> CellDescription:
+        return CellDescription(
+            var=self.var_,
+            dtype=np.dtype(self.dtype_),
+            model_name=type(self).__name__,
+            parameters=parameters,
+            seed=seed,
+            labels_key=self.labels_key_,
+            label_categories=self.label_categories_,
+            batch_key=self.batch_key_,
+            batch_categories=self.batch_categories_,
+        )
+
+
+def _merge(blocks: Iterator[Chunk], batch_size: int) -> Iterator[Chunk]:
+    """Gather blocks until they hold ``batch_size`` cells."""
+    held: list[Chunk] = []
+    for block in blocks:
+        held.append(block)
+        if sum(len(chunk.z) for chunk in held) >= batch_size:
+            yield _stack(held)
+            held = []
+    if held:
+        yield _stack(held)
+
+
+def _stack(chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        sp.vstack([chunk.x for chunk in chunks], format="csr"),
+        *(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("z", "labels", "batches")),
+    )
+
+
+def _progress(chunks: Iterator[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
+    with Progress(disable=silent) as progress:
+        task = progress.add_task("Generating cells", total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk.z))

@@ -1,0 +1,54 @@
+"""The aggregated posterior of the training cells: what conditional generation draws from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class AggregatedPosterior:
+    """q(z|x), library size, label and batch of every training cell.
+
+    Attributes
+    ----------
+    mean, std
+        Posterior mean and standard deviation, ``(n_cells, n_latent)`` float32.
+    log_library
+        Log of the library size, ``(n_cells,)``.
+    labels, batches
+        Codes of the registered label and batch, ``(n_cells,)``.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    log_library: np.ndarray
+    labels: np.ndarray
+    batches: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def cells(self, label: int | None = None, batch: int | None = None) -> np.ndarray:
+        """Indices of the cells of a label and a batch; None means any."""
+        keep = np.ones(len(self), dtype=bool)
+        if label is not None:
+            keep &= self.labels == label
+        if batch is not None:
+            keep &= self.batches == batch
+        return np.flatnonzero(keep)
+
+    def draw(self, n: int, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw ``n`` of ``pool``: every cell equally often, up to one, in random order.
+
+        A bootstrap would leave out a third of the cells and repeat others, which adds variance and gains nothing.
+        """
+        rounds = -(-n // len(pool))
+        return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:n]
+
+    def library_parameters(self, label: int | None, batch: int | None) -> tuple[float, float]:
+        """Mean and standard deviation of the log library size of a label, for sampling from the prior."""
+        pool = self.cells(label, batch)
+        values = self.log_library[pool if len(pool) else self.cells(label)]
+        return float(values.mean()), float(values.std())

@@ -1,0 +1,71 @@
+"""Default settings of ACTIVA: the paper's, and those for counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+ACTINN_EPOCHS = 50
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and training settings for one kind of likelihood.
+
+    Attributes
+    ----------
+    n_latent, n_hidden
+        Sizes of the networks.
+    max_epochs, max_steps
+        The run ends after this many epochs, or after the epochs that hold this many steps (None: no such rule).
+    warmup_epochs, warmup_fraction
+        Epochs of the warm-up: a number, or else a fraction of the run.
+    plan
+        Settings of :class:`~scmimic.train.IntrospectiveTrainingPlan`.
+    """
+
+    n_latent: int
+    n_hidden: tuple[int, ...]
+    max_epochs: int
+    max_steps: int | None
+    warmup_epochs: int | None
+    warmup_fraction: float
+    plan: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def epochs(self, n_obs: int, batch_size: int) -> int:
+        """Length of the run."""
+        if self.max_steps is None:
+            return self.max_epochs
+        return min(self.max_epochs, -(-self.max_steps // max(n_obs // batch_size, 1)))
+
+    def warmup(self, max_epochs: int) -> int:
+        """Length of the warm-up."""
+        return self.warmup_epochs if self.warmup_epochs is not None else round(self.warmup_fraction * max_epochs)
+
+    def classifier_epochs(self, max_epochs: int, warmup_epochs: int) -> int:
+        """Epochs of the classifier: the warm-up's as in the paper, but no fewer than ACTINN's own 50."""
+        return min(max(warmup_epochs, ACTINN_EPOCHS), max_epochs)
+
+
+PAPER = Preset(
+    n_latent=128,
+    n_hidden=(1024, 512, 256),
+    max_epochs=610,
+    max_steps=None,
+    warmup_epochs=10,
+    warmup_fraction=0.0,
+)
+"""Sections 2.5 and 2.6 of the paper."""
+
+COUNTS = Preset(
+    n_latent=32,
+    n_hidden=(256, 128),
+    max_epochs=400,
+    max_steps=6000,
+    warmup_epochs=None,
+    warmup_fraction=0.5,
+    plan=MappingProxyType({"lr": 1e-3, "alpha2": 1.0, "m": "auto", "lr_final_factor": 0.05}),
+)
+"""For raw counts."""

@@ -1,0 +1,142 @@
+"""Registration of AnnData and MuData, shared by the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, fields
+
+from scmimic._compat import MuDataLabelsWithUnlabeledObsField
+from scmimic.model._validation import (
+    check_genes,
+    check_obs_key,
+    check_size_factor,
+    check_structure,
+    check_values,
+    get_matrix,
+)
+
+
+def anndata_fields(
+    adata: AnnData,
+    *,
+    layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: str | None,
+    batch_key: str | None,
+    size_factor_key: str | None,
+) -> list:
+    """Check an AnnData and return the fields to register."""
+    check_structure(adata, layer)
+    check_values(get_matrix(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    check_obs_key(adata.obs, labels_key, "labels_key")
+    check_obs_key(adata.obs, batch_key, "batch_key")
+    check_size_factor(adata.obs, size_factor_key)
+    if labels_key is None or unlabeled_category is None:
+        labels = fields.CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key)
+    else:
+        labels = fields.LabelsWithUnlabeledObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category)
+    return [
+        # whether X must hold counts depends on the likelihood, which the model knows and checks
+        fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+        labels,
+        fields.CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+        fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+    ]
+
+
+def mudata_fields(
+    mdata: MuData,
+    modalities: Mapping[str, str | None],
+    *,
+    rna_layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: str | None,
+    batch_key: str | None,
+    size_factor_key: str | None,
+) -> list:
+    """Check a MuData and return the fields to register."""
+    if not isinstance(mdata, MuData):
+        raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
+    if modalities.rna_layer not in mdata.mod:
+        raise KeyError(
+            "`modalities` must name the modality of the expression, such as {'rna_layer': 'rna'}. "
+            f"Modalities: {list(mdata.mod)}."
+        )
+    rna = mdata.mod[modalities.rna_layer]
+    check_structure(rna, rna_layer)
+    check_values(get_matrix(rna, rna_layer), f"mdata.mod[{modalities.rna_layer!r}]")
+    for key, argument, modality in (
+        (labels_key, "labels_key", modalities.labels_key),
+        (batch_key, "batch_key", modalities.batch_key),
+        (size_factor_key, "size_factor_key", modalities.size_factor_key),
+    ):
+        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument)
+    if labels_key is None or unlabeled_category is None:
+        labels = fields.MuDataCategoricalObsField(
+            REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=modalities.labels_key if labels_key else None
+        )
+    else:
+        labels = MuDataLabelsWithUnlabeledObsField(
+            REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category, mod_key=modalities.labels_key
+        )
+    return [
+        fields.MuDataLayerField(
+            REGISTRY_KEYS.X_KEY, rna_layer, mod_key=modalities.rna_layer, is_count_data=False, mod_required=True
+        ),
+        labels,
+        fields.MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=modalities.batch_key),
+        fields.MuDataNumericalObsField(
+            REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, mod_key=modalities.size_factor_key, required=False
+        ),
+    ]
+
+
+def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any) -> None:
+    """Register ``data`` with the model class."""
+    manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
+    manager.register_fields(data, **kwargs)
+    cls.register_manager(manager)
+
+
+class RegistrationMixin:
+    """What was registered, in attributes that are saved with the model."""
+
+    def _remember_registration(self) -> None:
+        args = self.registry_["setup_args"]
+        self.labels_key_ = args.get("labels_key")
+        self.batch_key_ = args.get("batch_key")
+        self.label_categories_ = self._categories(REGISTRY_KEYS.LABELS_KEY, self.labels_key_)
+        self.batch_categories_ = self._categories(REGISTRY_KEYS.BATCH_KEY, self.batch_key_)
+        if self.adata is not None:
+            data = self._expression_data()
+            self.var_ = data.var.copy()
+            x = get_matrix(data, args.get("layer", args.get("rna_layer")))
+            self.dtype_ = str(x.dtype)
+
+    def _expression_data(self) -> AnnData:
+        if isinstance(self.adata, MuData):
+            return self.adata.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+        return self.adata
+
+    def _query_matrix(self, data: AnnData):
+        """Expression of ``data`` in the registered layer, with the model's genes."""
+        check_genes(data.var_names, np.asarray(self.var_.index.astype(str)))
+        args = self.registry_["setup_args"]
+        layer = args.get("layer", args.get("rna_layer"))
+        x = get_matrix(data, layer)
+        check_values(x, "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+        return x
+
+    def _categories(self, registry_key: str, obs_key: str | None) -> list[str] | None:
+        if obs_key is None:
+            return None
+        state = self.registry_["field_registries"][registry_key]["state_registry"]
+        mapping = np.asarray(state["categorical_mapping"]).astype(str).tolist()
+        unlabeled = state.get("unlabeled_category")
+        return [name for name in mapping if name != str(unlabeled)]

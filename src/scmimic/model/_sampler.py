@@ -1,0 +1,160 @@
+"""Draws of cells, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._writing import Chunk
+from scmimic.module import draw_counts
+
+# Cells that are decoded together. Fixed, so that a seed gives the same cells whatever the user's batch size: matrix
+# products of another height round differently, which is enough to flip a count.
+BLOCK = 128
+ANY = -1
+"""Label code of a cell whose type is not asked for."""
+
+
+class CellSampler:
+    """Draws cells block by block; every block has random numbers of its own.
+
+    Parameters
+    ----------
+    model
+        A trained model with ``module.decode`` and ``posterior_``.
+    seed
+        Seed of all draws.
+    method
+        Where codes come from: ``"posterior"`` or ``"prior"``.
+    library_size
+        Fixed library size, one per cell, or None for the modelled one.
+    min_confidence
+        Least probability of the requested type by the classifier, or None.
+    batch
+        Code of the batch to generate, or None for the training cells' own.
+    max_draws
+        Bound on the proposals per requested type.
+    """
+
+    def __init__(self, model, *, seed, method, library_size, min_confidence, batch, max_draws):
+        self.module = model.module
+        self.posterior: AggregatedPosterior = model.posterior_
+        self.seed = seed
+        self.method = method
+        self.library_size = library_size
+        self.min_confidence = min_confidence
+        self.batch = batch
+        self.max_draws = max_draws
+        self.names = model.label_categories_
+
+    def _generator(self, *stream_id: int) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, *stream_id]).generate_state(1, np.uint64)[0]
+        return torch.Generator(device=self.module.device).manual_seed(int(state >> 1))
+
+    def run(self, requests: list[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
+        """Cells for ``(label code, n)`` requests, in order, or mixed."""
+        accept = self.min_confidence is not None or (self.method == "prior" and requests[0][0] != ANY)
+        if accept:
+            for label, n in requests:
+                yield from self._accepted(label, n)
+            return
+        source, label = self._sources(requests, shuffle)
+        for number, start in enumerate(range(0, len(label), BLOCK)):
+            stop = min(start + BLOCK, len(label))
+            generator = self._generator(0, number)
+            index = None if source is None else source[start:stop]
+            library = None if self.library_size is None else self.library_size[start:stop]
+            z, log_library, batches = self._codes(index, label[start:stop], library, generator)
+            yield self._cells(z, log_library, batches, label[start:stop], generator)
+
+    def _sources(self, requests: list[tuple[int, int]], shuffle: bool) -> tuple[np.ndarray | None, np.ndarray]:
+        """For each cell its training cell (None: the prior) and its label code."""
+        rng = np.random.default_rng([self.seed, 1])
+        label = np.concatenate([np.full(n, code) for code, n in requests])
+        if self.method == "prior":
+            return None, label
+        pools = [self._pool(code) for code, _ in requests]
+        source = np.concatenate(
+            [self.posterior.draw(n, pool, rng) for (_, n), pool in zip(requests, pools, strict=True)]
+        )
+        if shuffle:
+            order = rng.permutation(len(source))
+            source, label = source[order], label[order]
+        return source, label
+
+    def _pool(self, label: int) -> np.ndarray:
+        pool = self.posterior.cells(None if label == ANY else label, self.batch)
+        # a type that was never seen in the requested batch is drawn from its other batches
+        return pool if len(pool) else self.posterior.cells(None if label == ANY else label)
+
+    def _codes(
+        self, source: np.ndarray | None, label: np.ndarray, library: np.ndarray | None, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latent codes, log library sizes and batches of one block."""
+        device = self.module.device
+        n = len(label)
+        noise = torch.randn(n, self.module.n_latent, generator=generator, device=device)
+        if source is None:
+            z = noise
+            code = None if label[0] == ANY else int(label[0])
+            mean, std = self.posterior.library_parameters(code, self.batch)
+            log_library = mean + std * torch.randn(n, 1, generator=generator, device=device)
+            if self.batch is None:
+                pool = self._pool(ANY if code is None else code)
+                pick = torch.randint(len(pool), (n,), generator=generator, device=device).cpu().numpy()
+                batches = self.posterior.batches[pool[pick]]
+            else:
+                batches = np.full(n, self.batch)
+        else:
+            mean = torch.as_tensor(self.posterior.mean[source], device=device)
+            z = mean + torch.as_tensor(self.posterior.std[source], device=device) * noise
+            log_library = torch.as_tensor(self.posterior.log_library[source], device=device).unsqueeze(1)
+            batches = self.posterior.batches[source] if self.batch is None else np.full(n, self.batch)
+        if library is not None:
+            log_library = torch.as_tensor(np.log(library), dtype=torch.float32, device=device).unsqueeze(1)
+        return z, log_library.float(), torch.as_tensor(batches, device=device).unsqueeze(1)
+
+    def _cells(self, z, log_library, batches, label: np.ndarray, generator: torch.Generator) -> Chunk:
+        """Decode one block; a label that is not known yet is the classifier's."""
+        module = self.module
+        codes = torch.as_tensor(label, device=z.device)
+        if self.names is not None and (codes == ANY).any():
+            first = module.decode(z, log_library, batches, torch.zeros_like(codes).unsqueeze(1))
+            codes = module.classifier(module.expected(first)).argmax(-1)
+        px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
+        x = draw_counts(px, generator)[0] if module.is_count else module.expected(px)
+        return Chunk(
+            sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), codes.cpu().numpy(), batches.squeeze(1).cpu().numpy()
+        )
+
+    def _accepted(self, label: int, n: int) -> Iterator[Chunk]:
+        """Cells that the classifier takes for the requested type (section 2.6 of the ACTIVA paper)."""
+        module = self.module
+        rng = np.random.default_rng([self.seed, 2, label])
+        done, drawn, number = 0, 0, 0
+        while done < n:
+            if drawn >= self.max_draws:
+                raise RuntimeError(
+                    f"Only {done} of {drawn} drawn cells ({done / drawn:.2%}) were accepted as {self.names[label]!r}, "
+                    f"{n} were asked for. Raise `max_draws`, lower `min_confidence`, train longer, or use "
+                    "method='posterior' without `min_confidence`, which rejects none."
+                )
+            generator = self._generator(3, label, number)
+            labels = np.full(BLOCK, label)
+            source = None if self.method == "prior" else rng.choice(self._pool(label), BLOCK)
+            library = None if self.library_size is None else np.resize(self.library_size, BLOCK)
+            z, log_library, batches = self._codes(source, labels, library, generator)
+            px = module.decode(z, log_library, batches, torch.as_tensor(labels, device=z.device).unsqueeze(1))
+            probability = module.classifier(module.expected(px)).softmax(-1)
+            keep = probability.argmax(-1) == label
+            if self.min_confidence is not None:
+                keep &= probability[:, label] >= self.min_confidence
+            keep = torch.nonzero(keep).squeeze(1)[: n - done]
+            drawn, number = drawn + BLOCK, number + 1
+            if len(keep):
+                yield self._cells(z[keep], log_library[keep], batches[keep], labels[: len(keep)], generator)
+                done += len(keep)

@@ -1,0 +1,133 @@
+"""Checks of the data that users register, so that a bad input ends in one clear sentence before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+_CHUNK = 1 << 24
+
+
+def get_matrix(adata: AnnData, layer: str | None):
+    """Return ``adata.X`` or ``adata.layers[layer]``, or say which layers there are."""
+    if layer is None:
+        if adata.X is None:
+            raise ValueError("`adata.X` is empty. Name a layer that holds the expression: `layer=...`.")
+        return adata.X
+    if layer not in adata.layers:
+        raise KeyError(f"There is no layer {layer!r} in `adata.layers`. Layers: {list(adata.layers.keys())}.")
+    return adata.layers[layer]
+
+
+def check_structure(adata: AnnData, layer: str | None) -> None:
+    """Reject what scvi-tools would fail on later, or silently get wrong."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`adata` must be an AnnData, not {type(adata).__name__}. For MuData use `setup_mudata`.")
+    if adata.is_view:
+        raise ValueError("`adata` is a view of another AnnData. Make it an object of its own first: `adata.copy()`.")
+    if adata.isbacked:
+        raise ValueError("`adata` is backed by a file. Read it into memory first: `adata = adata.to_memory()`.")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(f"`adata` is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
+    if not adata.var_names.is_unique:
+        twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
+    x = get_matrix(adata, layer)
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
+        raise TypeError(
+            f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
+            f"Convert it: `{where} = scipy.sparse.csr_matrix({where})`."
+        )
+
+
+def _value_chunks(x) -> Iterator[np.ndarray]:
+    values = x.data if sp.issparse(x) else np.asarray(x).reshape(-1)
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def check_values(x, where: str) -> None:
+    """Reject NaN, infinite and negative values."""
+    for chunk in _value_chunks(x):
+        if not np.isfinite(chunk).all():
+            n = int((~np.isfinite(chunk)).sum())
+            raise ValueError(
+                f"`{where}` holds {n} or more values that are NaN or infinite. Drop or repair these cells or genes."
+            )
+        if chunk.size and chunk.min() < 0:
+            raise ValueError(
+                f"`{where}` holds negative values (smallest {chunk.min():.3g}). Expression must be non-negative: "
+                "register raw counts or normalised values, not scaled ones."
+            )
+
+
+def check_counts(x, where: str, gene_likelihood: str) -> None:
+    """Reject what is no matrix of raw counts, and cells without any."""
+    for chunk in _value_chunks(x):
+        if chunk.dtype.kind in "iub":
+            break
+        off = chunk != np.rint(chunk)
+        if off.any():
+            example = float(chunk[off][0])
+            looks_logged = float(chunk.max()) < 20
+            raise ValueError(
+                f"`{where}` holds values that are no integers, such as {example:.4g}"
+                f"{' (log-normalised expression?)' if looks_logged else ''}, but gene_likelihood={gene_likelihood!r} "
+                "needs raw counts. Register the layer with counts (`layer=...`), or use gene_likelihood='normal'."
+            )
+    totals = np.asarray(x.sum(axis=1)).ravel()
+    if (totals <= 0).any():
+        n = int((totals <= 0).sum())
+        raise ValueError(
+            f"{n} of the cells in `{where}` have no counts at all. Remove them: "
+            "`sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+
+
+def check_obs_key(obs: pd.DataFrame, key: str | None, argument: str) -> None:
+    """Reject a missing column, and missing values in it."""
+    if key is None:
+        return
+    if key not in obs:
+        raise KeyError(f"`{argument}={key!r}`: there is no such column in `adata.obs`. Columns: {list(obs.columns)}.")
+    n = int(obs[key].isna().sum())
+    if n:
+        raise ValueError(
+            f"{n} of {len(obs)} cells have no value in `adata.obs[{key!r}]`. Remove these cells, or fill the column"
+            f"{' with the unlabeled category' if argument == 'labels_key' else ''}: "
+            f"`adata.obs[{key!r}] = adata.obs[{key!r}].astype(object).fillna('Unknown')`."
+        )
+
+
+def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
+    """Reject size factors that are not positive numbers."""
+    check_obs_key(obs, key, "size_factor_key")
+    if key is not None:
+        values = pd.to_numeric(obs[key], errors="coerce").to_numpy(dtype=float)
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"`adata.obs[{key!r}]` must hold positive numbers to serve as size factors.")
+
+
+def check_genes(var_names: pd.Index, expected: np.ndarray) -> None:
+    """Reject genes other than the model's, and say how to get from one to the other."""
+    given, wanted = pd.Index(var_names.astype(str)), pd.Index(expected)
+    if given.equals(wanted):
+        return
+    missing = wanted.difference(given)
+    if len(missing):
+        raise ValueError(
+            f"`adata` lacks {len(missing)} of the {len(wanted)} genes that the model was trained on, such as "
+            f"{missing[:3].tolist()}. The model needs the same genes in the same order."
+        )
+    extra = len(given) - len(wanted)
+    raise ValueError(
+        f"`adata` holds the model's {len(wanted)} genes "
+        f"{f'and {extra} more' if extra else 'in another order'}. Bring them into the model's order: "
+        "`adata = adata[:, model.get_var_names()].copy()`, where `model` is loaded without data, or the training "
+        "data's `var_names`."
+    )

@@ -1,0 +1,158 @@
+"""Write generated cells chunk by chunk, in memory or to a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import zarr
+from anndata.io import sparse_dataset, write_elem
+
+from scmimic import _keys
+from scmimic._sampling import assemble, generation_record
+
+
+@dataclass
+class Chunk:
+    """Some generated cells: values (CSR), codes, label codes and batch codes."""
+
+    x: sp.csr_matrix
+    z: np.ndarray
+    labels: np.ndarray
+    batches: np.ndarray
+
+
+@dataclass
+class CellDescription:
+    """What is known of generated cells besides their values."""
+
+    var: pd.DataFrame
+    dtype: np.dtype
+    model_name: str
+    parameters: dict[str, Any]
+    seed: int
+    labels_key: str | None
+    label_categories: list[str] | None
+    batch_key: str | None
+    batch_categories: list[Any] | None
+
+    def obs(self, labels: np.ndarray, batches: np.ndarray) -> dict[str, pd.Categorical]:
+        """Columns of ``.obs`` from codes."""
+        columns = {}
+        if self.labels_key is not None:
+            columns[self.labels_key] = pd.Categorical.from_codes(labels, self.label_categories)
+        if self.batch_key is not None:
+            columns[self.batch_key] = pd.Categorical.from_codes(batches, self.batch_categories)
+        return columns
+
+
+def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
+    """Gather all chunks into one AnnData in memory."""
+    parts = list(chunks)
+    labels = np.concatenate([part.labels for part in parts])
+    batches = np.concatenate([part.batches for part in parts])
+    columns = about.obs(labels, batches)
+    result = assemble(
+        sp.vstack([part.x for part in parts], format="csr"),
+        about.var,
+        columns.pop(about.labels_key, None),
+        labels_key=about.labels_key,
+        model_name=about.model_name,
+        parameters=about.parameters,
+        seed=about.seed,
+        obsm={_keys.latent(about.model_name): np.concatenate([part.z for part in parts])},
+        dtype=about.dtype,
+    )
+    for key, column in columns.items():
+        result.obs[key] = column
+    return result
+
+
+def check_path(path: str | os.PathLike) -> Path:
+    """Accept ``.h5ad`` and ``.zarr`` only, before any cell is made."""
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".zarr"):
+        raise ValueError(f"`path` must end in .h5ad or .zarr, not {path.name!r}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"The folder {path.parent} does not exist.")
+    return path
+
+
+def stream(chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path) -> ad.AnnData:
+    """Write chunk after chunk to ``path``; only codes of labels are held for all cells.
+
+    The file is written beside its final name and moved there when it is whole.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    try:
+        group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
+        try:
+            _write(group, chunks, about, n)
+        finally:
+            if isinstance(group, h5py.File):
+                group.close()
+        if path.is_dir():
+            _remove(path)
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+    if path.suffix == ".h5ad":
+        return ad.read_h5ad(path, backed="r")
+    return _open_zarr(path)
+
+
+def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDescription, n: int) -> None:
+    empty = ad.AnnData(obs=pd.DataFrame(index=pd.RangeIndex(0).astype(str)), var=about.var.copy())
+    empty.uns[_keys.UNS] = generation_record(about.model_name, about.parameters, about.seed)
+    write_elem(group, "/", empty)
+    # an empty `raw` would make a backed AnnData look for raw values
+    if "raw" in group:
+        del group["raw"]
+    latent, x, labels, batches, start = None, None, [], [], 0
+    for chunk in chunks:
+        values = chunk.x.astype(about.dtype, copy=False)
+        # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
+        values.indptr = values.indptr.astype(np.int64)
+        if x is None:
+            write_elem(group, "X", values)
+            x = sparse_dataset(group["X"])
+            latent = _latent_array(group["obsm"], _keys.latent(about.model_name), (n, chunk.z.shape[1]), chunk.z.dtype)
+        else:
+            x.append(values)
+        latent[start : start + len(chunk.z)] = chunk.z
+        start += len(chunk.z)
+        labels.append(chunk.labels)
+        batches.append(chunk.batches)
+    columns = about.obs(np.concatenate(labels), np.concatenate(batches))
+    write_elem(group, "obs", pd.DataFrame(columns, index=[f"synthetic_{i}" for i in range(n)]))
+
+
+def _latent_array(group, name: str, shape: tuple[int, int], dtype: np.dtype):
+    create = group.create_dataset if isinstance(group, h5py.Group) else group.create_array
+    array = create(name, shape=shape, dtype=dtype)
+    array.attrs["encoding-type"] = "array"
+    array.attrs["encoding-version"] = "0.2.0"
+    return array
+
+
+def _open_zarr(path: Path) -> ad.AnnData:
+    group = zarr.open_group(path, mode="r")
+    rest = {key: ad.io.read_elem(group[key]) for key in ("obs", "var", "uns", "obsm")}
+    return ad.AnnData(X=sparse_dataset(group["X"]), **rest)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""ACTIVA's generator networks (section 2.2): for continuous expression and for counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scmimic.nn._dense import DenseStack
+
+
+class ExpressionDecoder(nn.Module):
+    """The paper's generator: non-negative continuous expression.
+
+    Parameters
+    ----------
+    n_latent
+        Size of the latent space.
+    n_output
+        Number of genes.
+    n_hidden
+        Widths of the hidden layers, latent side first.
+    n_cat
+        Number of batches that are joined to the code as one-hot (1: none).
+    threshold
+        Outputs at or below this value become zero. 0 is the plain ReLU.
+    dropout_rate
+        Dropout in the hidden layers.
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_output: int,
+        n_hidden: Sequence[int],
+        *,
+        n_cat: int = 1,
+        threshold: float = 0.0,
+        dropout_rate: float = 0.0,
+    ):
+        super().__init__()
+        self.stack = DenseStack(n_latent, n_hidden, n_cat=n_cat, dropout_rate=dropout_rate)
+        self.output = nn.Linear(self.stack.n_out, n_output)
+        self.threshold = threshold
+
+    def forward(self, z: torch.Tensor, batch_index: torch.Tensor | None = None) -> torch.Tensor:
+        """Expression ``(..., n_output)`` in the space of the training layer."""
+        x = self.output(self.stack(z, batch_index))
+        return F.relu(x) if self.threshold <= 0 else F.threshold(x, self.threshold, 0.0)
+
+
+class CountDecoder(nn.Module):
+    """Code and library size to the parameters of a count likelihood.
+
+    Parameters
+    ----------
+    n_latent
+        Size of the latent space.
+    n_output
+        Number of genes.
+    n_hidden
+        Widths of the hidden layers, latent side first.
+    n_cat
+        Number of batches that are joined to the code as one-hot (1: none).
+    library_covariate
+        Join the standardised log library size to the code, so that the proportions of genes may depend on depth.
+    zero_inflation
+        Also give the logits of an extra zero per gene.
+    dropout_rate
+        Dropout in the hidden layers.
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_output: int,
+        n_hidden: Sequence[int],
+        *,
+        n_cat: int = 1,
+        library_covariate: bool = True,
+        zero_inflation: bool = False,
+        dropout_rate: float = 0.0,
+    ):
+        super().__init__()
+        self.library_covariate = library_covariate
+        self.stack = DenseStack(
+            n_latent, n_hidden, n_cat=n_cat, n_cont=int(library_covariate), dropout_rate=dropout_rate
+        )
+        self.scale = nn.Linear(self.stack.n_out, n_output)
+        self.zero_logits = nn.Linear(self.stack.n_out, n_output) if zero_inflation else None
+        self.register_buffer("log_library_mean", torch.zeros(()))
+        self.register_buffer("log_library_std", torch.ones(()))
+
+    def forward(
+        self, z: torch.Tensor, log_library: torch.Tensor, batch_index: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Proportions of genes (rows sum to 1) and zero logits, for ``log_library`` of shape ``(n, 1)``."""
+        standard = (log_library - self.log_library_mean) / self.log_library_std
+        hidden = self.stack(z, batch_index, standard)
+        zero_logits = None if self.zero_logits is None else self.zero_logits(hidden)
+        return torch.softmax(self.scale(hidden), dim=-1), zero_logits

@@ -1,0 +1,112 @@
+"""Fully connected stacks in the order of ACTIVA: linear, ReLU, batch norm (section 2.5, figure 2 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class RealBatchNorm1d(nn.BatchNorm1d):
+    """Batch norm whose running statistics describe real cells only.
+
+    In adversarial training one encoder sees real, reconstructed and generated cells in turn. Were all of them to enter
+    one running mean, the statistics used in eval mode would describe none of the three. Inside :func:`fake_cells` the
+    layer normalises without touching the running statistics. A training batch of one cell has no variance and is
+    normalised by the running statistics.
+    """
+
+    fake_statistics: str | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``x`` of shape ``(n, n_features)``."""
+        if not self.training:
+            return super().forward(x)
+        if x.shape[0] == 1 or self.fake_statistics == "running":
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if self.fake_statistics == "batch":
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return super().forward(x)
+
+
+@contextmanager
+def fake_cells(network: nn.Module, statistics: str = "batch") -> Iterator[None]:
+    """Pass synthetic cells through ``network`` without a trace in its running statistics.
+
+    Parameters
+    ----------
+    network
+        Any module; its :class:`RealBatchNorm1d` layers are switched.
+    statistics
+        ``"batch"`` normalises synthetic cells by their own batch, ``"running"`` by the running statistics of the real
+        cells, so that a shift of the mean stays visible to the discriminator.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, RealBatchNorm1d)]
+    for layer in layers:
+        layer.fake_statistics = statistics
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.fake_statistics = None
+
+
+class DenseStack(nn.Module):
+    """Linear, ReLU, batch norm, dropout; once per hidden width.
+
+    Parameters
+    ----------
+    n_in
+        Number of input features.
+    n_hidden
+        Widths of the hidden layers, first to last.
+    n_cat
+        Number of categories of a one-hot covariate that is joined to the input; 0 or 1 joins nothing.
+    n_cont
+        Number of continuous covariates that are joined to the input.
+    dropout_rate
+        Dropout after each layer. The papers' networks have none.
+    use_batch_norm
+        Batch norm after each activation.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_hidden: Sequence[int],
+        *,
+        n_cat: int = 0,
+        n_cont: int = 0,
+        dropout_rate: float = 0.0,
+        use_batch_norm: bool = True,
+    ):
+        super().__init__()
+        self.n_cat = n_cat if n_cat > 1 else 0
+        self.n_cont = n_cont
+        widths = [n_in + self.n_cat + n_cont, *n_hidden]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+            if use_batch_norm:
+                layers.append(RealBatchNorm1d(fan_out))
+            if dropout_rate > 0:
+                layers.append(nn.Dropout(dropout_rate))
+        self.layers = nn.Sequential(*layers)
+        self.n_out = widths[-1]
+
+    def forward(
+        self, x: torch.Tensor, category: torch.Tensor | None = None, continuous: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``; ``category`` is ``(n, 1)`` codes, ``continuous`` ``(n, c)``."""
+        parts = [x]
+        if self.n_cat:
+            parts.append(F.one_hot(category.squeeze(-1).long(), self.n_cat).to(x.dtype).expand(*x.shape[:-1], -1))
+        if self.n_cont:
+            parts.append(continuous.expand(*x.shape[:-1], -1))
+        joined = torch.cat(parts, dim=-1) if len(parts) > 1 else x
+        flat = joined.reshape(-1, joined.shape[-1]) if joined.dim() > 2 else joined
+        hidden = self.layers(flat)
+        return hidden.reshape(*joined.shape[:-1], -1) if joined.dim() > 2 else hidden

@@ -1,0 +1,64 @@
+"""ACTIVA's encoder, which is also its discriminator (section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from scmimic.nn._dense import DenseStack, RealBatchNorm1d
+
+
+class Encoder(nn.Module):
+    """Expression to the mean and log variance of q(z|x).
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_latent
+        Size of the latent space.
+    n_hidden
+        Widths of the hidden layers.
+    n_cat
+        Number of batches that are joined to the input as one-hot (1: none).
+    head
+        ``"linear"``: plain linear outputs, as IntroVAE. ``"relu_bn"``: the authors' program sends the outputs through
+        ReLU and batch norm too, which holds the batch KL near 0.82 nats per dimension and makes means and log variances
+        one-sided, so that the aggregate posterior cannot be N(0, I); kept for comparison.
+    log1p
+        Feed log(1 + x); for raw counts.
+    dropout_rate
+        Dropout in the hidden layers.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_latent: int,
+        n_hidden: Sequence[int],
+        *,
+        n_cat: int = 1,
+        head: Literal["linear", "relu_bn"] = "linear",
+        log1p: bool = False,
+        dropout_rate: float = 0.0,
+    ):
+        super().__init__()
+        self.log1p = log1p
+        self.stack = DenseStack(n_input, n_hidden, n_cat=n_cat, dropout_rate=dropout_rate)
+        output = nn.Linear(self.stack.n_out, 2 * n_latent)
+        if head == "linear":
+            self.head = output
+        elif head == "relu_bn":
+            self.head = nn.Sequential(output, nn.ReLU(), RealBatchNorm1d(2 * n_latent))
+        else:
+            raise ValueError(f"`encoder_head` must be 'linear' or 'relu_bn', not {head!r}.")
+
+    def forward(self, x: torch.Tensor, batch_index: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log variance, each ``(n, n_latent)``."""
+        hidden = self.stack(torch.log1p(x) if self.log1p else x, batch_index)
+        mean, log_var = self.head(hidden).chunk(2, dim=-1)
+        # no posterior is wider than the prior's exp(0); the bounds keep the discriminator's KL of synthetic cells finite
+        return mean, log_var.clamp(-15.0, 5.0)

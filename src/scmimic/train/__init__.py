@@ -1,0 +1,17 @@
+"""Training plans, optimisers and the train runner."""
+
+from scmimic.train._classifier import ClassifierTrainingPlan
+from scmimic.train._gradients import GameWeights, introspective_gradients
+from scmimic.train._introspective import IntrospectiveTrainingPlan
+from scmimic.train._runner import KeepFiniteWeights, KeepingTrainRunner
+from scmimic.train._softadapt import softadapt_weights
+
+__all__ = [
+    "ClassifierTrainingPlan",
+    "GameWeights",
+    "IntrospectiveTrainingPlan",
+    "KeepFiniteWeights",
+    "KeepingTrainRunner",
+    "introspective_gradients",
+    "softadapt_weights",
+]

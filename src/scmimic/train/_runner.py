@@ -1,0 +1,97 @@
+"""A train runner that keeps the model when training is interrupted or diverges."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import signal
+import threading
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi.train import TrainRunner
+
+logger = logging.getLogger(__name__)
+
+
+class KeepFiniteWeights(Callback):
+    """Stop at the first loss that is not finite, with the weights of the last epoch that was.
+
+    The weights are copied once an epoch; the copy lives for the time of the training alone.
+    """
+
+    def __init__(self):
+        self.diverged = False
+        self._state: dict | None = None
+        self._epoch = 0
+
+    def on_train_start(self, trainer, plan) -> None:
+        """Take the weights that training starts from."""
+        self._keep(trainer, plan)
+
+    def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
+        """Look at the loss."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is not None and not torch.isfinite(loss):
+            self._restore(trainer, plan)
+
+    def on_train_epoch_end(self, trainer, plan) -> None:
+        """Keep the epoch's weights if they are finite."""
+        if self.diverged:
+            return
+        if all(torch.isfinite(p).all() for p in plan.module.parameters()):
+            self._keep(trainer, plan)
+        else:
+            self._restore(trainer, plan)
+
+    def _keep(self, trainer, plan) -> None:
+        if self._state is None:
+            self._state = copy.deepcopy(plan.module.state_dict())
+        else:
+            for name, value in plan.module.state_dict().items():
+                self._state[name].copy_(value)
+        self._epoch = trainer.current_epoch
+
+    def _restore(self, trainer, plan) -> None:
+        if not self.diverged:
+            plan.module.load_state_dict(self._state)
+            self.diverged = True
+            trainer.should_stop = True
+            logger.warning(
+                "The loss of epoch %d is not finite. Training stopped; the model keeps the weights of the last finite "
+                "epoch. Lower the learning rate (plan_kwargs={'lr': ...}) or check the data for extreme values.",
+                trainer.current_epoch,
+            )
+
+    def on_train_end(self, trainer, plan) -> None:
+        """Free the copy."""
+        self._state = None
+
+
+class KeepingTrainRunner(TrainRunner):
+    """Finish what was begun: after an interrupt the model is in eval mode, marked as trained, with its history."""
+
+    def __init__(self, model, training_plan, data_splitter, max_epochs, **kwargs):
+        kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), KeepFiniteWeights()]
+        super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
+
+    def _run_training_core(self) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+        try:
+            super()._run_training_core()
+        except (KeyboardInterrupt, SystemExit):
+            if not self.trainer.interrupted and self.trainer.current_epoch == 0 and self.trainer.global_step == 0:
+                raise
+            logger.warning("Training was interrupted in epoch %d; the model keeps what it has learned.", self.trainer.current_epoch)
+            for name in ("train", "test", "validation"):
+                short = {"train": "train_idx", "test": "test_idx", "validation": "val_idx"}[name]
+                setattr(self.model, f"{name}_indices", getattr(self.data_splitter, short, None))
+            self.model.module.eval()
+            self.model.is_trained_ = True
+            self.model.to_device(self.device)
+            self.model.trainer = self.trainer
+        finally:
+            # Lightning ignores further interrupts from the first one on, and leaves it so
+            if in_main_thread:
+                signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,29 @@
+import matplotlib
+import pytest
+import scvi
+
+import scmimic as sm
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    scvi.settings.seed = 0
+
+
+@pytest.fixture
+def adata():
+    """300 cells of 60 genes, three types, two batches, raw counts."""
+    return sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """A small trained ACTIVA on counts, with types and batches; tests must not change it."""
+    scvi.settings.seed = 0
+    data = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
+    sm.ACTIVA.setup_anndata(data, labels_key="cell_type", batch_key="batch")
+    model = sm.ACTIVA(data, n_latent=8, n_hidden=(32, 16))
+    model.train(max_epochs=30, warmup_epochs=20, enable_progress_bar=False)
+    return model

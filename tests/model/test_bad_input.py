@@ -1,0 +1,163 @@
+"""Each bad input gives a clear error (what, where, how to mend), or simply works."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import scmimic as sm
+
+QUIET = {"enable_progress_bar": False}
+
+
+def put(value):
+    def change(adata):
+        adata.X[0, 0] = value
+        return adata
+
+    return change
+
+
+def lognormalised(adata):
+    adata.X = adata.X.astype(np.float32).log1p()
+    return adata
+
+
+def missing_label(adata):
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(object)
+    adata.obs.loc[adata.obs_names[3], "cell_type"] = np.nan
+    return adata
+
+
+def empty_cell(adata):
+    x = adata.X.toarray()
+    x[5] = 0
+    adata.X = sp.csr_matrix(x)
+    return adata
+
+
+def repeated_gene(adata):
+    names = adata.var_names.to_list()
+    names[1] = names[0]
+    adata.var_names = names
+    return adata
+
+
+def as_array(adata):
+    adata.X = sp.csr_array(adata.X)
+    return adata
+
+
+def bad_size_factor(adata):
+    adata.obs["size"] = 1.0
+    adata.obs.loc[adata.obs_names[0], "size"] = 0.0
+    return adata
+
+
+SETUP = {"labels_key": "cell_type"}
+TABLE = [
+    ("negative", put(-1.0), SETUP, {}, ValueError, "negative values.*raw counts"),
+    ("nan", put(np.nan), SETUP, {}, ValueError, "NaN or infinite"),
+    ("inf", put(np.inf), SETUP, {}, ValueError, "NaN or infinite"),
+    ("fraction under nb", put(0.5), SETUP, {}, ValueError, "no integers, such as 0.5.*gene_likelihood='normal'"),
+    ("log-normalised under nb", lognormalised, SETUP, {}, ValueError, "log-normalised"),
+    ("missing label", missing_label, SETUP, {}, ValueError, "1 of 300 cells have no value.*fillna"),
+    ("empty cell", empty_cell, SETUP, {}, ValueError, "1 of the cells .* filter_cells"),
+    ("repeated gene", repeated_gene, SETUP, {}, ValueError, "var_names_make_unique"),
+    ("csr_array", as_array, SETUP, {}, TypeError, "csr_matrix"),
+    ("view", lambda a: a[:100], SETUP, {}, ValueError, r"view.*adata.copy\(\)"),
+    ("no cells", lambda a: a[:0].copy(), SETUP, {}, ValueError, "empty"),
+    ("no such label column", lambda a: a, {"labels_key": "x"}, {}, KeyError, "no such column"),
+    ("no such batch column", lambda a: a, {"batch_key": "x"}, {}, KeyError, "no such column"),
+    ("no such layer", lambda a: a, {"layer": "x"}, {}, KeyError, "no layer"),
+    ("size factor of zero", bad_size_factor, {"size_factor_key": "size"}, {}, ValueError, "positive"),
+    ("unknown likelihood", lambda a: a, SETUP, {"gene_likelihood": "gauss"}, ValueError, "gene_likelihood"),
+    ("unknown dispersion", lambda a: a, SETUP, {"dispersion": "cell"}, ValueError, "dispersion"),
+    ("classifier is no module", lambda a: a, SETUP, {"classifier": 3}, TypeError, "classifier"),
+    ("not an AnnData", lambda a: a.X, SETUP, {}, TypeError, "AnnData"),
+]
+
+
+@pytest.mark.parametrize(("change", "setup", "init", "error", "message"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE])
+def test_refused(adata, change, setup, init, error, message):
+    with pytest.raises(error, match=f"(?s){message}"):
+        data = change(adata)
+        sm.ACTIVA.setup_anndata(data, **setup)
+        sm.ACTIVA(data, **init)
+
+
+def test_backed_is_refused(adata, tmp_path):
+    import anndata as ad
+
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(ValueError, match="to_memory"):
+        sm.ACTIVA.setup_anndata(backed, labels_key="cell_type")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x,
+        lambda x: x.tocsc(),
+        lambda x: x.toarray(),
+        lambda x: x.astype(np.int64),
+        lambda x: x.toarray().astype(np.uint16),
+        lambda x: x.astype(np.float64),
+    ],
+    ids=["csr", "csc", "dense", "int64", "uint16", "float64"],
+)
+def test_works_with_any_matrix(adata, change):
+    adata.X = change(adata.X)
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    model.train(max_epochs=2, warmup_epochs=1, **QUIET)
+    assert model.generate(5, seed=0).X.dtype == adata.X.dtype
+
+
+def test_label_with_one_cell_gene_without_counts_and_last_batch_of_one(adata):
+    adata = adata[:257].copy()
+    x = adata.X.toarray()
+    x[:, 7] = 0
+    adata.X = sp.csr_matrix(x)
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+    adata.obs.loc[adata.obs_names[0], "cell_type"] = "lonely"
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    model.train(max_epochs=3, warmup_epochs=1, batch_size=128, **QUIET)
+    new = model.generate(20, "lonely", seed=0)
+    assert np.isfinite(new.X.data).all()
+    assert new.n_obs == 20
+
+
+def test_one_type_alone_has_no_classifier(adata):
+    adata.obs["one"] = "T cell"
+    sm.ACTIVA.setup_anndata(adata, labels_key="one")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    model.train(max_epochs=1, **QUIET)
+    assert (model.generate(5, "T cell", seed=0).obs["one"] == "T cell").all()
+    sm.ACTINN.setup_anndata(adata, labels_key="one")
+    with pytest.raises(ValueError, match="at least two types"):
+        sm.ACTINN(adata)
+
+
+def test_before_training(adata):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    for call in (lambda: model.generate(5), lambda: model.decode(np.zeros((2, 4))), model.classify):
+        with pytest.raises(RuntimeError, match="not trained yet"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"max_epochs": 0}, ValueError, "max_epochs"),
+        ({"max_epochs": 2, "warmup_epochs": -1}, ValueError, "warmup_epochs"),
+        ({"max_epochs": 2, "plan_kwargs": {"learning_rate": 1}}, TypeError, "learning_rate"),
+    ],
+)
+def test_bad_training_settings(adata, kwargs, error, message):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    with pytest.raises(error, match=message):
+        model.train(**kwargs, **QUIET)

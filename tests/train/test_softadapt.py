@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from scmimic.train import softadapt_weights
+
+# losses and weights published with the SoftAdapt program, which takes the slope at the oldest value
+LOSSES = [[1, 2, 3, 4, 5], [150, 100, 50, 10, 0.1], [1500, 1000, 500, 100, 1]]
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [("original", [0.99343, 0.0065666, 3.9e-22]), ("loss-weighted", [0.87978, 0.12022, 7.1e-20])],
+)
+def test_published_values(variant, expected):
+    weights = softadapt_weights(LOSSES, variant=variant, slope_at="oldest")
+    np.testing.assert_allclose(weights, expected, rtol=1e-2)
+
+
+def test_normalized_is_free_of_units():
+    a = softadapt_weights(LOSSES, variant="normalized")
+    b = softadapt_weights((np.array(LOSSES) * 1e3).tolist(), variant="normalized")
+    np.testing.assert_allclose(a, b)
+    assert a.sum() == pytest.approx(1)
+
+
+def test_slope_is_exact_on_quartics():
+    t = np.arange(5.0)
+    coefficients = np.array([0.3, -1.0, 2.0, 0.5, 4.0])
+    values = np.polyval(coefficients, t)
+    slope = np.polyval(np.polyder(coefficients), t)
+    for where, expected in (("newest", slope[-1]), ("oldest", slope[0])):
+        weights = softadapt_weights([values, np.zeros(5)], beta=1e-3, slope_at=where)
+        assert np.log(weights[0] / weights[1]) == pytest.approx(1e-3 * expected)
+
+
+def test_slowest_falling_loss_gains():
+    weights = softadapt_weights([[10, 8, 6, 4, 2], [10, 10, 10, 10, 10]])
+    assert weights[1] > weights[0]
+
+
+@pytest.mark.parametrize("losses", [[[1.0]], [1.0, 2.0]])
+def test_too_short(losses):
+    with pytest.raises(ValueError, match="at least two values"):
+        softadapt_weights(losses)
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="variant"):
+        softadapt_weights(LOSSES, variant="other")
