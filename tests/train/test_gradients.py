@@ -117,3 +117,43 @@ def test_running_statistics_are_those_of_real_cells():
     reference.encoder(tensors[REGISTRY_KEYS.X_KEY], tensors[REGISTRY_KEYS.BATCH_KEY])
     for a, b in zip(module.encoder.buffers(), reference.encoder.buffers(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def kl_of(module, tensors, n=20):
+    """Mean KL of real and of generated cells, over draws, without learning."""
+    total = torch.zeros(2)
+    for i in range(n):
+        torch.manual_seed(100 + i)
+        terms = introspective_gradients(copy.deepcopy(module), tensors, GameWeights(1.0, 0.0, 0.0))
+        total += torch.stack([terms["kl_real"], terms["kl_generated"]])
+    return (total / n).tolist()
+
+
+def learn(module, tensors, parameters, m):
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    torch.manual_seed(2)
+    for _ in range(60):
+        module.zero_grad()
+        introspective_gradients(module, tensors, GameWeights(alpha1=1.0, alpha2=0.0, m=m))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("gene_likelihood", ["normal", "nb", "zinb", "poisson"])
+def test_encoder_learns_to_tell_fakes(gene_likelihood):
+    """Against a generator that does not move, the KL of fakes rises above that of real cells."""
+    module, tensors = make(gene_likelihood)
+    real, fake = kl_of(module, tensors)
+    learn(module, tensors, list(module.encoder.parameters()), m=1e3)
+    real_after, fake_after = kl_of(module, tensors)
+    assert fake_after - real_after > fake - real + 10
+
+
+@pytest.mark.parametrize("gene_likelihood", ["normal", "nb", "zinb", "poisson"])
+def test_generator_learns_to_fool_the_encoder(gene_likelihood):
+    """Against an encoder that does not move, the KL of fakes falls."""
+    module, tensors = make(gene_likelihood)
+    learn(module, tensors, list(module.encoder.parameters()), m=1e3)
+    _, fake = kl_of(module, tensors)
+    learn(module, tensors, module.generator_parameters(), m=0.0)
+    _, fake_after = kl_of(module, tensors)
+    assert fake_after < 0.5 * fake

@@ -377,7 +377,7 @@ class ACTIVA(
     @torch.inference_mode()
     def _remember_posterior(self) -> None:
         """Encode the training cells, so that a saved model generates without its data."""
-        indices = getattr(self, "train_indices_", None)
+        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
         loader = self._make_data_loader(self.adata, indices=indices, batch_size=1024)
         self.module.eval()
         parts = []

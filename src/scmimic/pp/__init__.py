@@ -1,1 +1,6 @@
+"""Preprocessing of the papers' experiments."""
 
+from scmimic.pp._recipe import recipe_marouf20
+from scmimic.pp._split import balanced_split, downsample_label
+
+__all__ = ["balanced_split", "downsample_label", "recipe_marouf20"]

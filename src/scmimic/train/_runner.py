@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import TrainRunner
@@ -75,6 +76,18 @@ class KeepingTrainRunner(TrainRunner):
         kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), KeepFiniteWeights()]
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
 
+    def _update_history(self) -> None:
+        """Append to the history, also the losses that an earlier run did not have."""
+        history = self.model.history_
+        if self.model.is_trained_ and isinstance(history, dict) and history and self.trainer.is_global_zero:
+            epochs = len(next(iter(history.values())))
+            for name, values in (getattr(self.trainer.logger, "history", None) or {}).items():
+                if name not in history:
+                    empty = pd.DataFrame({name: [float("nan")] * epochs})
+                    empty.index.name = values.index.name
+                    history[name] = empty
+        super()._update_history()
+
     def _run_training_core(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
@@ -83,10 +96,12 @@ class KeepingTrainRunner(TrainRunner):
         except (KeyboardInterrupt, SystemExit):
             if not self.trainer.interrupted and self.trainer.current_epoch == 0 and self.trainer.global_step == 0:
                 raise
-            logger.warning("Training was interrupted in epoch %d; the model keeps what it has learned.", self.trainer.current_epoch)
-            for name in ("train", "test", "validation"):
-                short = {"train": "train_idx", "test": "test_idx", "validation": "val_idx"}[name]
-                setattr(self.model, f"{name}_indices", getattr(self.data_splitter, short, None))
+            logger.warning(
+                "Training was interrupted in epoch %d; the model keeps what it has learned.", self.trainer.current_epoch
+            )
+            self.model.train_indices = getattr(self.data_splitter, "train_idx", None)
+            self.model.test_indices = getattr(self.data_splitter, "test_idx", None)
+            self.model.validation_indices = getattr(self.data_splitter, "val_idx", None)
             self.model.module.eval()
             self.model.is_trained_ = True
             self.model.to_device(self.device)

@@ -1,0 +1,276 @@
+"""Real beside synthetic cells in one embedding (ACTIVA, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from scmimic import _keys
+from scmimic.pl._figure import (
+    MISSING_COLOR,
+    REAL_COLOR,
+    SYNTHETIC_COLOR,
+    category_palette,
+    finish,
+    make_axes,
+    stored_colors,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+_AXIS_NAMES = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}
+
+
+def embedding(
+    adata: AnnData,
+    synthetic: AnnData,
+    *,
+    basis: str = "umap",
+    color: str | None = None,
+    layer: str | None = None,
+    palette: Any = None,
+    cmap: Any = "viridis",
+    size: float | None = None,
+    alpha: float = 0.8,
+    legend_loc: str | None = "right margin",
+    titles: tuple[str, str] = ("Real", "Synthetic"),
+    rasterized: bool = True,
+    seed: int = 0,
+    ax: Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw real cells, synthetic cells, and both on top of each other, on the same axes.
+
+    Parameters
+    ----------
+    adata, synthetic
+        Real and synthetic cells, both with the embedding; neither is changed.
+    basis
+        `"umap"`, `"tsne"` or `"pca"` of :func:`scmimic.tl.joint_embedding`, or any other key that `.obsm` of both has
+        (its first two columns are drawn).
+    color
+        A column of `.obs` of both, categorical or numeric, or a gene. `None` colours real and synthetic cells.
+    layer
+        Layer with the gene's expression; `.X` where it is `None`, or in an object that has no such layer.
+    palette
+        Colours of the categories: a dict, or colours in their order. By default those of `adata.uns`, else scanpy's
+        default palette.
+    cmap
+        Colour map of numbers.
+    size
+        Point area in points squared; `20,000 / cells` of the larger side, but 2 to 14, by default.
+    alpha
+        Opacity of the points.
+    legend_loc
+        Where the categories are named: `"right margin"`, `"on data"` (at their medians), or `None`.
+    titles
+        Names of the two sides: titles of their panels, and legend over the third.
+    rasterized
+        Draw points as pixels in vector files, which stay small then.
+    seed
+        Seed of the order in which cells are drawn, so that none systematically hides another.
+    ax
+        Three axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of the three axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If the embedding or the colour is missing in one of the objects.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200)
+    >>> real, synthetic = adata[:100].copy(), adata[100:].copy()
+    >>> sm.tl.joint_embedding(real, synthetic, basis="pca")
+    >>> axes = sm.pl.embedding(real, synthetic, basis="pca", color="cell_type", show=False)
+    >>> len(axes)
+    3
+    """
+    if legend_loc not in ("right margin", "on data", None):
+        raise ValueError(f"`legend_loc` must be 'right margin', 'on data' or None, got {legend_loc!r}.")
+    coordinates = _coordinates(adata, synthetic, basis)
+    coloring = _coloring(adata, synthetic, color, layer, palette)
+    if size is None:
+        size = float(np.clip(20_000 / max(adata.n_obs, synthetic.n_obs), 2, 14))
+    rng = np.random.default_rng(seed)
+    style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
+
+    has_side_legend = coloring.names is not None and legend_loc == "right margin"
+    extra = 0.0
+    if has_side_legend:
+        extra = 0.5 + 0.085 * max(len(str(name)) for name in coloring.names) * _n_columns(coloring.names)
+    elif coloring.limits is not None:
+        extra = 0.8
+    fig, axes = make_axes(
+        3, ax, n_cols=3, panel_size=(3.2, 3.5), figsize=figsize or (9.6 + extra, 3.5), layout="compressed"
+    )
+
+    drawn: ScalarMappable | None = None
+    for panel, xy, values in zip(axes, coordinates, coloring.values, strict=False):
+        order = rng.permutation(len(xy))
+        numeric = (
+            {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
+        )
+        drawn = panel.scatter(*xy[order].T, c=values[order], **numeric, **style)
+    both = np.vstack(coordinates)
+    source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
+    order = rng.permutation(len(both))
+    # a quarter more transparent, since twice as many cells share the panel
+    axes[2].scatter(*both[order].T, c=source[order], **{**style, "alpha": 0.75 * alpha})
+
+    _frame(axes, both, basis, titles)
+    if coloring.limits is not None:
+        bar = fig.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, aspect=25)
+        bar.solids.set(alpha=1)
+        bar.outline.set_visible(False)
+        bar.set_label(color)
+    elif has_side_legend:
+        _legend(
+            axes[2],
+            coloring.names,
+            title=color,
+            title_fontsize="small",
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            ncols=_n_columns(coloring.names),
+            alignment="left",
+        )
+    elif coloring.names is not None and legend_loc == "on data":
+        for panel, xy, values in zip(axes, coordinates, coloring.values, strict=False):
+            _names_on_data(panel, xy, values, coloring.names)
+    # stands where the other panels have their titles
+    _legend(
+        axes[2],
+        dict(zip(titles, (REAL_COLOR, SYNTHETIC_COLOR), strict=True)),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        borderpad=0,
+        borderaxespad=0.25,
+        ncols=2,
+        fontsize=axes[0].title.get_fontsize(),
+    )
+    return finish(fig, axes, show=show, return_fig=return_fig)
+
+
+@dataclass(frozen=True)
+class _Coloring:
+    """What the points of the two first panels are coloured with."""
+
+    values: tuple[np.ndarray, np.ndarray]
+    """Real and synthetic: a colour per cell, or a number per cell where `limits` is given."""
+    names: dict[Any, str] | None = None
+    """Colour of each category, where the colours are categories."""
+    limits: tuple[float, float] | None = None
+    """Ends of the colour map, where the colours are numbers."""
+
+
+def _coordinates(adata: AnnData, synthetic: AnnData, basis: str) -> tuple[np.ndarray, np.ndarray]:
+    candidates = [_keys.joint(basis), basis, f"X_{basis}"]
+    key = next((k for k in candidates if k in adata.obsm and k in synthetic.obsm), None)
+    if key is None:
+        raise KeyError(
+            f"No embedding for `basis={basis!r}` in both objects: `.obsm` has {list(adata.obsm)} in `adata` and "
+            f"{list(synthetic.obsm)} in `synthetic`. Run `sm.tl.joint_embedding(adata, synthetic, basis={basis!r})`."
+        )
+    found = tuple(np.asarray(a.obsm[key])[:, :2] for a in (adata, synthetic))
+    if any(xy.shape[1] < 2 for xy in found):
+        raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
+    return found
+
+
+def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str | None, palette: Any) -> _Coloring:
+    objects = {"adata": adata, "synthetic": synthetic}
+    if color is None:
+        pair = zip(objects.values(), (REAL_COLOR, SYNTHETIC_COLOR), strict=True)
+        return _Coloring(tuple(np.full(a.n_obs, c) for a, c in pair))
+    columns = []
+    for name, a in objects.items():
+        if color in a.obs:
+            columns.append(a.obs[color])
+        elif color in a.var_names:
+            columns.append(pd.Series(a.obs_vector(color, layer=layer if layer in a.layers else None)))
+        else:
+            raise KeyError(f"`color={color!r}` is neither a column of `{name}.obs` nor a gene of `{name}`.")
+    if all(pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in columns):
+        real, fake = (c.to_numpy(dtype=float, na_value=np.nan) for c in columns)
+        joined = np.concatenate([real, fake])
+        finite = joined[np.isfinite(joined)]
+        return _Coloring((real, fake), limits=(float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
+    real, fake = (c.astype("category") for c in columns)
+    categories = list(real.cat.categories) + [c for c in fake.cat.categories if c not in set(real.cat.categories)]
+    present = set(real.dropna().unique()) | set(fake.dropna().unique())
+    colors = category_palette(categories, palette, name=color)
+    if palette is None:
+        colors |= stored_colors(adata, color)
+    values = tuple(c.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str) for c in (real, fake))
+    return _Coloring(values, names={c: colors[c] for c in categories if c in present})
+
+
+def _frame(axes: Sequence[Axes], both: np.ndarray, basis: str, titles: tuple[str, str]) -> None:
+    low, high = both.min(axis=0), both.max(axis=0)
+    margin = 0.04 * np.where(high > low, high - low, 1)
+    name = _AXIS_NAMES.get(basis.removeprefix("X_").removeprefix("joint_"), basis.removeprefix("X_"))
+    for ax in axes:
+        ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
+        ax.set(xticks=[], yticks=[], xlabel=f"{name}1")
+        ax.set_box_aspect(1)
+        ax.spines[:].set(color="0.6", linewidth=0.8)
+    axes[0].set_ylabel(f"{name}2")
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(title)
+
+
+def _n_columns(names: dict[Any, str]) -> int:
+    return 1 + (len(names) - 1) // 14
+
+
+def _legend(ax: Axes, names: dict[Any, str], **kwargs: Any) -> None:
+    handles = [
+        Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=c, label=str(name))
+        for name, c in names.items()
+    ]
+    options = {"fontsize": "small", "frameon": False, "handletextpad": 0.1, "columnspacing": 0.8} | kwargs
+    # added as an artist, since a second legend would replace the first
+    legend = ax.add_artist(Legend(ax, handles, [str(name) for name in names], **options))
+    # the layout makes no room for what is clipped to the axes
+    legend.set_clip_on(False)
+
+
+def _names_on_data(ax: Axes, xy: np.ndarray, values: np.ndarray, names: dict[Any, str]) -> None:
+    for name, color in names.items():
+        cells = xy[values == color]
+        if len(cells):
+            ax.text(
+                *np.median(cells, axis=0),
+                str(name),
+                ha="center",
+                va="center",
+                fontsize="small",
+                fontweight="bold",
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )

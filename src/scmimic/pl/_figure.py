@@ -1,0 +1,116 @@
+"""Axes, colours and the end of every plot: shared by all plotting functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.figure import Figure
+
+REAL_COLOR = "#2f6db3"
+SYNTHETIC_COLOR = "#d1442f"
+"""Blue for real and red for synthetic cells, as in the papers; apart also for the colour-blind and in grey."""
+
+MISSING_COLOR = "lightgray"
+
+# matplotlib's backends without a screen; plt.show() only warns there
+_NON_INTERACTIVE = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
+
+
+def make_axes(
+    n: int,
+    ax: Axes | Sequence[Axes] | None,
+    *,
+    n_cols: int,
+    panel_size: tuple[float, float],
+    figsize: tuple[float, float] | None = None,
+    layout: str = "constrained",
+) -> tuple[Figure, list[Axes]]:
+    """Return `n` axes and their figure: those of the caller, or new ones in a grid of `n_cols` columns."""
+    if ax is not None:
+        axes = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(axes) != n:
+            raise ValueError(f"This plot has {n} panels, but `ax` holds {len(axes)} axes. Give {n}, or leave `ax` out.")
+        return axes[0].figure, axes
+    n_cols = min(n, n_cols)
+    n_rows = -(-n // n_cols)
+    if figsize is None:
+        figsize = (panel_size[0] * n_cols, panel_size[1] * n_rows)
+    fig, grid = plt.subplots(n_rows, n_cols, figsize=figsize, squeeze=False, layout=layout)
+    axes = list(grid.ravel())
+    for spare in axes[n:]:
+        spare.remove()
+    return fig, axes[:n]
+
+
+def finish(
+    fig: Figure, axes: Axes | list[Axes], *, show: bool | None, return_fig: bool
+) -> Figure | Axes | list[Axes] | None:
+    """Show the figure or hand it back, as every plotting function does at its end.
+
+    `show=None` shows where there is a screen and scanpy's `settings.autoshow` is on, and returns the axes otherwise.
+    """
+    if return_fig:
+        return fig
+    has_screen = mpl.get_backend().lower() not in _NON_INTERACTIVE
+    if show is None:
+        show = has_screen and sc.settings.autoshow
+    if not show:
+        return axes
+    if has_screen:
+        plt.show()
+    return None
+
+
+def category_palette(categories: Sequence[Any], palette: Any = None, *, name: str = "category") -> dict[Any, str]:
+    """Colour of each category: from `palette` (dict, colours in order, matplotlib sequence) or scanpy's default.
+
+    Parameters
+    ----------
+    categories
+        What to colour.
+    palette
+        The user's choice; `None` takes scanpy's default palette for as many categories.
+    name
+        How error messages call the categories.
+    """
+    if isinstance(palette, Mapping):
+        if missing := [c for c in categories if c not in palette]:
+            raise ValueError(f"`palette` has no colour for these values of {name!r}: {missing}.")
+        return {c: to_hex(palette[c]) for c in categories}
+    n = len(categories)
+    if palette is not None:
+        colors = list(mpl.color_sequences[palette] if isinstance(palette, str) else palette)
+        if len(colors) < n:
+            raise ValueError(f"`palette` has {len(colors)} colours for {n} values of {name!r}.")
+    else:
+        defaults = (sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102)
+        colors = next((p for p in defaults if n <= len(p)), None)
+        if colors is None:
+            colors = list(plt.get_cmap("gist_ncar")(np.linspace(0.02, 0.95, n)))
+    return {c: to_hex(color) for c, color in zip(categories, colors, strict=False)}
+
+
+def stored_colors(adata: AnnData, key: str) -> dict[Any, str]:
+    """Colours that scanpy has stored in `adata.uns` for the categories of `adata.obs[key]`; empty without them."""
+    stored, column = adata.uns.get(f"{key}_colors"), adata.obs.get(key)
+    if stored is None or column is None or not isinstance(column.dtype, pd.CategoricalDtype):
+        return {}
+    if len(stored) != len(column.cat.categories):
+        return {}
+    return {c: to_hex(color) for c, color in zip(column.cat.categories, stored, strict=True)}
+
+
+def plain_frame(ax: Axes) -> None:
+    """Leave only the left and bottom line of the frame."""
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,99 @@
+"""ROC curves of the discriminator (ACTIVA, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmimic.metrics import DiscriminatorResult
+from scmimic.pl._figure import category_palette, finish, make_axes, plain_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def roc(
+    result: DiscriminatorResult | Mapping[str, DiscriminatorResult],
+    *,
+    palette: Any = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | Axes | None:
+    """Draw how well a random forest tells synthetic from real cells: every fold thin, their mean bold.
+
+    A curve on the dashed diagonal (AUC 0.5) is ideal. The mean is taken of the true-positive rates at equal
+    false-positive rates; the legend gives mean and standard deviation of the folds' AUC.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`scmimic.metrics.discriminator_auc` with `return_folds=True`, or several by name.
+    palette
+        Colours by name (dict) or in the order of the results; scanpy's default palette otherwise.
+    title
+        Title of the plot.
+    ax
+        Axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the axes otherwise.
+
+    Raises
+    ------
+    TypeError
+        If a result is a bare number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scmimic as sm
+    >>> real, fake = np.random.default_rng(0).normal(size=(2, 40, 5))
+    >>> result = sm.metrics.discriminator_auc(real, fake, n_trees=20, return_folds=True)
+    >>> ax = sm.pl.roc({"noise": result}, show=False)
+    """
+    results = dict(result) if isinstance(result, Mapping) else {"": result}
+    if not results:
+        raise ValueError("`result` is empty: there is nothing to draw.")
+    for name, one in results.items():
+        if not isinstance(one, DiscriminatorResult):
+            raise TypeError(
+                f"Expected the result of `discriminator_auc(..., return_folds=True)`, got {type(one).__name__}"
+                f"{f' for {name!r}' if name else ''}."
+            )
+    colors = category_palette(list(results), palette, name="result")
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.2), figsize=figsize)
+    ax.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1, label="chance: AUC 0.50", zorder=1)
+    grid = np.linspace(0, 1, 201)
+    for name, one in results.items():
+        for fold in one.folds:
+            ax.plot(fold.fpr, fold.tpr, color=colors[name], linewidth=0.7, alpha=0.4, zorder=2)
+        mean = np.mean([np.interp(grid, fold.fpr, fold.tpr) for fold in one.folds], axis=0)
+        label = f"{name or 'mean'}: AUC {one.mean:.2f} ± {one.sd:.2f}"
+        ax.plot(np.r_[0, grid], np.r_[0, mean], color=colors[name], linewidth=2.4, label=label, zorder=3)
+    ax.set(
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        xlabel="real cells taken for synthetic",
+        ylabel="synthetic cells recognised",
+        title=title or "",
+        xticks=np.linspace(0, 1, 6),
+        yticks=np.linspace(0, 1, 6),
+    )
+    ax.set_box_aspect(1)
+    plain_frame(ax)
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="lower right", frameon=False, fontsize="small")
+    return finish(fig, ax, show=show, return_fig=return_fig)
