@@ -1,0 +1,145 @@
+"""What the benchmarks share: splits, the space in which cells are compared, tables and result files."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+from rich.console import Console
+from rich.table import Table
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+PARTS = ("train", "reference", "test")
+
+
+def read_counts(path: str | Path, labels_key: str) -> ad.AnnData:
+    """Read an h5ad file of raw counts as CSR, with its labels as text."""
+    adata = ad.read_h5ad(path)
+    if labels_key not in adata.obs:
+        raise SystemExit(f"{path}: there is no column {labels_key!r} in .obs. It holds: {list(adata.obs.columns)}.")
+    adata.X = sp.csr_matrix(adata.X)
+    if (adata.X.data < 0).any() or (adata.X.data != np.rint(adata.X.data)).any():
+        raise SystemExit(f"{path}: .X must hold raw counts.")
+    adata = adata[adata.obs[labels_key].notna().to_numpy()].copy()
+    adata.obs[labels_key] = adata.obs[labels_key].astype(str)
+    return adata
+
+
+def drop_rare(adata: ad.AnnData, labels_key: str, min_cells: int) -> ad.AnnData:
+    """Keep the types with at least `min_cells` cells."""
+    labels = adata.obs[labels_key]
+    return adata[labels.map(labels.value_counts()).to_numpy() >= min_cells].copy()
+
+
+def log_normalise(x: sp.spmatrix | np.ndarray, target_sum: float = 1e4) -> sp.csr_matrix:
+    """Scale each cell to `target_sum` and take log1p, in double precision; cells without counts stay zero."""
+    x = sp.csr_matrix(x, dtype=np.float64, copy=True)
+    total = np.asarray(x.sum(axis=1)).ravel()
+    x = sp.csr_matrix(sp.diags(target_sum / np.maximum(total, 1e-12)) @ x)
+    x.data = np.log1p(x.data)
+    return x
+
+
+def gene_scores(counts: sp.csr_matrix, min_cells: int = 10) -> np.ndarray:
+    """Score genes by how far log variance lies above its cubic trend on log mean, with a bonus for the mean."""
+    x = log_normalise(counts)
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    variance = np.asarray(x.power(2).mean(axis=0)).ravel() - mean**2
+    known = np.flatnonzero(counts.getnnz(axis=0) >= min_cells)
+    log_mean, log_variance = np.log(mean[known]), np.log(variance[known])
+    trend = np.polyval(np.polyfit(log_mean, log_variance, 3), log_mean)
+    scores = np.full(counts.shape[1], -np.inf)
+    scores[known] = log_variance - trend + 0.5 * log_mean
+    return scores
+
+
+def realism_split(adata: ad.AnnData, labels_key: str, *, n_genes: int = 1000, seed: int = 0) -> dict[str, ad.AnnData]:
+    """Split cells 60 / 15 / 25 % by type into train, reference and test; choose the genes on train alone."""
+    adata = drop_rare(adata, labels_key, 30)
+    labels = adata.obs[labels_key].to_numpy()
+    rest, test = train_test_split(np.arange(adata.n_obs), test_size=0.25, stratify=labels, random_state=seed)
+    train, reference = train_test_split(rest, test_size=0.2, stratify=labels[rest], random_state=seed)
+    genes = np.sort(np.argsort(-gene_scores(adata.X[train]))[:n_genes])
+    parts = {}
+    for name, index in zip(PARTS, (train, reference, test), strict=True):
+        part = adata[np.sort(index)][:, genes].copy()
+        parts[name] = part[np.asarray(part.X.sum(axis=1)).ravel() > 0].copy()
+    return parts
+
+
+def read_split(folder: str | Path, labels_key: str) -> dict[str, ad.AnnData]:
+    """Read train, reference and test from a folder."""
+    return {name: read_counts(Path(folder) / f"{name}.h5ad", labels_key) for name in PARTS}
+
+
+def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:
+    """Write train, reference and test into a folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        part.write_h5ad(Path(folder) / f"{name}.h5ad", compression="gzip")
+
+
+def label_classifier() -> Pipeline:
+    """Logistic regression on standardised log-normalised expression, as the protocol fixes it."""
+    return make_pipeline(StandardScaler(with_mean=False), LogisticRegression(C=0.01, max_iter=300))
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("scmimic", "scvi-tools", "torch", "scikit-learn", "anndata"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def append_json(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append one JSON line per row."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for row in rows:
+            file.write(json.dumps(row, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def show(rows: list[dict[str, Any]], columns: list[str], title: str) -> None:
+    """Print a table; columns that no row has are left out."""
+    columns = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if isinstance(rows[0].get(column), str) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    # a file has no width to fit into
+    console = Console()
+    (console if console.is_terminal else Console(width=220)).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse the JSON object of a command-line option."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object such as '{{\"n_latent\": 32}}' is needed, got {text!r}")
+    return value

@@ -1,0 +1,25 @@
+"""Realistic synthetic single cells: generative models, tools and measures for AnnData.
+
+>>> import scmimic as sm
+>>> sm.ACTIVA.__name__
+'ACTIVA'
+"""
+
+from scmimic import baselines, datasets, metrics, model, pl, pp, tl
+from scmimic._sampling import package_version
+from scmimic.model import ACTINN, ACTIVA
+
+__version__ = package_version()
+
+__all__ = [
+    "ACTINN",
+    "ACTIVA",
+    "__version__",
+    "baselines",
+    "datasets",
+    "metrics",
+    "model",
+    "pl",
+    "pp",
+    "tl",
+]

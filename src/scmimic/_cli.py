@@ -1,0 +1,182 @@
+"""Command line: thin wrappers that say what went wrong in one line."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    help="Realistic synthetic single cells: AnnData files in, AnnData files out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn an error of the user into one line on stderr and exit status 1."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
+        logging.getLogger(__name__).debug("The command failed.", exc_info=True)
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        text = " ".join(str(message).split()) or type(error).__name__
+        Console(stderr=True).print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def _quiet() -> None:
+    """Keep the terminal for what the user asked for: no device banners, no hints on data loaders."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", module="scvi")
+    warnings.filterwarnings("ignore", module="umap")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from scmimic import __version__
+
+        Console().print(f"scmimic {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log what happens, with the traceback of an error.")] = False,
+) -> None:
+    """Realistic synthetic single cells: AnnData files in, AnnData files out."""
+    if debug:
+        logging.basicConfig(level=logging.INFO)
+        logging.getLogger("scmimic").setLevel(logging.DEBUG)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("scmimic_demo"),
+    epochs: Annotated[int | None, typer.Option(help="Epochs of training; the model's default if left out.")] = None,
+    seed: Seed = 0,
+    trees: Annotated[int, typer.Option(help="Trees of each random forest.")] = 1000,
+) -> None:
+    """Train on 700 packaged real cells, generate, measure and draw; minutes on a laptop, offline."""
+    from scmimic._demo import run_demo, table
+
+    console = Console()
+    _quiet()
+    with _one_line_errors():
+        result = run_demo(
+            out,
+            epochs=epochs,
+            seed=seed,
+            n_trees=trees,
+            progress=console.is_terminal,
+            report=lambda line: console.print(f"[bold cyan]>[/] {line}", highlight=False),
+        )
+    heading, rows = table(result)
+    view = Table(title=f"{result.n_test} generated cells against {result.n_test} held-out real cells")
+    for i, name in enumerate(heading):
+        view.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        view.add_row(*row)
+    console.print(view)
+    console.print(f"{result.seconds:.0f} seconds. Results in {escape(str(out))}:", highlight=False)
+    for what, path in result.files.items():
+        console.print(f"  {escape(path.name)}  ({what})", highlight=False)
+
+
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(help="AnnData file (.h5ad) to train on.")],
+    labels: Annotated[str | None, typer.Option(help="Column of .obs with the cell types.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("scmimic_model"),
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression; .X if left out.")] = None,
+    likelihood: Annotated[
+        Literal["nb", "zinb", "poisson", "normal"],
+        typer.Option(help="nb, zinb or poisson for raw counts; normal for any non-negative expression."),
+    ] = "nb",
+    max_epochs: Annotated[int | None, typer.Option(help="Epochs; the model's default if left out.")] = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in the folder.")] = False,
+) -> None:
+    """Train ACTIVA on an AnnData file and save the model."""
+    import scanpy as sc
+    import scvi
+
+    from scmimic.model import ACTIVA
+
+    console = Console()
+    _quiet()
+    with _one_line_errors():
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
+        if out.exists() and not overwrite:
+            raise FileExistsError(f"{out} exists already: choose another --out, or pass --overwrite.")
+        adata = sc.read_h5ad(file)
+        scvi.settings.seed = seed
+        ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels)
+        model = ACTIVA(adata, gene_likelihood=likelihood)
+        model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
+        model.save(out, overwrite=overwrite)
+    console.print(
+        f"Trained on {adata.n_obs} cells x {adata.n_vars} genes. Model in {escape(str(out))}.", highlight=False
+    )
+
+
+@app.command()
+def generate(
+    model_dir: Annotated[Path, typer.Argument(help="Folder that `scmimic train` or model.save() wrote.")],
+    n: Annotated[int | None, typer.Option(help="Number of cells.")] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="A cell type; repeat for several. TYPE=COUNT asks for a number of its own, without --n."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write, .h5ad or .zarr.")] = Path("synthetic.h5ad"),
+    seed: Seed = 0,
+) -> None:
+    """Generate cells with a saved ACTIVA model.
+
+    Open only models that you trust: a saved model can run any program code when it is loaded.
+    """
+    from scmimic.model import ACTIVA
+
+    console = Console()
+    _quiet()
+    with _one_line_errors():
+        if not model_dir.is_dir():
+            raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
+        request = _parse_labels(labels, n)
+        model = ACTIVA.load(model_dir)
+        result = model.generate(n, labels=request, seed=seed, path=out, silent=not console.is_terminal)
+    console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
+
+
+def _parse_labels(labels: list[str] | None, n: int | None) -> list[str] | dict[str, int] | None:
+    """Read `TYPE` and `TYPE=COUNT`; a number after the last `=` is a count only where `n` is left out."""
+    if n is None and not labels:
+        raise ValueError("Say how many cells: --n 1000, or --labels TYPE=COUNT.")
+    if not labels or n is not None:
+        return labels or None
+    counts: dict[str, int] = {}
+    for text in labels:
+        name, found, number = text.rpartition("=")
+        if not found or not number.isdigit():
+            raise ValueError(f"--labels {text!r} has no number of cells: write {text}=COUNT, or give --n.")
+        counts[name] = counts.get(name, 0) + int(number)
+    return counts

@@ -1,0 +1,185 @@
+"""The interface that all reference generators share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
+
+BLOCK_ENTRIES = 2**23
+"""Values per dense block: 64 MB in double precision."""
+
+
+def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
+    """Return the raw counts as CSR, after checking that they are counts."""
+    where = ".X" if layer is None else f".layers[{layer!r}]"
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"layer {layer!r} is not in adata.layers, which holds {list(adata.layers)}.")
+    values = adata.X if layer is None else adata.layers[layer]
+    if values is None:
+        raise ValueError("adata.X is empty. Name the layer that holds raw counts with layer=.")
+    x = sp.csr_matrix(values)
+    if 0 in x.shape:
+        raise ValueError(f"{where} has shape {x.shape}: there is nothing to learn from.")
+    if not np.all(np.isfinite(x.data)) or (x.data < 0).any() or (x.data != np.rint(x.data)).any():
+        raise ValueError(
+            f"{where} must hold raw counts (finite, non-negative, integer). Name the layer that does with layer=."
+        )
+    return x
+
+
+def _label_codes(adata: AnnData, labels_key: str | None) -> tuple[np.ndarray, list[str]]:
+    """Return the label of each cell as an index, and the labels that occur."""
+    if labels_key is None:
+        return np.zeros(adata.n_obs, dtype=np.int64), [ALL_CELLS]
+    if labels_key not in adata.obs:
+        raise KeyError(f"labels_key {labels_key!r} is not in adata.obs, which holds {list(adata.obs.columns)}.")
+    column = adata.obs[labels_key]
+    if column.isna().any():
+        raise ValueError(f"adata.obs[{labels_key!r}] lacks the label of {int(column.isna().sum())} cells: drop them.")
+    labels = pd.Categorical(column.astype(str))
+    return np.asarray(labels.codes, dtype=np.int64), list(labels.categories)
+
+
+class ReferenceGenerator(ABC):
+    """Base class of the reference generators.
+
+    Parameters
+    ----------
+    adata
+        Training cells. Never changed.
+    labels_key
+        Column of ``adata.obs`` with the cell types, read as text. ``None`` treats all cells as one type.
+    layer
+        Layer with raw counts. Default: ``adata.X``.
+
+    Raises
+    ------
+    KeyError
+        If `labels_key` or `layer` is not there.
+    ValueError
+        If the values are no raw counts, or a cell has no label.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
+        self._x = _counts(adata, layer)
+        self._codes, self.categories = _label_codes(adata, labels_key)
+        self._library = np.asarray(self._x.sum(axis=1), dtype=np.float64).ravel()
+        self._var = adata.var.copy()
+        self.labels_key = labels_key
+        self.layer = layer
+        self.fit_seed: int | None = None
+        self.is_fitted = False
+
+    @property
+    def proportions(self) -> np.ndarray:
+        """Share of each label among the training cells, in the order of ``categories``."""
+        return np.bincount(self._codes, minlength=len(self.categories)) / len(self._codes)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Settings that are recorded with the generated cells."""
+        return {"labels_key": self.labels_key, "layer": self.layer, "fit_seed": self.fit_seed}
+
+    def fit(self, seed: int = 0) -> Self:
+        """Learn from the training cells.
+
+        Parameters
+        ----------
+        seed
+            Seed of whatever is random in the fit.
+
+        Returns
+        -------
+        The generator itself.
+        """
+        self.fit_seed = seed
+        self._fit(np.random.default_rng(seed))
+        self.is_fitted = True
+        return self
+
+    def generate(self, n: int | None = None, labels: Labels = None, *, seed: int | None = None) -> AnnData:
+        """Draw synthetic cells.
+
+        Parameters
+        ----------
+        n
+            Total number of cells. ``None`` only where `labels` is a dict.
+        labels
+            ``None`` (all labels, in the proportions of the training cells), one label, a list of labels (`n` is
+            shared evenly, the remainder goes to the first ones), or a dict from label to number of cells.
+        seed
+            Seed of the draw. The same seed gives the same cells.
+
+        Returns
+        -------
+        AnnData with integer counts in CSR ``.X`` (type of the training counts), the training ``.var``, the requested
+        label in ``.obs[labels_key]`` and the record of the draw in ``.uns["scmimic"]``.
+
+        Raises
+        ------
+        RuntimeError
+            If called before :meth:`fit`.
+        ValueError
+            If `n` or `labels` make no sense (see the message).
+        """
+        if not self.is_fitted:
+            raise RuntimeError(f"{type(self).__name__} is not fitted: call .fit() first.")
+        known = None if self.labels_key is None else self.categories
+        counts = resolve_counts(n, labels, known, self.proportions)
+        index = {category: code for code, category in enumerate(self.categories)}
+        codes = np.repeat([index[name] for name in counts], list(counts.values()))
+        x = self._sample({index[name]: k for name, k in counts.items()}, np.random.default_rng(seed))
+        return assemble(
+            x,
+            self._var,
+            None if known is None else pd.Categorical.from_codes(codes, categories=known),
+            labels_key=self.labels_key,
+            model_name=type(self).__name__,
+            parameters=self.parameters,
+            seed=seed,
+            dtype=self._x.dtype,
+        )
+
+    @abstractmethod
+    def _fit(self, rng: np.random.Generator) -> None:
+        """Learn from ``self._x``, ``self._codes`` and ``self._library``."""
+
+    def _sample(self, counts: dict[int, int], rng: np.random.Generator) -> sp.csr_matrix:
+        """Draw ``counts[code]`` cells of each label, stacked in that order."""
+        return sp.vstack([self._sample_label(code, k, rng) for code, k in counts.items()], format="csr")
+
+    def _sample_label(self, code: int, n: int, rng: np.random.Generator) -> sp.csr_matrix:
+        """Draw `n` cells of one label. Generators that need all labels at once override :meth:`_sample`."""
+        raise NotImplementedError
+
+    def _members(self, code: int) -> np.ndarray:
+        """Row numbers of the training cells of one label."""
+        return np.flatnonzero(self._codes == code)
+
+    def _draw_library(self, code: int, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw `n` total counts from those observed for one label."""
+        return rng.choice(self._library[self._members(code)], size=n)
+
+    def _blocks(self, n: int) -> Iterator[slice]:
+        """Split `n` cells into blocks that are small enough to be dense."""
+        step = max(1, BLOCK_ENTRIES // self._x.shape[1])
+        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def draw_members(members: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `n` of `members`, each as often as any other up to one.
+
+    Repeated cells within a sample give themselves away to a forest, so that none is repeated before all were drawn.
+    """
+    rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
+    return np.concatenate(rounds)[:n]

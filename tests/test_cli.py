@@ -1,0 +1,91 @@
+import anndata as ad
+import pytest
+from typer.testing import CliRunner
+
+import scmimic as sm
+from scmimic._cli import _parse_labels, app
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*args):
+        return CliRunner().invoke(app, [str(arg) for arg in args])
+
+    return invoke
+
+
+def _error(result):
+    """The message of a command that failed as it should: status 1 and a single line."""
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("Error: ")
+    return result.stderr
+
+
+def test_version(run):
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == f"scmimic {sm.__version__}"
+
+
+def test_help_names_every_command(run):
+    text = run("--help").stdout
+    assert all(command in text for command in ("demo", "train", "generate"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "n", "expected"),
+    [
+        (None, 5, None),
+        (["B", "T"], 5, ["B", "T"]),
+        (["B=3", "T=4"], None, {"B": 3, "T": 4}),
+        (["B=3", "B=4"], None, {"B": 7}),
+        (["a=b=3"], None, {"a=b": 3}),
+        (["a=3"], 5, ["a=3"]),
+    ],
+)
+def test_labels_are_read(labels, n, expected):
+    assert _parse_labels(labels, n) == expected
+
+
+@pytest.mark.parametrize(("labels", "n"), [(None, None), (["B"], None), (["B="], None), (["B=-1"], None)])
+def test_labels_without_a_number_are_refused(labels, n):
+    with pytest.raises(ValueError, match="--n"):
+        _parse_labels(labels, n)
+
+
+def test_train_then_generate(run, tmp_path):
+    adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=30, seed=0)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    types = list(adata.obs["cell_type"].cat.categories)[:2]
+
+    assert run("train", "cells.h5ad", "--labels", "cell_type", "--out", "model", "--max-epochs", 2).exit_code == 0
+    assert "--overwrite" in _error(run("train", "cells.h5ad", "--labels", "cell_type", "--out", "model"))
+
+    request = ["--labels", f"{types[0]}=7", "--labels", f"{types[1]}=4"]
+    for out in ("a.h5ad", "b.h5ad"):
+        done = run("generate", "model", *request, "--out", out, "--seed", 3)
+        assert done.exit_code == 0, done.output
+    a, b = ad.read_h5ad("a.h5ad"), ad.read_h5ad("b.h5ad")
+    assert a.obs["cell_type"].value_counts()[types].tolist() == [7, 4]
+    assert list(a.var_names) == list(adata.var_names)
+    assert (a.X != b.X).nnz == 0
+
+    assert "nosuch" in _error(run("generate", "model", "--n", 3, "--labels", "nosuch", "--out", "c.h5ad"))
+    assert "--n" in _error(run("generate", "model"))
+
+
+def test_errors_are_one_line(run, tmp_path):
+    assert "no file missing.h5ad" in _error(run("train", "missing.h5ad"))
+    assert "no folder missing" in _error(run("generate", "missing", "--n", 3))
+    (tmp_path / "taken").write_text("")
+    assert "taken is a file" in _error(run("demo", "--out", "taken"))
+    assert "epochs" in _error(run("demo", "--epochs", 0))
+
+
+def test_unknown_column_is_one_line(run, tmp_path):
+    sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0).write_h5ad(tmp_path / "cells.h5ad")
+    assert "nosuch" in _error(run("train", "cells.h5ad", "--labels", "nosuch"))

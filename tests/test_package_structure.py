@@ -1,0 +1,268 @@
+"""Rules of the code base that a reader may rely on, read from the sources and the signatures."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import graphlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpydoc.validate
+import pytest
+
+import scmimic as sm
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src" / "scmimic"
+FILES = sorted(SRC.rglob("*.py"))
+MAX_LINES = 400
+
+# What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
+HELPERS = {"_compat", "_keys", "_sampling"}
+MAY_IMPORT = {
+    "metrics": set(),
+    "nn": set(),
+    "module": {"_compat", "nn"},
+    "train": {"_compat", "module", "nn"},
+    "model": {*HELPERS, "train", "module", "nn"},
+    "pp": {"_keys"},
+    "datasets": {"_keys", "pp"},
+    "baselines": {"_keys", "_sampling", "metrics", "pp"},
+    "tl": {"_keys", "_sampling", "baselines", "metrics", "model", "pp"},
+    "pl": {"_keys", "metrics", "model", "tl"},
+    "_compat": set(),
+    "_keys": set(),
+    "_sampling": {"_keys"},
+    "_demo": {*HELPERS, "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
+    "_cli": {"", "_demo", "model"},
+    "": {"_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
+}
+NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}
+FUNCTION_PARTS = ("pp", "tl", "pl", "metrics", "datasets")
+CLASS_PARTS = ("model", "baselines")
+# Each needs three things of equal standing that have no sensible default.
+THREE_POSITIONAL = {"pp.downsample_label", "metrics.distance_to_closest_record"}
+# numpydoc's own codes: summary, parameters (missing, unknown, out of order), returns, yields, section order.
+DOCSTRING_CODES = {"GL06", "GL07", "GL08", "SS01", "PR01", "PR02", "PR03", "PR07", "RT01", "RT03", "YD01"}
+ANNDATA_SLOTS = {"obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers"}
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in FILES}
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Every import in a tree, as (module, name) pairs."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import, line {node.lineno}"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def _targets(tree: ast.AST) -> Iterator[str]:
+    """Names of the scmimic modules that a tree imports."""
+    for module, name in _imports(tree):
+        if module.split(".")[0] == "scmimic":
+            inner = f"{module}.{name}"
+            yield inner if inner in MODULES else module
+
+
+def _part(module: str) -> str:
+    return (module.split(".") + [""])[1]
+
+
+def _public() -> Iterator[tuple[str, object]]:
+    for part in (*FUNCTION_PARTS, *CLASS_PARTS):
+        package = getattr(sm, part)
+        yield from ((f"{part}.{name}", getattr(package, name)) for name in package.__all__)
+
+
+PUBLIC = dict(_public())
+FUNCTIONS = {name: obj for name, obj in PUBLIC.items() if inspect.isfunction(obj)}
+CLASSES = {name: obj for name, obj in PUBLIC.items() if inspect.isclass(obj)}
+METHODS = {
+    f"{name}.{attribute}": member
+    for name, cls in CLASSES.items()
+    for attribute, member in inspect.getmembers(cls, callable)
+    if not attribute.startswith("_") and getattr(member, "__module__", "").startswith("scmimic")
+}
+FOLDED = {"model.ACTIVA": "ACTIVA", "model.ACTINN": "ACTINN"}
+
+
+def _type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    part = _part(module)
+    assert part in MAY_IMPORT, f"say in MAY_IMPORT what {part} may import"
+    forbidden = {target for target in _targets(MODULES[module]) if _part(target) not in MAY_IMPORT[part] | {part}}
+    assert not forbidden, f"{module} must not import {sorted(forbidden)}"
+
+
+def test_no_circular_imports():
+    graph = {}
+    for name, tree in MODULES.items():
+        eager = ast.Module([node for node in tree.body if not _type_checking(node)], [])
+        graph[name] = set(_targets(eager)) - {name}
+    # a cycle raises CycleError, which names it
+    assert set(graphlib.TopologicalSorter(graph).static_order()) >= set(MODULES)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _part(m) == "metrics"])
+def test_metrics_know_arrays_only(module):
+    assert not {name.split(".")[0] for name, _ in _imports(MODULES[module])} & NOT_FOR_METRICS
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "scmimic._compat"])
+def test_private_names_of_scvi_stand_in_compat_alone(module):
+    private = [
+        f"{path}.{name}"
+        for path, name in _imports(MODULES[module])
+        if path.split(".")[0] == "scvi" and any(part.startswith("_") for part in [*path.split("."), name or ""])
+    ]
+    assert not private, f"import {private} through scmimic._compat"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_files_stay_short(path):
+    n_lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert n_lines < MAX_LINES, f"{n_lines} lines: divide the file"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_printed(module):
+    calls = (node.func for node in ast.walk(MODULES[module]) if isinstance(node, ast.Call))
+    assert not any(isinstance(func, ast.Name) and func.id in {"print", "pprint"} for func in calls)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_import_does_nothing(module):
+    bare = [
+        ast.unparse(node)
+        for node in MODULES[module].body
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
+    ]
+    assert not bare, f"statements that run at import: {bare}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "scmimic._keys"])
+def test_names_written_into_anndata_stand_in_keys(module):
+    written = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr in ANNDATA_SLOTS
+        and (isinstance(node.slice, ast.JoinedStr) or isinstance(getattr(node.slice, "value", None), str))
+    ]
+    assert not written, f"move these names to scmimic._keys: {written}"
+
+
+def test_import_pulls_in_no_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [req for extra in project["optional-dependencies"].values() for req in extra]
+    extras = {re.match(r"[\w-]+", req)[0].lower().replace("-", "_") for req in requirements} - {"scmimic"}
+    code = (
+        "import json, logging, sys\n"
+        "import matplotlib.pyplot, scanpy, scvi, sklearn, umap\n"
+        "before, handlers = set(sys.modules), list(logging.root.handlers)\n"
+        "import scmimic\n"
+        "assert logging.root.handlers == handlers\n"
+        "sys.stdout.write('\\n' + json.dumps(sorted({m.split('.')[0].lower() for m in set(sys.modules) - before})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "scmimic" in loaded
+    assert not loaded & extras
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signature(name):
+    parameters = list(inspect.signature(FUNCTIONS[name]).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if name.startswith(("pp.", "tl.")):
+        assert positional[0].name == "adata"
+    limit = 3 if name in THREE_POSITIONAL else 2
+    assert len(positional) <= limit, f"keyword-only from the argument {positional[limit].name} on"
+    missing = [p.name for p in parameters if p.annotation is p.empty]
+    assert not missing, f"no type for {missing}"
+    assert inspect.signature(FUNCTIONS[name]).return_annotation is not inspect.Signature.empty
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("pl.")])
+def test_plots_take_the_usual_arguments(name):
+    assert {"ax", "show", "return_fig"} <= set(inspect.signature(FUNCTIONS[name]).parameters)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES, *METHODS])
+def test_docstring_is_complete(name):
+    found = numpydoc.validate.validate(f"scmimic.{name}")["errors"]
+    errors = [message for code, message in found if code in DOCSTRING_CODES]
+    assert not errors, errors
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *(n for n in CLASSES if n.split(".")[0] in CLASS_PARTS)])
+def test_docstring_has_an_example(name):
+    if inspect.isabstract(PUBLIC[name]):
+        return
+    assert re.search(r"^\s+>>> ", PUBLIC[name].__doc__, re.MULTILINE), "no doctest under Examples"
+
+
+def _raised(function) -> set[str]:
+    """Exceptions that a function raises in its own body."""
+    names = set()
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            callee = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if isinstance(callee, ast.Name) and hasattr(builtins, callee.id):
+                names.add(callee.id)
+    return names
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *METHODS])
+def test_docstring_names_what_is_raised(name):
+    function = FUNCTIONS.get(name) or METHODS[name]
+    section = re.search(r"^\s*Raises\n\s*-+\n(.*?)(\n\s*\w+\n\s*-+\n|\Z)", function.__doc__, re.MULTILINE | re.DOTALL)
+    documented = section[1] if section else ""
+    missing = {error for error in _raised(function) if error not in documented}
+    assert not missing, f"add to Raises: {sorted(missing)}"
+
+
+def test_every_public_object_is_in_the_api_page():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").split()
+    missing = [name for name in PUBLIC if FOLDED.get(name, name) not in page]
+    assert not missing, f"add to docs/api.md: {missing}"
+
+
+def test_top_level_names():
+    assert set(sm.__all__) >= {"ACTINN", "ACTIVA", "__version__", *FUNCTION_PARTS, *CLASS_PARTS}
+    assert all(hasattr(sm, name) for name in sm.__all__)
+
+
+def test_readme_has_two_commands_for_a_fresh_clone():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line.startswith("python3 -m venv")]
+    assert [command.split()[-1] for command in commands] == ["demo", "2"]
+    assert all("-c constraints.txt" in command for command in commands)
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"version: {project['version']}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
