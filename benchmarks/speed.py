@@ -136,7 +136,16 @@ def generation_rows(args) -> list[dict]:
     rows = []
     for likelihood in ("normal", "nb"):
         for n in (args.cells // 4, args.cells):
-            command = [sys.executable, __file__, "--generate", likelihood, "--cells", str(n), "--genes", str(args.genes)]
+            command = [
+                sys.executable,
+                __file__,
+                "--generate",
+                likelihood,
+                "--cells",
+                str(n),
+                "--genes",
+                str(args.genes),
+            ]
             out = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
             rows.append(json.loads(out.stdout.strip().splitlines()[-1]))
     return rows
@@ -161,7 +170,9 @@ def main() -> None:
     show(steps, list(steps[0]), "Training, batches of 128 cells")
     show(made, list(made[0]), "Generation")
     if args.out:
-        args.out.write_text(json.dumps({"threads": torch.get_num_threads(), "steps": steps, "generation": made}, indent=1))
+        args.out.write_text(
+            json.dumps({"threads": torch.get_num_threads(), "steps": steps, "generation": made}, indent=1)
+        )
 
 
 if __name__ == "__main__":

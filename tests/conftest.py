@@ -25,5 +25,5 @@ def trained():
     data = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
     sm.ACTIVA.setup_anndata(data, labels_key="cell_type", batch_key="batch")
     model = sm.ACTIVA(data, n_latent=8, n_hidden=(32, 16))
-    model.train(max_epochs=30, warmup_epochs=20, enable_progress_bar=False)
+    model.train(max_epochs=80, warmup_epochs=60, enable_progress_bar=False)
     return model

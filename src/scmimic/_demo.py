@@ -141,7 +141,7 @@ def run_demo(
     report(f"Measuring realism with forests of {n_trees} trees")
     scores, curves = _measure(sources, train, test, n_trees, seed)
     report("Drawing")
-    tl.joint_embedding(test, synthetic, basis="umap", seed=seed)
+    tl.joint_embedding(test, synthetic, reference=train, basis="umap", seed=seed)
     files = _draw(out, model, test, synthetic, curves)
     files["synthetic cells"] = out / "synthetic.h5ad"
     synthetic.write_h5ad(files["synthetic cells"])
@@ -210,7 +210,7 @@ def _draw(
 
     figures = {
         "embedding": pl.embedding(
-            test, synthetic, color=LABELS_KEY, titles=("Real (held out)", "Generated", "Both"), return_fig=True
+            test, synthetic, color=LABELS_KEY, titles=("Real (held out)", "Generated"), return_fig=True
         ),
         "roc": pl.roc(curves, return_fig=True),
         "training": pl.training(model, return_fig=True),
@@ -254,8 +254,8 @@ def _markdown(result: DemoResult) -> str:
             *lines,
             "",
             "The AUC is the mean over five folds ± their standard deviation, on log-normalised genes; the error is "
-            "that of a forest on 50 principal components. The first row shows what real cells score; it is made of training "
-            "cells, hence its copy ratio of 0.",
+            "that of a forest on 50 principal components. The first row shows what real cells score; it is made of "
+            "training cells, hence its copy ratio of 0.",
             "",
             "![Real and generated cells](embedding.png)",
             "![ROC curves](roc.png)",

@@ -30,8 +30,15 @@ def test_every_likelihood(adata, gene_likelihood, dispersion):
     layer = "norm" if gene_likelihood == "normal" else None
     setup = {"labels_key": "cell_type", "batch_key": "batch", "layer": layer}
     model = fit(normalised(adata), setup, gene_likelihood=gene_likelihood, dispersion=dispersion)
-    for name in ("elbo_train", "kl_real_train", "kl_reconstructed_train", "kl_generated_train", "cell_type_loss_train",
-                 "classifier_loss_train", "loss_generator_train"):
+    for name in (
+        "elbo_train",
+        "kl_real_train",
+        "kl_reconstructed_train",
+        "kl_generated_train",
+        "cell_type_loss_train",
+        "classifier_loss_train",
+        "loss_generator_train",
+    ):
         assert np.isfinite(model.history[name].to_numpy(dtype=float)[-1]).all(), name
     assert model.get_latent_representation().shape == (300, 6)
     expression = model.get_normalized_expression(indices=range(7))
@@ -79,7 +86,8 @@ def test_softadapt_changes_the_run(adata):
     plain = fit(adata, train={"max_epochs": 12, "warmup_epochs": 1})
     torch.manual_seed(0)
     adapted = fit(
-        adata, train={"max_epochs": 12, "warmup_epochs": 1, "plan_kwargs": {"softadapt": "normalized", "softadapt_every": 2}}
+        adata,
+        train={"max_epochs": 12, "warmup_epochs": 1, "plan_kwargs": {"softadapt": "normalized", "softadapt_every": 2}},
     )
     a, b = (m.history["elbo_train"].to_numpy(dtype=float).ravel()[-1] for m in (plain, adapted))
     assert a != b
@@ -206,6 +214,8 @@ def test_query_data(trained):
 
 
 def test_threshold(adata):
-    model = fit(normalised(adata), {"labels_key": "cell_type", "layer": "norm"}, gene_likelihood="normal", output_threshold=2.0)
+    model = fit(
+        normalised(adata), {"labels_key": "cell_type", "layer": "norm"}, gene_likelihood="normal", output_threshold=2.0
+    )
     new = model.generate(20, seed=0)
     assert new.X.data.size == 0 or new.X.data.min() > 2.0

@@ -77,7 +77,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("change", "setup", "init", "error", "message"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE])
+@pytest.mark.parametrize(
+    ("change", "setup", "init", "error", "message"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE]
+)
 def test_refused(adata, change, setup, init, error, message):
     with pytest.raises(error, match=f"(?s){message}"):
         data = change(adata)

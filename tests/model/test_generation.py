@@ -10,7 +10,11 @@ QUIET = {"enable_progress_bar": False}
 
 
 def equal(a, b):
-    return (a.X != b.X).nnz == 0 and (a.obs == b.obs).all(axis=None) and np.array_equal(a.obsm["X_activa"], b.obsm["X_activa"])
+    return (
+        (a.X != b.X).nnz == 0
+        and (a.obs == b.obs).all(axis=None)
+        and np.array_equal(a.obsm["X_activa"], b.obsm["X_activa"])
+    )
 
 
 def test_contract(trained):
@@ -93,9 +97,10 @@ def test_unreachable_confidence_names_type_and_rate(trained):
 def test_library_size(trained):
     fixed = trained.generate(200, library_size=5000, seed=0)
     assert np.asarray(fixed.X.sum(1)).mean() == pytest.approx(5000, rel=0.05)
-    each = np.linspace(100, 10_000, 40)
-    totals = np.asarray(trained.generate(40, library_size=each, seed=0).X.sum(1)).ravel()
-    assert np.corrcoef(each, totals)[0, 1] > 0.95
+    each = np.repeat([100.0, 1000.0], 200)
+    totals = np.asarray(trained.generate(400, library_size=each, seed=0).X.sum(1)).ravel()
+    assert totals[:200].mean() == pytest.approx(100, rel=0.1)
+    assert totals[200:].mean() == pytest.approx(1000, rel=0.1)
     real = np.asarray(trained.adata.X.sum(1)).ravel()
     own = np.asarray(trained.generate(300, seed=0).X.sum(1)).ravel()
     assert np.median(own) == pytest.approx(np.median(real), rel=0.1)

@@ -13,9 +13,7 @@ def distribution(kind, mu):
         return Poisson(mu)
     if kind == "nb":
         return NegativeBinomial(mu=mu, theta=torch.full_like(mu, THETA))
-    return ZeroInflatedNegativeBinomial(
-        mu=mu, theta=torch.full_like(mu, THETA), zi_logits=torch.full_like(mu, LOGIT)
-    )
+    return ZeroInflatedNegativeBinomial(mu=mu, theta=torch.full_like(mu, THETA), zi_logits=torch.full_like(mu, LOGIT))
 
 
 @pytest.mark.parametrize("kind", ["poisson", "nb", "zinb"])

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from scmimic.nn import ACTINNClassifier, CountDecoder, DenseStack, Encoder, ExpressionDecoder, RealBatchNorm1d, fake_cells
+from scmimic.nn import (
+    ACTINNClassifier,
+    CountDecoder,
+    DenseStack,
+    Encoder,
+    ExpressionDecoder,
+    RealBatchNorm1d,
+    fake_cells,
+)
 
 
 def test_stack_order_is_linear_relu_norm():

@@ -41,7 +41,7 @@ def make(gene_likelihood):
     return module, tensors
 
 
-def play(module, tensors, statistics):
+def play(module, tensors):
     """All forward passes of the game, in the order in which random numbers are drawn."""
     x, batch, labels = (
         tensors[key] for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
@@ -55,11 +55,12 @@ def play(module, tensors, statistics):
     with fake_cells(module.decoder, "running"):
         prior = module.decode(torch.randn_like(mean), library, batch, labels)
     fakes = [module.fake(px), module.fake(prior)]
-    return x, batch, kl_standard_normal(mean, log_var), module.reconstruction_loss(x, px).mean(), l_ct, fakes, statistics
+    kl, reconstruction = kl_standard_normal(mean, log_var), module.reconstruction_loss(x, px).mean()
+    return x, batch, kl, reconstruction, l_ct, fakes
 
 
 def encoder_loss(module, tensors, w, statistics):
-    x, batch, kl, rec, l_ct, fakes, _ = play(module, tensors, statistics)
+    x, batch, kl, rec, l_ct, fakes = play(module, tensors)
     loss = kl.mean() + w.alpha2 * (rec + l_ct)
     for fake in fakes:
         with fake_cells(module.encoder, statistics):
@@ -68,7 +69,7 @@ def encoder_loss(module, tensors, w, statistics):
 
 
 def generator_loss(module, tensors, w, statistics):
-    x, batch, _, rec, l_ct, fakes, _ = play(module, tensors, statistics)
+    x, batch, _, rec, l_ct, fakes = play(module, tensors)
     loss = w.alpha2 * (rec + l_ct)
     for fake in fakes:
         with fake_cells(module.encoder, statistics):

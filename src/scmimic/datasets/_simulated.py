@@ -11,7 +11,7 @@ from scmimic import _keys
 
 
 def synthetic_counts(
-    n_obs: int = 300, n_vars: int = 100, n_labels: int = 3, n_batches: int = 1, seed: int = 0
+    n_obs: int = 300, n_vars: int = 100, *, n_labels: int = 3, n_batches: int = 1, seed: int = 0
 ) -> AnnData:
     """Simulate counts with cell types, batches and library sizes.
 

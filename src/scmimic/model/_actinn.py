@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -41,6 +40,8 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         default: the highest percentile holds strong markers.
     input_transform
         ``"log2"`` as published, or ``"none"`` for values that are to be used as they are.
+    registry
+        Registration of a saved model that is loaded without data; set by :meth:`load`.
 
     Notes
     -----
@@ -307,8 +308,3 @@ def classify_cells(
         return pd.DataFrame(probability, index=names, columns=model.label_categories_)
     predicted = pd.Categorical.from_codes(probability.argmax(1), categories=model.label_categories_)
     return pd.Series(predicted, index=names, name=model.labels_key_)
-
-
-def copy_network(network: torch.nn.Module) -> torch.nn.Module:
-    """An independent copy, on the CPU, that no optimiser of the original touches."""
-    return copy.deepcopy(network).cpu()

@@ -18,7 +18,8 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
 from torch import nn
 
-from scmimic.model._actinn import ACTINN, classify_cells, copy_network
+from scmimic.model._actinn import ACTINN, classify_cells
+from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import COUNTS, PAPER, Preset
@@ -27,7 +28,6 @@ from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.module import COUNT_LIKELIHOODS, ACTIVAModule
-from scmimic.nn import ACTINNClassifier
 from scmimic.train import IntrospectiveTrainingPlan
 
 
@@ -70,6 +70,8 @@ class ACTIVA(
         types, or any :class:`torch.nn.Module` that returns logits ``(n, n_types)`` from expression
         ``(n, n_genes)``: copied, and left as it is unless ``plan_kwargs={"n_epochs_classifier": ...}`` trains it on.
         Without labels there is none, and the model is a plain IntroVAE.
+    registry
+        Registration of a saved model that is loaded without data; set by :meth:`load`.
 
     Notes
     -----
@@ -105,9 +107,7 @@ class ACTIVA(
         registry: dict[str, Any] | None = None,
     ):
         if gene_likelihood not in ("normal", *COUNT_LIKELIHOODS):
-            raise ValueError(
-                f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}."
-            )
+            raise ValueError(f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}.")
         if dispersion not in ("gene", "gene-label"):
             raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
         super().__init__(adata, registry)
@@ -115,7 +115,7 @@ class ACTIVA(
         self._preset = COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER
         n_input = self.summary_stats.n_vars
         n_labels = max(self.summary_stats.get("n_labels", 1), 1)
-        network, self._classifier_is_given = self._conditioner(classifier, n_input)
+        network, self._classifier_is_given = conditioner(classifier, self.label_categories_, n_input)
         n_latent = self._preset.n_latent if n_latent is None else n_latent
         n_hidden = self._preset.n_hidden if n_hidden is None else tuple(n_hidden)
         self.module = self._module_cls(
@@ -145,32 +145,6 @@ class ACTIVA(
         # the saved parameters hold a network alone: an ACTINN would drag its data along
         classifier = copy_network(network) if self._classifier_is_given else None
         self.init_params_ = self._get_init_params(locals())
-
-    def _conditioner(self, classifier: ACTINN | nn.Module | None, n_input: int) -> tuple[nn.Module | None, bool]:
-        if classifier is None:
-            if self.label_categories_ is None or len(self.label_categories_) < 2:
-                return None, False
-            return ACTINNClassifier(n_input, len(self.label_categories_)), False
-        if self.label_categories_ is None:
-            raise ValueError("A classifier was given, but the data are registered without `labels_key`.")
-        if isinstance(classifier, ACTINN):
-            if not classifier.is_trained:
-                raise ValueError("The given ACTINN is not trained. Train it first, or pass `classifier=None`.")
-            if classifier.label_categories_ != self.label_categories_:
-                raise ValueError(
-                    f"The classifier knows the types {classifier.label_categories_}, the data have "
-                    f"{self.label_categories_}."
-                )
-            return copy_network(classifier.module.classifier), True
-        if not isinstance(classifier, nn.Module):
-            raise TypeError(f"`classifier` must be an ACTINN or a torch module, not {type(classifier).__name__}.")
-        network = copy_network(classifier).eval()
-        shape = tuple(network(torch.ones(2, n_input)).shape)
-        if shape != (2, len(self.label_categories_)):
-            raise ValueError(
-                f"`classifier` must map {n_input} genes to {len(self.label_categories_)} logits, but returned {shape}."
-            )
-        return network, True
 
     def _set_library_statistics(self, x) -> None:
         factors = self.adata_manager.data_registry.get(REGISTRY_KEYS.SIZE_FACTOR_KEY)
@@ -351,7 +325,9 @@ class ACTIVA(
             raise ValueError(f"`warmup_epochs` must not be negative, but is {warmup_epochs}.")
         settings = {
             "n_epochs_warmup": warmup_epochs,
-            "n_epochs_classifier": 0 if self._classifier_is_given else preset.classifier_epochs(max_epochs, warmup_epochs),
+            "n_epochs_classifier": 0
+            if self._classifier_is_given
+            else preset.classifier_epochs(max_epochs, warmup_epochs),
             **preset.plan,
             **(plan_kwargs or {}),
         }
@@ -373,30 +349,6 @@ class ACTIVA(
         finally:
             if self.is_trained:
                 self._remember_posterior()
-
-    @torch.inference_mode()
-    def _remember_posterior(self) -> None:
-        """Encode the training cells, so that a saved model generates without its data."""
-        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
-        loader = self._make_data_loader(self.adata, indices=indices, batch_size=1024)
-        self.module.eval()
-        parts = []
-        for tensors in loader:
-            tensors = {key: value.to(self.module.device) for key, value in tensors.items()}
-            out = self.module.inference(**self.module._get_inference_input(tensors))
-            parts.append(
-                (
-                    out["qz_mean"],
-                    (0.5 * out["qz_log_var"]).exp(),
-                    out["library"].squeeze(-1),
-                    tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1),
-                    tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1),
-                )
-            )
-        mean, std, library, labels, batches = (
-            torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
-        )
-        self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
 
     @torch.inference_mode()
     def classify(

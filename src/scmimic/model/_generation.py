@@ -12,10 +12,14 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from rich.progress import Progress
+from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
 from scmimic.model._writing import CellDescription, Chunk, check_path, collect, stream
+
+
 class GenerationMixin:
     """:meth:`generate` and :meth:`decode`."""
 
@@ -198,6 +202,28 @@ class GenerationMixin:
         result = collect((chunk for _, chunk in chunks), about)[order].copy()
         result.obs_names = [f"synthetic_{i}" for i in range(len(z))]
         return result
+
+    @torch.inference_mode()
+    def _remember_posterior(self) -> None:
+        """Encode the training cells, so that a saved model generates without its data."""
+        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
+        loader = self._make_data_loader(self.adata, indices=indices, batch_size=1024)
+        self.module.eval()
+        parts = []
+        for tensors in loader:
+            tensors = {key: value.to(self.module.device) for key, value in tensors.items()}
+            out = self.module.inference(**self.module._get_inference_input(tensors))
+            parts.append(
+                (
+                    out["qz_mean"],
+                    (0.5 * out["qz_log_var"]).exp(),
+                    out["library"].squeeze(-1),
+                    tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1),
+                    tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1),
+                )
+            )
+        mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
 
     def _check_can_generate(self) -> None:
         if not self.is_trained or getattr(self, "posterior_", None) is None:

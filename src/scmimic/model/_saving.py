@@ -20,9 +20,7 @@ MODEL_FILE = "model.pt"
 class SafeSaveMixin:
     """:meth:`save` and :meth:`load` of every model."""
 
-    def save(
-        self, dir_path: str | os.PathLike, prefix: str | None = None, overwrite: bool = False, **kwargs
-    ) -> None:
+    def save(self, dir_path: str | os.PathLike, prefix: str | None = None, overwrite: bool = False, **kwargs) -> None:
         """Save the whole model: networks, classifier, posterior of the training cells, history.
 
         Everything is written beside the target first and moved there at the end, so that a failing write (a full disk)

@@ -72,5 +72,3 @@ def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:
     unknown = sorted(set(plan_kwargs) - set(known))
     if unknown:
         raise TypeError(f"`plan_kwargs` does not know {unknown}. {plan_cls.__name__} takes {known}.")
-
-

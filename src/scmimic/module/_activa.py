@@ -226,10 +226,10 @@ class ACTIVAModule(BaseModuleClass):
     ) -> LossOutput:
         """The warm-up's loss: L_AE + L_REG, the negative ELBO up to a constant."""
         kl = kl_standard_normal(inference_outputs["qz_mean"], inference_outputs["qz_log_var"])
-        reconstruction = self.reconstruction_loss(
-            tensors[REGISTRY_KEYS.X_KEY], generative_outputs[MODULE_KEYS.PX_KEY]
+        reconstruction = self.reconstruction_loss(tensors[REGISTRY_KEYS.X_KEY], generative_outputs[MODULE_KEYS.PX_KEY])
+        return LossOutput(
+            loss=(reconstruction + kl_weight * kl).mean(), reconstruction_loss=reconstruction, kl_local=kl
         )
-        return LossOutput(loss=(reconstruction + kl_weight * kl).mean(), reconstruction_loss=reconstruction, kl_local=kl)
 
     @torch.inference_mode()
     def sample(

@@ -1,8 +1,8 @@
 """Layers and networks."""
 
 from scmimic.nn._actinn import ACTINNClassifier
-from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
 from scmimic.nn._decoders import CountDecoder, ExpressionDecoder
+from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
 from scmimic.nn._encoder import Encoder
 
 __all__ = [

@@ -60,5 +60,5 @@ class Encoder(nn.Module):
         """Mean and log variance, each ``(n, n_latent)``."""
         hidden = self.stack(torch.log1p(x) if self.log1p else x, batch_index)
         mean, log_var = self.head(hidden).chunk(2, dim=-1)
-        # no posterior is wider than the prior's exp(0); the bounds keep the discriminator's KL of synthetic cells finite
+        # no posterior is wider than the prior's exp(0); the bounds keep the KL of synthetic cells finite
         return mean, log_var.clamp(-15.0, 5.0)

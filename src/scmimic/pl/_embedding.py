@@ -99,6 +99,8 @@ def embedding(
     ------
     KeyError
         If the embedding or the colour is missing in one of the objects.
+    ValueError
+        If `legend_loc` is none of its values.
 
     Examples
     --------

@@ -55,6 +55,8 @@ def roc(
     ------
     TypeError
         If a result is a bare number.
+    ValueError
+        If there is no result.
 
     Examples
     --------

@@ -147,9 +147,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         settings = {"betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
         generator = [{"params": self.module.generator_parameters(), "lr": self.lr}]
         if self.module.dispersion_parameters():
-            generator.append(
-                {"params": self.module.dispersion_parameters(), "lr": self.lr * self.lr_dispersion_factor}
-            )
+            generator.append({"params": self.module.dispersion_parameters(), "lr": self.lr * self.lr_dispersion_factor})
         optimizers = [
             adam(self.module.encoder.parameters(), lr=self.lr, **settings),
             adam(generator, lr=self.lr, **settings),
@@ -215,18 +213,14 @@ class IntrospectiveTrainingPlan(TrainingPlan):
     def _game_step(self, batch, encoder, generator, metrics) -> LossOutput:
         encoder.zero_grad()
         generator.zero_grad()
-        weights = GameWeights(
-            **{**self._weights.__dict__, "reg": self._weights.reg * self.kl_weight}
-        )
+        weights = GameWeights(**{**self._weights.__dict__, "reg": self._weights.reg * self.kl_weight})
         terms = introspective_gradients(self.module, batch, weights, fake_statistics=self.fake_statistics)
         loss = terms.pop("loss_encoder") + 0.0
         if torch.isfinite(loss) and torch.isfinite(terms["loss_generator"]):
             encoder.step()
             generator.step()
         reconstruction, kl = terms.pop("reconstruction_per_cell"), terms.pop("kl_per_cell")
-        self._epoch_terms.append(
-            torch.stack([terms["kl_real"], terms["reconstruction_loss"], terms["cell_type_loss"]])
-        )
+        self._epoch_terms.append(torch.stack([terms["kl_real"], terms["reconstruction_loss"], terms["cell_type_loss"]]))
         named = {k: v for k, v in terms.items() if k != "reconstruction_loss"}
         return LossOutput(
             loss=loss,

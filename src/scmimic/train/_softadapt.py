@@ -36,8 +36,9 @@ def softadapt_weights(
 
     Notes
     -----
-    The slope is a one-sided finite difference of fourth order (first order with fewer than five values). The published program divides by the signed sum of the slopes, which may be zero or flip every sign; the
-    absolute sum agrees with it where all slopes have one sign, up to that sign.
+    The slope is a one-sided finite difference of fourth order (first order with fewer than five values). The published
+    program divides by the signed sum of the slopes, which may be zero or flip every sign; the absolute sum agrees with
+    it where all slopes have one sign, up to that sign.
     """
     values = np.asarray(losses, dtype=float)
     if values.ndim != 2 or values.shape[1] < 2:
