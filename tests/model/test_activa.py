@@ -219,3 +219,14 @@ def test_threshold(adata):
     )
     new = model.generate(20, seed=0)
     assert new.X.data.size == 0 or new.X.data.min() > 2.0
+
+
+@pytest.mark.parametrize(
+    ("gene_likelihood", "n_obs", "epochs"),
+    [("nb", 100, 60), ("nb", 800, 200), ("nb", 1600, 400), ("nb", 12_800, 60), ("normal", 100, 610)],
+)
+def test_default_length_of_the_run(gene_likelihood, n_obs, epochs):
+    from scmimic.model._presets import COUNTS, PAPER
+
+    preset = PAPER if gene_likelihood == "normal" else COUNTS
+    assert preset.epochs(n_obs, 128) == epochs

@@ -277,10 +277,11 @@ class ACTIVA(
         ----------
         max_epochs
             Passes over the data, the warm-up included. None: 610 as the paper (10 + 600) for ``"normal"``; for counts
-            as many as the preset's number of steps needs.
+            400, but no more than 6,000 steps take, and no more than a quarter of the number of cells (at least 60):
+            small data are memorised sooner.
         warmup_epochs
-            Passes as a plain VAE. None: 10 as the paper for ``"normal"``; for counts the preset's share of the run,
-            since a count VAE needs its dispersion before a game about single counts makes sense.
+            Passes as a plain VAE. None: 10 as the paper for ``"normal"``; for counts three quarters of the
+            run, since a count VAE needs its dispersion before a game about single counts makes sense.
         accelerator, devices
             As in scvi-tools.
         train_size

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 ACTINN_EPOCHS = 50
+MIN_EPOCHS = 60
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class Preset:
     ----------
     n_latent, n_hidden
         Sizes of the networks.
-    max_epochs, max_steps
-        The run ends after this many epochs, or after the epochs that hold this many steps (None: no such rule).
+    max_epochs, max_steps, cells_per_epoch
+        The run ends after this many epochs, after the epochs that hold this many steps, or after one epoch for every
+        so many training cells but no fewer than `MIN_EPOCHS` (None: no such rule).
     warmup_epochs, warmup_fraction
         Epochs of the warm-up: a number, or else a fraction of the run.
     plan
@@ -30,15 +32,19 @@ class Preset:
     n_hidden: tuple[int, ...]
     max_epochs: int
     max_steps: int | None
+    cells_per_epoch: int | None
     warmup_epochs: int | None
     warmup_fraction: float
     plan: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def epochs(self, n_obs: int, batch_size: int) -> int:
         """Length of the run."""
-        if self.max_steps is None:
-            return self.max_epochs
-        return min(self.max_epochs, -(-self.max_steps // max(n_obs // batch_size, 1)))
+        limits = [self.max_epochs]
+        if self.max_steps is not None:
+            limits.append(-(-self.max_steps // max(n_obs // batch_size, 1)))
+        if self.cells_per_epoch is not None:
+            limits.append(max(n_obs // self.cells_per_epoch, MIN_EPOCHS))
+        return min(limits)
 
     def warmup(self, max_epochs: int) -> int:
         """Length of the warm-up."""
@@ -54,6 +60,7 @@ PAPER = Preset(
     n_hidden=(1024, 512, 256),
     max_epochs=610,
     max_steps=None,
+    cells_per_epoch=None,
     warmup_epochs=10,
     warmup_fraction=0.0,
 )
@@ -64,6 +71,7 @@ COUNTS = Preset(
     n_hidden=(256, 128),
     max_epochs=400,
     max_steps=6000,
+    cells_per_epoch=4,
     warmup_epochs=None,
     warmup_fraction=0.75,
     plan=MappingProxyType(
@@ -81,6 +89,8 @@ COUNTS = Preset(
 )
 """For raw counts.
 
+A few hundred cells are memorised in a few hundred passes (their KL and reconstruction then part from those of new
+cells, and generated cells lie nearer to training cells than new cells do), hence the limit by the number of cells.
 Likelihoods of counts are in nats, like the KL: halving them (alpha2 = 0.5) would double the weight of the prior. The
 game and the cell-type loss gain realism and type agreement at small weights and cost gene-wise realism at the paper's
 (see the ablation in the benchmarks).

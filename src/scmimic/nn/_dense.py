@@ -100,7 +100,7 @@ class DenseStack(nn.Module):
     def forward(
         self, x: torch.Tensor, category: torch.Tensor | None = None, continuous: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``; codes of ``category`` are ``(n, 1)``, ``continuous`` ``(n, c)``."""
+        """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``; covariates have one row per cell."""
         parts = [x]
         if self.n_cat:
             parts.append(F.one_hot(category.squeeze(-1).long(), self.n_cat).to(x.dtype).expand(*x.shape[:-1], -1))
