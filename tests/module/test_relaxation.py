@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 
-from scmimic.module import draw_counts, straight_through_counts
+from scmimic.module import draw_counts, sample_counts, straight_through_counts
 
 N = 200_000
 MU, THETA, LOGIT = 3.0, 1.5, -0.5
@@ -47,3 +49,27 @@ def test_same_generator_same_counts():
     a, _ = draw_counts(px, torch.Generator().manual_seed(3))
     b, _ = draw_counts(px, torch.Generator().manual_seed(3))
     assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mu", [0.01, 0.5, 3.0, 7.9, 8.1, 40.0])
+@pytest.mark.parametrize("theta", [0.1, 2.0, 50.0])
+def test_fast_sampling_has_scipys_distribution(mu, theta):
+    px = NegativeBinomial(mu=torch.full((N,), mu), theta=torch.tensor(theta))
+    counts = sample_counts(px, torch.Generator().manual_seed(1)).numpy().astype(int)
+    exact = scipy.stats.nbinom(theta, theta / (theta + mu))
+    edges = np.unique(exact.ppf(np.linspace(0, 1, 30)[1:-1]).astype(int))
+    expected = np.diff(np.r_[0, exact.cdf(edges), 1]) * N
+    bins = np.bincount(np.searchsorted(edges, counts), minlength=len(expected))
+    keep = expected > 5
+    statistic = ((bins - expected)[keep] ** 2 / expected[keep]).sum()
+    assert scipy.stats.chi2(max(keep.sum() - 1, 1)).sf(statistic) > 1e-4
+
+
+def test_fast_sampling_of_zeros():
+    px = distribution("zinb", torch.full((N,), MU))
+    counts = sample_counts(px, torch.Generator().manual_seed(0))
+    pi = torch.sigmoid(torch.tensor(LOGIT)).item()
+    expected = pi + (1 - pi) * (THETA / (THETA + MU)) ** THETA
+    assert (counts == 0).float().mean().item() == pytest.approx(expected, abs=0.005)
+    again = sample_counts(px, torch.Generator().manual_seed(0))
+    assert torch.equal(counts, again)

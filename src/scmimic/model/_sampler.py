@@ -10,7 +10,7 @@ import torch
 
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._writing import Chunk
-from scmimic.module import draw_counts
+from scmimic.module import sample_counts
 
 # Cells that are decoded together. Fixed, so that a seed gives the same cells whatever the user's batch size: matrix
 # products of another height round differently, which is enough to flip a count.
@@ -126,7 +126,7 @@ class CellSampler:
             first = module.decode(z, log_library, batches, torch.zeros_like(codes).unsqueeze(1))
             codes = module.classifier(module.expected(first)).argmax(-1)
         px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
-        x = draw_counts(px, generator)[0] if module.is_count else module.expected(px)
+        x = sample_counts(px, generator) if module.is_count else module.expected(px)
         return Chunk(
             sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), codes.cpu().numpy(), batches.squeeze(1).cpu().numpy()
         )

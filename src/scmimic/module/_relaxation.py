@@ -36,6 +36,64 @@ def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> t
     return counts, factor
 
 
+# Above this mean an inversion takes more steps than a gamma and a Poisson draw.
+INVERSION_LIMIT = 8.0
+
+
+def sample_counts(px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Integer counts of ``px``, fast where most are zero.
+
+    One uniform number per entry decides whether the count is zero, and the few that are not are found by inverting the
+    distribution function; only entries with large means take a gamma and a Poisson draw. In single cells, where nine of
+    ten counts are zero, this is several times faster than :func:`draw_counts` and has the same distribution.
+
+    Parameters
+    ----------
+    px
+        scvi-tools' ``Poisson``, ``NegativeBinomial`` or ``ZeroInflatedNegativeBinomial``.
+    generator
+        Source of randomness; None uses torch's global one.
+    """
+    with torch.no_grad():
+        if not isinstance(px, NegativeBinomial):
+            return torch.poisson(px.rate, generator=generator)
+        rate, theta = px.mu, px.theta.expand_as(px.mu)
+        uniform = torch.rand(rate.shape, generator=generator, device=rate.device)
+        log_zero = -theta * torch.log1p(rate / theta)
+        counts = torch.zeros_like(rate)
+        large = rate > INVERSION_LIMIT
+        small = torch.nonzero((uniform > log_zero.exp()) & ~large, as_tuple=True)
+        counts[small] = _invert(uniform[small], rate[small], theta[small], log_zero[small]).to(rate.dtype)
+        theta_large = theta[large]
+        factor = torch._standard_gamma(theta_large, generator=generator) / theta_large
+        counts[large] = torch.poisson(rate[large] * factor, generator=generator)
+        if isinstance(px, ZeroInflatedNegativeBinomial):
+            drop = torch.rand(rate.shape, generator=generator, device=rate.device) < torch.sigmoid(px.zi_logits)
+            counts = counts.masked_fill(drop, 0.0)
+    return counts
+
+
+def _invert(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Tensor, log_zero: torch.Tensor) -> torch.Tensor:
+    """Smallest count whose distribution function reaches ``uniform``, for entries known to be positive."""
+    uniform, rate, theta = uniform.double(), rate.double(), theta.double()
+    ratio = rate / (rate + theta)
+    mass = log_zero.double().exp()
+    reached = mass.clone()
+    result = torch.zeros_like(rate)
+    active = torch.arange(len(rate), device=rate.device)
+    k = 0
+    while len(active):
+        mass = mass * ratio * (theta + k) / (k + 1)
+        reached = reached + mass
+        k += 1
+        # a mass this small cannot move the sum any more
+        open_ = (reached < uniform) & (mass > 1e-14)
+        result[active[~open_]] = k
+        active = active[open_]
+        uniform, ratio, theta, mass, reached = (v[open_] for v in (uniform, ratio, theta, mass, reached))
+    return result
+
+
 def straight_through_counts(px: Distribution) -> torch.Tensor:
     """Integer counts whose gradient is that of the rate behind them."""
     counts, factor = draw_counts(px)
