@@ -230,3 +230,17 @@ def test_default_length_of_the_run(gene_likelihood, n_obs, epochs):
 
     preset = PAPER if gene_likelihood == "normal" else COUNTS
     assert preset.epochs(n_obs, 128) == epochs
+
+
+def test_frozen_classifier_judges_in_eval_mode(adata):
+    class Watch(Callback):
+        modes = []
+
+        def on_train_batch_start(self, trainer, plan, batch, batch_idx):
+            self.modes.append(plan.module.classifier.training)
+
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(60, 3))
+    fit(adata, classifier=network, train={"callbacks": [Watch()]})
+    assert not any(Watch.modes)
+    fit(adata, train={"callbacks": [Watch()], "plan_kwargs": {"n_epochs_classifier": 6}})
+    assert Watch.modes[-1]

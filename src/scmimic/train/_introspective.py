@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -124,6 +126,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         self.softadapt_beta = softadapt_beta
         self.softadapt_every = softadapt_every
         self._weights = GameWeights(alpha1, alpha2, self._fixed_m(), cell_type=alpha_cell_type)
+        self._warmup_kl: float | None = None
         self._epoch_terms: list[torch.Tensor] = []
         self._term_history: list[list[float]] = []
 
@@ -169,7 +172,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         if self.lr_final_factor >= 1 or epoch <= start:
             return 1.0
         progress = min((epoch - start) / max(total - start, 1e-9), 1.0)
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+        cosine = 0.5 * (1 + math.cos(progress * math.pi))
         return self.lr_final_factor + (1 - self.lr_final_factor) * cosine
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
@@ -213,9 +216,9 @@ class IntrospectiveTrainingPlan(TrainingPlan):
     def _game_step(self, batch, encoder, generator, metrics) -> LossOutput:
         encoder.zero_grad()
         generator.zero_grad()
-        weights = GameWeights(**{**self._weights.__dict__, "reg": self._weights.reg * self.kl_weight})
+        weights = replace(self._weights, reg=self._weights.reg * self.kl_weight)
         terms = introspective_gradients(self.module, batch, weights, fake_statistics=self.fake_statistics)
-        loss = terms.pop("loss_encoder") + 0.0
+        loss = terms.pop("loss_encoder")
         if torch.isfinite(loss) and torch.isfinite(terms["loss_generator"]):
             encoder.step()
             generator.step()
@@ -230,11 +233,15 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         )
 
     def on_train_epoch_start(self):
-        """Fix the hinge constant when the game starts."""
-        if self.plays_game and self._weights.m != self._weights.m:
-            kl = getattr(self, "_warmup_kl", None)
-            m = self.m_factor * kl if kl is not None else M_AT_128_LATENTS * self.module.n_latent / 128
-            self._weights = GameWeights(**{**self._weights.__dict__, "m": m})
+        """Freeze or free the classifier, and fix the hinge constant when the game starts."""
+        if self.module.classifier is not None:
+            # a frozen classifier judges as it will when it predicts: without dropout, by its running statistics
+            self.module.classifier.train(self.trains_classifier)
+        if self.plays_game and math.isnan(self._weights.m):
+            # without a warm-up there is no KL to go by
+            paper = M_AT_128_LATENTS * self.module.n_latent / 128
+            m = paper if self._warmup_kl is None else self.m_factor * self._warmup_kl
+            self._weights = replace(self._weights, m=m)
             logger.info("Introspective game starts with m = %.1f nats.", m)
         self._epoch_terms = []
 
@@ -256,6 +263,4 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         if len(recent[0]) < 2:
             return
         reg, rec, cell_type = 3 * softadapt_weights(recent, beta=self.softadapt_beta, variant=self.softadapt)
-        self._weights = GameWeights(
-            self.alpha1, self.alpha2, self._weights.m, reg=reg, rec=rec, cell_type=cell_type * self.alpha_cell_type
-        )
+        self._weights = replace(self._weights, reg=reg, rec=rec, cell_type=cell_type * self.alpha_cell_type)
