@@ -80,7 +80,7 @@ COUNTS = Preset(
             "lr_final_factor": 0.05,
             "alpha1": 0.01,
             "alpha2": 1.0,
-            "alpha_cell_type": 0.1,
+            "alpha_cell_type": 0.01,
             "m": "auto",
             "m_factor": 2.0,
             "fake_statistics": "batch",
@@ -92,6 +92,6 @@ COUNTS = Preset(
 A few hundred cells are memorised in a few hundred passes (their KL and reconstruction then part from those of new
 cells, and generated cells lie nearer to training cells than new cells do), hence the limit by the number of cells.
 Likelihoods of counts are in nats, like the KL: halving them (alpha2 = 0.5) would double the weight of the prior. The
-game and the cell-type loss gain realism and type agreement at small weights and cost gene-wise realism at the paper's
-(see the ablation in the benchmarks).
+game and the cell-type loss have small weights because they cost realism at the paper's (see the ablation in the
+benchmarks).
 """
