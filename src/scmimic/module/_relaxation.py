@@ -30,10 +30,15 @@ def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> t
             theta = px.theta.expand_as(rate)
             factor = torch._standard_gamma(theta.contiguous(), generator=generator) / theta
         counts = torch.poisson(rate if factor is None else rate * factor, generator=generator)
-        if isinstance(px, ZeroInflatedNegativeBinomial):
-            drop = torch.rand(rate.shape, generator=generator, device=rate.device) < torch.sigmoid(px.zi_logits)
-            counts = counts.masked_fill(drop, 0.0)
-    return counts, factor
+    return _inflate_zeros(counts, px, generator), factor
+
+
+def _inflate_zeros(counts: torch.Tensor, px: Distribution, generator: torch.Generator | None) -> torch.Tensor:
+    """Set the extra zeros of a zero-inflated distribution; other counts stay as they are."""
+    if not isinstance(px, ZeroInflatedNegativeBinomial):
+        return counts
+    uniform = torch.rand(counts.shape, generator=generator, device=counts.device)
+    return counts.masked_fill(uniform < torch.sigmoid(px.zi_logits).detach(), 0.0)
 
 
 # Above this mean an inversion takes more steps than a gamma and a Poisson draw.
@@ -45,7 +50,7 @@ def sample_counts(px: Distribution, generator: torch.Generator | None = None) ->
 
     One uniform number per entry decides whether the count is zero, and the few that are not are found by inverting the
     distribution function; only entries with large means take a gamma and a Poisson draw. In single cells, where nine of
-    ten counts are zero, this is several times faster than :func:`draw_counts` and has the same distribution.
+    ten counts are zero, this takes about half the time of :func:`draw_counts` and has the same distribution.
 
     Parameters
     ----------
@@ -67,10 +72,7 @@ def sample_counts(px: Distribution, generator: torch.Generator | None = None) ->
         theta_large = theta[large]
         factor = torch._standard_gamma(theta_large, generator=generator) / theta_large
         counts[large] = torch.poisson(rate[large] * factor, generator=generator)
-        if isinstance(px, ZeroInflatedNegativeBinomial):
-            drop = torch.rand(rate.shape, generator=generator, device=rate.device) < torch.sigmoid(px.zi_logits)
-            counts = counts.masked_fill(drop, 0.0)
-    return counts
+    return _inflate_zeros(counts, px, generator)
 
 
 def _invert(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Tensor, log_zero: torch.Tensor) -> torch.Tensor:

@@ -130,9 +130,13 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         self._epoch_terms: list[torch.Tensor] = []
         self._term_history: list[list[float]] = []
 
+    @property
+    def _paper_m(self) -> float:
+        return M_AT_128_LATENTS * self.module.n_latent / 128
+
     def _fixed_m(self) -> float:
         if self.m is None:
-            return M_AT_128_LATENTS * self.module.n_latent / 128
+            return self._paper_m
         return float("nan") if self.m == "auto" else float(self.m)
 
     @property
@@ -239,8 +243,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
             self.module.classifier.train(self.trains_classifier)
         if self.plays_game and math.isnan(self._weights.m):
             # without a warm-up there is no KL to go by
-            paper = M_AT_128_LATENTS * self.module.n_latent / 128
-            m = paper if self._warmup_kl is None else self.m_factor * self._warmup_kl
+            m = self._paper_m if self._warmup_kl is None else self.m_factor * self._warmup_kl
             self._weights = replace(self._weights, m=m)
             logger.info("Introspective game starts with m = %.1f nats.", m)
         self._epoch_terms = []
