@@ -20,7 +20,7 @@ from torch.distributions import Normal as TorchNormal
 from scmimic._compat import MODULE_KEYS
 from scmimic.module._losses import kl_standard_normal, squared_error
 from scmimic.module._relaxation import straight_through_counts
-from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder
+from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, shared_linear
 
 COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
 """Likelihoods of raw counts."""
@@ -134,10 +134,42 @@ class ACTIVAModule(BaseModuleClass):
         labels: torch.Tensor | None = None,
     ) -> Distribution:
         """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``."""
+        return self._likelihood(self.decoder(z, log_library, batch_index), log_library, labels)
+
+    def likelihood(
+        self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
+    ) -> Distribution:
+        """p(x|z) from the last hidden layer of the decoder."""
+        decoded = self.decoder.finish(*(head(hidden) for head in self.decoder.heads))
+        return self._likelihood(decoded, log_library, labels)
+
+    def decode_for_players(
+        self,
+        hidden: torch.Tensor,
+        hidden_given: torch.Tensor,
+        hidden_prior: torch.Tensor,
+        log_library: torch.Tensor | None,
+        labels: torch.Tensor | None = None,
+    ) -> tuple[Distribution, Distribution, Distribution]:
+        """p(x|z) from hidden layers of the decoder: twice for the same cells, and for codes drawn from the prior.
+
+        The two copies take one pass through the widest layer; see :func:`~scmimic.nn.shared_linear`.
+        """
+        outputs = [shared_linear(head, hidden, hidden_given, hidden_prior) for head in self.decoder.heads]
+        own, given, prior = (
+            self._likelihood(self.decoder.finish(*parts), log_library, labels) for parts in zip(*outputs, strict=True)
+        )
+        return own, given, prior
+
+    def _likelihood(
+        self,
+        decoded: torch.Tensor | tuple[torch.Tensor, torch.Tensor | None],
+        log_library: torch.Tensor | None,
+        labels: torch.Tensor | None,
+    ) -> Distribution:
         if not self.is_count:
-            mean = self.decoder(z, batch_index)
-            return Normal(mean, torch.ones_like(mean), normal_mu=mean, validate_args=False)
-        scale, zero_logits = self.decoder(z, log_library, batch_index)
+            return Normal(decoded, torch.ones_like(decoded), normal_mu=decoded, validate_args=False)
+        scale, zero_logits = decoded
         rate = scale * log_library.exp()
         if self.gene_likelihood == "poisson":
             return Poisson(rate, scale=scale, validate_args=False)

@@ -45,10 +45,26 @@ class ExpressionDecoder(nn.Module):
         self.output = nn.Linear(self.stack.n_out, n_output)
         self.threshold = threshold
 
-    def forward(self, z: torch.Tensor, batch_index: torch.Tensor | None = None) -> torch.Tensor:
+    @property
+    def heads(self) -> tuple[nn.Linear, ...]:
+        """The linear layers from the last hidden layer to the genes."""
+        return (self.output,)
+
+    def hidden(
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The last hidden layer."""
+        return self.stack(z, batch_index)
+
+    def finish(self, output: torch.Tensor) -> torch.Tensor:
+        """Expression from the head's output."""
+        return F.relu(output) if self.threshold <= 0 else F.threshold(output, self.threshold, 0.0)
+
+    def forward(
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Expression ``(..., n_output)`` in the space of the training layer."""
-        x = self.output(self.stack(z, batch_index))
-        return F.relu(x) if self.threshold <= 0 else F.threshold(x, self.threshold, 0.0)
+        return self.finish(self.output(self.hidden(z, log_library, batch_index)))
 
 
 class CountDecoder(nn.Module):
@@ -93,11 +109,27 @@ class CountDecoder(nn.Module):
         self.register_buffer("log_library_mean", torch.zeros(()))
         self.register_buffer("log_library_std", torch.ones(()))
 
+    @property
+    def heads(self) -> tuple[nn.Linear, ...]:
+        """The linear layers from the last hidden layer to the genes."""
+        return (self.scale,) if self.zero_logits is None else (self.scale, self.zero_logits)
+
+    def hidden(
+        self, z: torch.Tensor, log_library: torch.Tensor, batch_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
+        standard = (log_library - self.log_library_mean) / self.log_library_std
+        return self.stack(z, batch_index, standard)
+
+    def finish(
+        self, scale: torch.Tensor, zero_logits: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Proportions of genes (rows sum to 1) and zero logits, from the heads' outputs."""
+        return torch.softmax(scale, dim=-1), zero_logits
+
     def forward(
         self, z: torch.Tensor, log_library: torch.Tensor, batch_index: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Proportions of genes (rows sum to 1) and zero logits, for ``log_library`` of shape ``(n, 1)``."""
-        standard = (log_library - self.log_library_mean) / self.log_library_std
-        hidden = self.stack(z, batch_index, standard)
-        zero_logits = None if self.zero_logits is None else self.zero_logits(hidden)
-        return torch.softmax(self.scale(hidden), dim=-1), zero_logits
+        """Proportions of genes and zero logits."""
+        hidden = self.hidden(z, log_library, batch_index)
+        return self.finish(*(head(hidden) for head in self.heads))

@@ -20,20 +20,25 @@ class RealBatchNorm1d(nn.BatchNorm1d):
     """
 
     fake_statistics: str | None = None
+    fake_groups: int = 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` of shape ``(n, n_features)``."""
         if not self.training:
             return super().forward(x)
-        if x.shape[0] == 1 or self.fake_statistics == "running":
+        if x.shape[0] == self.fake_groups or self.fake_statistics == "running":
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         if self.fake_statistics == "batch":
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            groups = [
+                F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps)
+                for part in x.chunk(self.fake_groups)
+            ]
+            return groups[0] if len(groups) == 1 else torch.cat(groups)
         return super().forward(x)
 
 
 @contextmanager
-def fake_cells(network: nn.Module, statistics: str = "batch") -> Iterator[None]:
+def fake_cells(network: nn.Module, statistics: str = "batch", *, n_groups: int = 1) -> Iterator[None]:
     """Pass synthetic cells through ``network`` without a trace in its running statistics.
 
     Parameters
@@ -43,15 +48,17 @@ def fake_cells(network: nn.Module, statistics: str = "batch") -> Iterator[None]:
     statistics
         ``"batch"`` normalises synthetic cells by their own batch, ``"running"`` by the running statistics of the real
         cells, so that a shift of the mean stays visible to the discriminator.
+    n_groups
+        The batch is this many batches of equal size, one below the other, and each has its own statistics.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, RealBatchNorm1d)]
     for layer in layers:
-        layer.fake_statistics = statistics
+        layer.fake_statistics, layer.fake_groups = statistics, n_groups
     try:
         yield
     finally:
         for layer in layers:
-            layer.fake_statistics = None
+            layer.fake_statistics, layer.fake_groups = None, 1
 
 
 class DenseStack(nn.Module):

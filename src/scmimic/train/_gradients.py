@@ -7,6 +7,11 @@ The encoder takes x_s as given, the generator takes the encoder as given. Both n
 KL_s = L_REG(Enc(x_s)): the encoder with respect to its weights, times -a1 where the hinge is open, the generator with
 respect to the cells, times a1. One backward pass through Enc(x_s) gives both, and both are taken at the same weights,
 before either player moves.
+
+Nearly all of the time goes into the layers beside the genes. The encoder therefore reads both kinds of synthetic cells
+as one batch, and the generator's last layer is passed once in each direction for the reconstruction, the reconstructed
+cells and the generated ones; its narrow layers are passed again, since x_r is a given cell for the encoder: the
+adversarial gradient must stop at the generator's weights while the reconstruction's goes on into the code.
 """
 
 from __future__ import annotations
@@ -33,17 +38,6 @@ class GameWeights:
     reg: float = 1.0
     rec: float = 1.0
     cell_type: float = 1.0
-
-
-def accumulate(parameters: list[torch.nn.Parameter], gradients: tuple[torch.Tensor | None, ...], scale: float) -> None:
-    """Add ``scale * gradients`` to ``.grad``."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            continue
-        if parameter.grad is None:
-            parameter.grad = gradient if scale == 1.0 else gradient.mul_(scale)
-        else:
-            parameter.grad.add_(gradient, alpha=scale)
 
 
 def introspective_gradients(
@@ -75,12 +69,27 @@ def introspective_gradients(
     batch_index = tensors.get(REGISTRY_KEYS.BATCH_KEY)
     labels = tensors.get(REGISTRY_KEYS.LABELS_KEY)
     encoder = list(module.encoder.parameters())
-    generator = module.generator_parameters() + module.dispersion_parameters()
+    heads = [parameter for head in module.decoder.heads for parameter in head.parameters()]
+    heads += module.dispersion_parameters()
+    stack = list(module.decoder.stack.parameters())
 
     mean, log_var = module.encoder(x, batch_index)
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
     library = module.log_library(x, tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY))
-    px = module.decode(z, library, batch_index, labels)
+    hidden = module.decoder.hidden(z, library, batch_index)
+    own = hidden.detach().requires_grad_()
+    # without adversarial weight there is no second player, and no fake to encode
+    if weights.alpha1 > 0:
+        with fake_cells(module.decoder, "running"):
+            hidden_prior = module.decoder.hidden(torch.randn_like(mean), library, batch_index)
+        given, prior = hidden.detach().requires_grad_(), hidden_prior.detach().requires_grad_()
+        px, *judged = module.decode_for_players(own, given, prior, library, labels)
+        fakes = [module.fake(distribution) for distribution in judged]
+        kl_fake, penalties, cell_gradients = _judge(module, fakes, batch_index, weights, fake_statistics)
+    else:
+        px = module.likelihood(own, library, labels)
+        fakes, kl_fake, penalties, cell_gradients = [], [], [], []
+
     reconstruction = module.reconstruction_loss(x, px)
     kl_real = kl_standard_normal(mean, log_var)
     l_ct = x.new_zeros(())
@@ -88,51 +97,56 @@ def introspective_gradients(
         with torch.no_grad():
             logits = module.classifier(x)
         l_ct = cell_type_loss(logits, module.classifier(module.expected(px))).mean()
-    # without adversarial weight there is no second player, and no fake to encode
-    judged = []
-    if weights.alpha1 > 0:
-        with fake_cells(module.decoder, "running"):
-            px_prior = module.decode(torch.randn_like(mean), library, batch_index, labels)
-        judged = [px, px_prior]
-
-    loss_encoder = weights.reg * kl_real.mean().detach()
-    loss_generator = x.new_zeros(())
-    cells, cell_gradients, kl_fake = [], [], []
-    for distribution in judged:
-        fake = module.fake(distribution)
-        leaf = fake.detach().requires_grad_()
-        with fake_cells(module.encoder, fake_statistics):
-            kl = kl_standard_normal(*module.encoder(leaf, batch_index))
-        penalty = hinge(kl.detach(), weights.m)
-        if penalty > 0:
-            gradient, *rest = torch.autograd.grad(kl.mean(), [leaf, *encoder])
-            accumulate(encoder, tuple(rest), -weights.alpha1)
-        else:
-            (gradient,) = torch.autograd.grad(kl.mean(), [leaf])
-        cells.append(fake)
-        cell_gradients.append(gradient.mul_(weights.alpha1))
-        kl_fake.append(kl.detach())
-        loss_encoder = loss_encoder + weights.alpha1 * penalty
-        loss_generator = loss_generator + weights.alpha1 * kl.detach().mean()
-
     shared = weights.alpha2 * (weights.rec * reconstruction.mean() + weights.cell_type * l_ct)
-    gradients = torch.autograd.grad(
-        weights.reg * kl_real.mean() + shared, encoder + generator, retain_graph=True, allow_unused=True
+
+    torch.autograd.backward(
+        [shared, *fakes], [None, *cell_gradients], inputs=[own, *([given, prior] if fakes else []), *heads]
     )
-    accumulate(encoder, gradients[: len(encoder)], 1.0)
-    accumulate(generator, gradients[len(encoder) :], 1.0)
-    # the gradient stops at the generator's weights: for the encoder, x_r is a given cell
-    if judged:
-        adversarial = torch.autograd.grad(cells, generator, grad_outputs=cell_gradients, allow_unused=True)
-        accumulate(generator, adversarial, 1.0)
+    torch.autograd.backward(
+        [hidden, weights.reg * kl_real.mean()], [own.grad, None], inputs=encoder + stack, retain_graph=bool(fakes)
+    )
+    if fakes:
+        torch.autograd.backward([hidden, hidden_prior], [given.grad, prior.grad], inputs=stack)
+
     kl_names = ("kl_reconstructed", "kl_generated")
     return {
         "reconstruction_per_cell": reconstruction.detach(),
         "kl_per_cell": kl_real.detach(),
         "reconstruction_loss": reconstruction.detach().mean(),
         "kl_real": kl_real.detach().mean(),
-        **{name: kl.mean() for name, kl in zip(kl_names, kl_fake, strict=False)},
+        **dict(zip(kl_names, kl_fake, strict=False)),
         "cell_type_loss": l_ct.detach(),
-        "loss_encoder": loss_encoder + shared.detach(),
-        "loss_generator": loss_generator + shared.detach(),
+        "loss_encoder": weights.reg * kl_real.detach().mean() + weights.alpha1 * sum(penalties) + shared.detach(),
+        "loss_generator": weights.alpha1 * sum(kl_fake) + shared.detach(),
     }
+
+
+def _judge(
+    module: ACTIVAModule,
+    fakes: list[torch.Tensor],
+    batch_index: torch.Tensor | None,
+    weights: GameWeights,
+    fake_statistics: str,
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+    """Encode the synthetic batches together, and write the encoder's adversarial gradient into ``.grad``.
+
+    Returns, for each batch, its mean KL, the encoder's penalty, and the gradient of the generator's loss in its cells.
+    """
+    cells = torch.cat(fakes).detach().requires_grad_()
+    batches = None if batch_index is None else batch_index.repeat(len(fakes), 1)
+    with fake_cells(module.encoder, fake_statistics, n_groups=len(fakes)):
+        kl = kl_standard_normal(*module.encoder(cells, batches))
+    means = [part.mean() for part in kl.chunk(len(fakes))]
+    penalties = [hinge(value.detach(), weights.m) for value in means]
+    won = [value for value, penalty in zip(means, penalties, strict=True) if penalty > 0]
+    lost = [value for value, penalty in zip(means, penalties, strict=True) if not penalty > 0]
+    gradient = torch.zeros_like(cells)
+    if won:
+        # the encoder descends on -a1 KL; its gradient in the cells, turned round, is the generator's
+        torch.autograd.backward(
+            -weights.alpha1 * sum(won), inputs=[cells, *module.encoder.parameters()], retain_graph=bool(lost)
+        )
+        gradient -= cells.grad
+    if lost:
+        gradient += torch.autograd.grad(weights.alpha1 * sum(lost), cells)[0]
+    return [value.detach() for value in means], penalties, list(gradient.chunk(len(fakes)))
