@@ -223,7 +223,7 @@ def test_threshold(adata):
 
 @pytest.mark.parametrize(
     ("gene_likelihood", "n_obs", "epochs"),
-    [("nb", 100, 60), ("nb", 800, 200), ("nb", 1600, 400), ("nb", 12_800, 60), ("normal", 100, 610)],
+    [("nb", 100, 60), ("nb", 800, 200), ("nb", 1600, 400), ("nb", 12_800, 120), ("normal", 100, 610)],
 )
 def test_default_length_of_the_run(gene_likelihood, n_obs, epochs):
     from scmimic.model._presets import COUNTS, PAPER

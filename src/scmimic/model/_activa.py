@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
@@ -19,12 +18,14 @@ from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
 from torch import nn
 
 from scmimic.model._actinn import ACTINN, classify_cells
+from scmimic.model._calibration import match_zeros
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import COUNTS, PAPER, Preset
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
+from scmimic.model._start import start_from_data
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.module import COUNT_LIKELIHOODS, ACTIVAModule
@@ -63,6 +64,11 @@ class ACTIVA(
     library_covariate
         With counts: show the generator the log library size beside the code, so that gene proportions can depend on
         depth.
+    label_baseline
+        With counts and labels: add a baseline of the type, learned from the type's own proportions on, to the log
+        proportions of genes. Cells then keep to their type more closely than annotated cells do, and rare types are not
+        drawn towards their neighbours; but the code need not hold the type any more. Off by default, as in the paper,
+        so that the latent space shows the types.
     dropout_rate
         Dropout in encoder and generator; the paper has none.
     classifier
@@ -102,6 +108,7 @@ class ACTIVA(
         encoder_head: Literal["linear", "relu_bn"] = "linear",
         output_threshold: float = 0.0,
         library_covariate: bool = True,
+        label_baseline: bool = False,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
@@ -129,13 +136,14 @@ class ACTIVA(
             encoder_head=encoder_head,
             output_threshold=output_threshold,
             library_covariate=library_covariate,
+            label_baseline=label_baseline,
             dropout_rate=dropout_rate,
             classifier=network,
         )
         if adata is not None and self.module.is_count:
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             check_counts(x, "the registered expression", gene_likelihood)
-            self._set_library_statistics(x)
+            start_from_data(self, x)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
@@ -145,16 +153,6 @@ class ACTIVA(
         # the saved parameters hold a network alone: an ACTINN would drag its data along
         classifier = copy_network(network) if self._classifier_is_given else None
         self.init_params_ = self._get_init_params(locals())
-
-    def _set_library_statistics(self, x) -> None:
-        factors = self.adata_manager.data_registry.get(REGISTRY_KEYS.SIZE_FACTOR_KEY)
-        if factors is None:
-            total = np.asarray(x.sum(axis=1)).ravel()
-        else:
-            total = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY)).ravel()
-        log_total = np.log(total.astype(np.float64))
-        self.module.decoder.log_library_mean.fill_(float(log_total.mean()))
-        self.module.decoder.log_library_std.fill_(float(max(log_total.std(), 1e-3)))
 
     @classmethod
     def setup_anndata(
@@ -267,6 +265,7 @@ class ACTIVA(
         load_sparse_tensor: bool = False,
         batch_size: int = 128,
         early_stopping: bool = False,
+        calibrate_dispersion: bool = True,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
         **trainer_kwargs,
@@ -277,7 +276,7 @@ class ACTIVA(
         ----------
         max_epochs
             Passes over the data, the warm-up included. None: 610 as the paper (10 + 600) for ``"normal"``; for counts
-            400, but no more than 6,000 steps take, and no more than a quarter of the number of cells (at least 60):
+            400, but no more than 12,000 steps take, and no more than a quarter of the number of cells (at least 60):
             small data are memorised sooner.
         warmup_epochs
             Passes as a plain VAE. None: 10 as the paper for ``"normal"``; for counts three quarters of the
@@ -297,6 +296,9 @@ class ACTIVA(
             Cells per step; 128 as the paper.
         early_stopping
             Stop when ``elbo_validation`` no longer falls; needs validation cells, so give ``train_size`` below 1.
+        calibrate_dispersion
+            After training, lower the dispersion of those genes that would be generated with more zeros than the
+            training cells have, by type with ``dispersion="gene-label"``. Only for ``"nb"`` and ``"zinb"``.
         datasplitter_kwargs
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs
@@ -350,6 +352,8 @@ class ACTIVA(
         finally:
             if self.is_trained:
                 self._remember_posterior()
+                if calibrate_dispersion and self.module.px_r is not None:
+                    match_zeros(self.module, self._training_batches())
 
     @torch.inference_mode()
     def classify(

@@ -149,8 +149,9 @@ class GenerationMixin:
         z
             Codes, shape ``(n, n_latent)``.
         labels
-            Type of every cell, or one for all: the type whose library sizes and dispersion are used. None: the type
-            that the classifier sees in the decoded cell.
+            Type of every cell, or one for all: the type whose baseline, library sizes and dispersion are used. None:
+            the type of the training cell with the nearest code; for a model without a baseline per type, the type that
+            the classifier sees in the decoded cell.
         library_size
             Counts per cell, one number or one for each. None: drawn from the log-normal distribution of the training
             cells (of the type, where `labels` is given).
@@ -206,11 +207,9 @@ class GenerationMixin:
     @torch.inference_mode()
     def _remember_posterior(self) -> None:
         """Encode the training cells, so that a saved model generates without its data."""
-        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
-        loader = self._make_data_loader(self.adata, indices=indices, batch_size=1024)
         self.module.eval()
         parts = []
-        for tensors in loader:
+        for tensors in self._training_batches():
             tensors = {key: value.to(self.module.device) for key, value in tensors.items()}
             out = self.module.inference(**self.module._get_inference_input(tensors))
             parts.append(
@@ -224,6 +223,11 @@ class GenerationMixin:
             )
         mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
+
+    def _training_batches(self):
+        """The cells trained on, in their order."""
+        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
+        return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
     def _check_can_generate(self) -> None:
         if not self.is_trained or getattr(self, "posterior_", None) is None:

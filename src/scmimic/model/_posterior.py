@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_argmin
 
 
 @dataclass
@@ -46,6 +47,10 @@ class AggregatedPosterior:
         """
         rounds = -(-n // len(pool))
         return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:n]
+
+    def nearest_labels(self, z: np.ndarray) -> np.ndarray:
+        """Label of the training cell whose mean code is nearest to each row of ``z``."""
+        return self.labels[pairwise_distances_argmin(z, self.mean)]
 
     def library_parameters(self, label: int | None, batch: int | None) -> tuple[float, float]:
         """Mean and standard deviation of the log library size of a label, for sampling from the prior."""

@@ -119,17 +119,24 @@ class CellSampler:
         return z, log_library.float(), torch.as_tensor(batches, device=device).unsqueeze(1)
 
     def _cells(self, z, log_library, batches, label: np.ndarray, generator: torch.Generator) -> Chunk:
-        """Decode one block; a label that is not known yet is the classifier's."""
+        """Decode one block; a label that is not known yet is found first."""
         module = self.module
         codes = torch.as_tensor(label, device=z.device)
         if self.names is not None and (codes == ANY).any():
-            first = module.decode(z, log_library, batches, torch.zeros_like(codes).unsqueeze(1))
-            codes = module.classifier(module.expected(first)).argmax(-1)
+            codes = self._find_labels(z, log_library, batches)
         px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
         x = sample_counts(px, generator) if module.is_count else module.expected(px)
         return Chunk(
             sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), codes.cpu().numpy(), batches.squeeze(1).cpu().numpy()
         )
+
+    def _find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
+        """The type that the classifier sees in the decoded cell; where decoding needs the type, that of the code."""
+        module = self.module
+        if module.has_label_baseline:
+            return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy()), device=z.device)
+        px = module.decode(z, log_library, batches, torch.zeros_like(batches))
+        return module.classifier(module.expected(px)).argmax(-1)
 
     def _accepted(self, label: int, n: int) -> Iterator[Chunk]:
         """Cells that the classifier takes for the requested type (section 2.6 of the ACTIVA paper)."""

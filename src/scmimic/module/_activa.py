@@ -54,6 +54,8 @@ class ACTIVAModule(BaseModuleClass):
         See :class:`~scmimic.nn.ExpressionDecoder`; only for ``"normal"``.
     library_covariate
         See :class:`~scmimic.nn.CountDecoder`; only for counts.
+    label_baseline
+        Give each label a baseline of its own, see :class:`~scmimic.nn.CountDecoder`; only for counts.
     dropout_rate
         Dropout in the hidden layers of both networks.
     classifier
@@ -73,6 +75,7 @@ class ACTIVAModule(BaseModuleClass):
         encoder_head: Literal["linear", "relu_bn"] = "linear",
         output_threshold: float = 0.0,
         library_covariate: bool = True,
+        label_baseline: bool = False,
         dropout_rate: float = 0.0,
         classifier: nn.Module | None = None,
     ):
@@ -101,6 +104,7 @@ class ACTIVAModule(BaseModuleClass):
                 n_cat=n_batch,
                 library_covariate=library_covariate,
                 zero_inflation=gene_likelihood == "zinb",
+                n_labels=n_labels if label_baseline else 0,
                 dropout_rate=dropout_rate,
             )
         else:
@@ -112,6 +116,11 @@ class ACTIVAModule(BaseModuleClass):
             rows = n_labels if dispersion == "gene-label" else 1
             self.px_r = nn.Parameter(torch.full((rows, n_input), LOG_DISPERSION_START))
         self.classifier = classifier
+
+    @property
+    def has_label_baseline(self) -> bool:
+        """Whether the generator's proportions depend on the label as well as on the code."""
+        return self.is_count and self.decoder.label_baseline is not None
 
     def generator_parameters(self) -> list[nn.Parameter]:
         """Parameters of the generator without the dispersion."""
@@ -134,13 +143,13 @@ class ACTIVAModule(BaseModuleClass):
         labels: torch.Tensor | None = None,
     ) -> Distribution:
         """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``."""
-        return self._likelihood(self.decoder(z, log_library, batch_index), log_library, labels)
+        return self._likelihood(self.decoder(z, log_library, batch_index, labels), log_library, labels)
 
     def likelihood(
         self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
     ) -> Distribution:
         """p(x|z) from the last hidden layer of the decoder."""
-        decoded = self.decoder.finish(*(head(hidden) for head in self.decoder.heads))
+        decoded = self.decoder.finish([head(hidden) for head in self.decoder.heads], labels)
         return self._likelihood(decoded, log_library, labels)
 
     def decode_for_players(
@@ -156,9 +165,8 @@ class ACTIVAModule(BaseModuleClass):
         The two copies take one pass through the widest layer; see :func:`~scmimic.nn.shared_linear`.
         """
         outputs = [shared_linear(head, hidden, hidden_given, hidden_prior) for head in self.decoder.heads]
-        own, given, prior = (
-            self._likelihood(self.decoder.finish(*parts), log_library, labels) for parts in zip(*outputs, strict=True)
-        )
+        decoded = (self.decoder.finish(parts, labels) for parts in zip(*outputs, strict=True))
+        own, given, prior = (self._likelihood(parts, log_library, labels) for parts in decoded)
         return own, given, prior
 
     def _likelihood(

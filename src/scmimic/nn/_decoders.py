@@ -56,15 +56,20 @@ class ExpressionDecoder(nn.Module):
         """The last hidden layer."""
         return self.stack(z, batch_index)
 
-    def finish(self, output: torch.Tensor) -> torch.Tensor:
+    def finish(self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> torch.Tensor:
         """Expression from the head's output."""
+        (output,) = outputs
         return F.relu(output) if self.threshold <= 0 else F.threshold(output, self.threshold, 0.0)
 
     def forward(
-        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+        self,
+        z: torch.Tensor,
+        log_library: torch.Tensor | None = None,
+        batch_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Expression ``(..., n_output)`` in the space of the training layer."""
-        return self.finish(self.output(self.hidden(z, log_library, batch_index)))
+        return self.finish([self.output(self.hidden(z, log_library, batch_index))])
 
 
 class CountDecoder(nn.Module):
@@ -84,6 +89,8 @@ class CountDecoder(nn.Module):
         Join the standardised log library size to the code, so that the proportions of genes may depend on depth.
     zero_inflation
         Also give the logits of an extra zero per gene.
+    n_labels
+        Number of labels with a baseline of their own: a term per gene and label in the log proportions (0 or 1: none).
     dropout_rate
         Dropout in the hidden layers.
     """
@@ -97,6 +104,7 @@ class CountDecoder(nn.Module):
         n_cat: int = 1,
         library_covariate: bool = True,
         zero_inflation: bool = False,
+        n_labels: int = 0,
         dropout_rate: float = 0.0,
     ):
         super().__init__()
@@ -106,6 +114,7 @@ class CountDecoder(nn.Module):
         )
         self.scale = nn.Linear(self.stack.n_out, n_output)
         self.zero_logits = nn.Linear(self.stack.n_out, n_output) if zero_inflation else None
+        self.label_baseline = nn.Parameter(torch.zeros(n_labels, n_output)) if n_labels > 1 else None
         self.register_buffer("log_library_mean", torch.zeros(()))
         self.register_buffer("log_library_std", torch.ones(()))
 
@@ -122,14 +131,21 @@ class CountDecoder(nn.Module):
         return self.stack(z, batch_index, standard)
 
     def finish(
-        self, scale: torch.Tensor, zero_logits: torch.Tensor | None = None
+        self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Proportions of genes (rows sum to 1) and zero logits, from the heads' outputs."""
-        return torch.softmax(scale, dim=-1), zero_logits
+        scale, *rest = outputs
+        if self.label_baseline is not None:
+            scale = scale + self.label_baseline[labels.squeeze(-1).long()]
+        return torch.softmax(scale, dim=-1), rest[0] if rest else None
 
     def forward(
-        self, z: torch.Tensor, log_library: torch.Tensor, batch_index: torch.Tensor | None = None
+        self,
+        z: torch.Tensor,
+        log_library: torch.Tensor,
+        batch_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Proportions of genes and zero logits."""
+        """Proportions of genes and zero logits; ``labels`` of shape ``(n, 1)``."""
         hidden = self.hidden(z, log_library, batch_index)
-        return self.finish(*(head(hidden) for head in self.heads))
+        return self.finish([head(hidden) for head in self.heads], labels)

@@ -69,9 +69,10 @@ def introspective_gradients(
     batch_index = tensors.get(REGISTRY_KEYS.BATCH_KEY)
     labels = tensors.get(REGISTRY_KEYS.LABELS_KEY)
     encoder = list(module.encoder.parameters())
-    heads = [parameter for head in module.decoder.heads for parameter in head.parameters()]
-    heads += module.dispersion_parameters()
     stack = list(module.decoder.stack.parameters())
+    narrow = {id(parameter) for parameter in stack}
+    heads = [parameter for parameter in module.generator_parameters() if id(parameter) not in narrow]
+    heads += module.dispersion_parameters()
 
     mean, log_var = module.encoder(x, batch_index)
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)

@@ -1,0 +1,71 @@
+"""Dispersion that reproduces the zeros of the training cells.
+
+Fitted by likelihood, a gene is generated with more zeros than the data have: the code holds a part of each training
+cell's own noise, to which the draw adds noise once more, and a single outlying count can set the dispersion of a gene
+in its whole type. The dispersion of such a gene is lowered until the expected zeros are those observed, or until it is
+Poisson. It is never raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.distributions import ZeroInflatedNegativeBinomial
+from torch.distributions import Distribution
+
+from scmimic._compat import MODULE_KEYS
+from scmimic.module import ACTIVAModule
+
+# Steps of the log inverse dispersion; the last is Poisson in all but name.
+LOG_STEPS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
+
+
+@torch.inference_mode()
+def match_zeros(module: ACTIVAModule, batches: Iterable[dict[str, torch.Tensor]]) -> None:
+    """Lower the dispersion of genes whose expected zeros exceed the observed ones, in place.
+
+    Parameters
+    ----------
+    module
+        A trained module in eval mode with the ``"nb"`` or ``"zinb"`` likelihood.
+    batches
+        The training cells, as a data loader gives them.
+    """
+    rows, n_genes = module.px_r.shape
+    steps = torch.tensor(LOG_STEPS, device=module.device)
+    expected = torch.zeros(len(steps), rows, n_genes, device=module.device, dtype=torch.float64)
+    observed = torch.zeros_like(expected[0])
+    for tensors in batches:
+        tensors = {key: value.to(module.device) for key, value in tensors.items()}
+        inputs = module._get_inference_input(tensors)
+        inference = module.inference(**inputs)
+        px = module.generative(**module._get_generative_input(tensors, inference))[MODULE_KEYS.PX_KEY]
+        row = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long() if rows > 1 else px.mu.new_zeros(len(px.mu)).long()
+        observed.index_add_(0, row, (inputs["x"] == 0).double())
+        for i, step in enumerate(steps):
+            expected[i].index_add_(0, row, zero_probability(px, step).double())
+    module.px_r += crossing(expected, observed, steps).to(module.px_r.dtype)
+
+
+def zero_probability(px: Distribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
+    """P(x = 0) of a negative binomial whose log inverse dispersion is larger by ``step``."""
+    theta = px.theta * torch.as_tensor(step).exp()
+    zero = (-theta * torch.log1p(px.mu / theta)).exp()
+    if isinstance(px, ZeroInflatedNegativeBinomial):
+        inflation = torch.sigmoid(px.zi_logits)
+        zero = inflation + (1 - inflation) * zero
+    return zero
+
+
+def crossing(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Where ``falling`` (values at ``steps``, along the first axis) reaches ``target``, by linear interpolation.
+
+    0 where it starts at or below the target, the last step where it stays above.
+    """
+    right = (falling > target).sum(0).clamp(0, len(steps) - 1)
+    left = (right - 1).clamp_min(0)
+    high, low = falling.gather(0, left[None])[0], falling.gather(0, right[None])[0]
+    share = ((high - target) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    return torch.where(right == 0, 0.0, steps[left] + share * (steps[right] - steps[left]))
