@@ -1,8 +1,19 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import as_matrix, check_same_features, fit_pca, subsample
+from scmimic.metrics import _arrays
+from scmimic.metrics._arrays import (
+    as_labels,
+    as_matrix,
+    as_pair,
+    check_same_features,
+    fit_pca,
+    forest_input,
+    stack,
+    subsample,
+)
 
 
 @pytest.mark.parametrize("container", [sp.csr_matrix, sp.csr_array, sp.csc_matrix, sp.coo_array])
@@ -61,3 +72,38 @@ def test_pca_equals_the_singular_value_decomposition_sparse_and_dense():
 
 def test_pca_takes_what_the_data_allow():
     assert fit_pca(sp.csr_matrix(np.random.default_rng(0).normal(size=(6, 4))), 50).n_components_ == 4
+
+
+def test_pairs_are_checked_cut_and_of_one_kind():
+    real, synthetic = np.arange(40.0).reshape(20, 2), np.arange(60.0).reshape(30, 2)
+    both = as_pair(real, synthetic, max_cells=25)
+    assert [x.shape[0] for x in both] == [20, 25]
+    balanced = as_pair(real, synthetic, balance=True, seed=1)
+    assert [x.shape[0] for x in balanced] == [20, 20]
+    np.testing.assert_array_equal(balanced[1], as_pair(real, synthetic, balance=True, seed=1)[1])
+    assert {tuple(row) for row in balanced[1]} <= {tuple(row) for row in synthetic}
+    assert all(isinstance(x, sp.csr_matrix) for x in as_pair(real, sp.coo_array(synthetic)))
+    with pytest.raises(ValueError, match="columns"):
+        as_pair(real, np.ones((3, 5)))
+    with pytest.raises(ValueError, match="max_cells"):
+        as_pair(real, synthetic, max_cells=0)
+
+
+def test_labels_are_text_and_complete():
+    assert as_labels(pd.Categorical(["b", "a"]), "labels", 2).tolist() == ["b", "a"]
+    assert as_labels(pd.Series([3, 1]), "labels", 2).tolist() == ["3", "1"]
+    for missing in (None, np.nan, pd.NA, pd.NaT):
+        with pytest.raises(ValueError, match="`labels` lacks the label of 1 cells"):
+            as_labels(pd.Series(["a", missing], dtype=object), "labels", 2)
+    with pytest.raises(ValueError, match="each of the 3 cells"):
+        as_labels(["a", "b"], "labels", 3)
+
+
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_input_of_a_forest_is_dense_where_small(limit, monkeypatch):
+    monkeypatch.setattr(_arrays, "_DENSE_LIMIT_BYTES", limit)
+    both = stack(np.eye(2), sp.csr_matrix([[3.0, 0.0]]))
+    out = forest_input(both)
+    assert sp.issparse(out) is (limit == 0)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out.toarray() if sp.issparse(out) else out, [[1, 0], [0, 1], [3, 0]])

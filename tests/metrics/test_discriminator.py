@@ -7,7 +7,7 @@ from sklearn.metrics import auc as area
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from scmimic.metrics import DiscriminatorResult, _discriminator, discriminator_auc, random_forest_error
+from scmimic.metrics import DiscriminatorResult, _arrays, _discriminator, discriminator_auc, random_forest_error
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_shuffling_real_and_synthetic_destroys_the_signal():
 @pytest.mark.parametrize("limit", [0, 2**30])
 def test_sparse_dense_and_dtype_agree(pair, limit, monkeypatch):
     expected = discriminator_auc(*pair, n_trees=10)
-    monkeypatch.setattr(_discriminator, "_DENSE_LIMIT_BYTES", limit)
+    monkeypatch.setattr(_arrays, "_DENSE_LIMIT_BYTES", limit)
     sparse = discriminator_auc(sp.csr_array(pair[0]), sp.csc_matrix(pair[1].astype(np.float32)), n_trees=10)
     assert sparse == pytest.approx(expected, abs=1e-12)
     assert discriminator_auc(pair[0].astype(int), sp.csr_matrix(pair[1]), n_trees=10) == pytest.approx(expected)
@@ -139,3 +139,20 @@ def test_bad_arguments(pair, kwargs, message):
 def test_other_genes_are_refused(pair):
     with pytest.raises(ValueError, match="same features"):
         discriminator_auc(pair[0], pair[1][:, :4])
+
+
+def test_intervals_hold_the_value_and_shrink_with_cells(pair):
+    result = discriminator_auc(*pair, n_trees=20, return_folds=True)
+    low, high = result.interval
+    assert low < result.auc < high
+    fewer = discriminator_auc(*pair, n_trees=20, max_cells=30, return_folds=True).interval
+    # a quarter of the cells: about twice as wide
+    assert 1.4 < (fewer[1] - fewer[0]) / (high - low) < 2.8
+
+
+def test_error_with_interval(pair):
+    error, (low, high) = random_forest_error(*pair, n_trees=20, return_interval=True)
+    assert error == random_forest_error(*pair, n_trees=20)
+    assert low < error < high
+    # the half width of a binomial share of 240 cells
+    assert (high - low) / 2 == pytest.approx(196 * np.sqrt(error / 100 * (1 - error / 100) / 240), rel=0.05)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Matrix = np.ndarray | sp.csr_matrix
 
+# A forest on a dense array is up to several times faster; above this the sparse matrix stays sparse.
+_DENSE_LIMIT_BYTES = 256 * 2**20
+
 
 def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
     """Return `x` (cells x features) as a float ndarray or CSR matrix, whichever it was, after checking it.
@@ -64,6 +67,76 @@ def subsample(x: Matrix, n: int, rng: np.random.Generator) -> Matrix:
     if x.shape[0] <= n:
         return x
     return x[np.sort(rng.choice(x.shape[0], n, replace=False))]
+
+
+def as_pair(
+    real: Any,
+    synthetic: Any,
+    *,
+    max_cells: int | None = None,
+    balance: bool = False,
+    seed: int = 0,
+    dtype: DTypeLike | None = None,
+) -> tuple[Matrix, Matrix]:
+    """Check two arrays of the same features and cut them at random.
+
+    Parameters
+    ----------
+    real, synthetic
+        Cells x features, dense or sparse. Where one is sparse, both come back sparse.
+    max_cells
+        Largest number of cells of each side; `None` for all.
+    balance
+        Cut the larger side to the number of cells of the smaller.
+    seed
+        Seed of the draw.
+    dtype
+        As in :func:`as_matrix`.
+    """
+    real, synthetic = as_matrix(real, "real", dtype=dtype), as_matrix(synthetic, "synthetic", dtype=dtype)
+    check_same_features(real=real, synthetic=synthetic)
+    if max_cells is not None and max_cells < 1:
+        raise ValueError(f"`max_cells` must be at least 1, or None for all cells, got {max_cells}.")
+    sizes = [x.shape[0] if max_cells is None else min(x.shape[0], max_cells) for x in (real, synthetic)]
+    if balance:
+        sizes = [min(sizes)] * 2
+    rng = np.random.default_rng(seed)
+    real, synthetic = subsample(real, sizes[0], rng), subsample(synthetic, sizes[1], rng)
+    if sp.issparse(real) or sp.issparse(synthetic):
+        real, synthetic = sp.csr_matrix(real), sp.csr_matrix(synthetic)
+    return real, synthetic
+
+
+def as_labels(labels: Any, name: str, n_cells: int) -> np.ndarray:
+    """Return one label per cell as text, after checking their number and that none is missing."""
+    labels = np.asarray(labels)
+    if labels.shape != (n_cells,):
+        raise ValueError(f"`{name}` must hold one label for each of the {n_cells} cells, got shape {labels.shape}.")
+    missing = sum(map(_is_missing, labels.tolist()))
+    if missing:
+        raise ValueError(f"`{name}` lacks the label of {missing} cells. Remove them first.")
+    return labels.astype(str)
+
+
+def _is_missing(label: Any) -> bool:
+    # NaN is not equal to itself, and pandas' NA answers the question with neither True nor False
+    same = label == label
+    return label is None or not isinstance(same, bool | np.bool_) or not same
+
+
+def stack(real: Matrix, synthetic: Matrix) -> Matrix:
+    """Put the cells of both sides below each other; sparse where either is."""
+    if sp.issparse(real) or sp.issparse(synthetic):
+        return sp.vstack([sp.csr_matrix(real), sp.csr_matrix(synthetic)], format="csr")
+    return np.vstack([real, synthetic])
+
+
+def forest_input(x: Matrix) -> Matrix:
+    """Return `x` as a forest takes it fastest: single precision, and dense where that stays small."""
+    x = x.astype(np.float32, copy=False)
+    if sp.issparse(x) and 4 * x.shape[0] * x.shape[1] <= _DENSE_LIMIT_BYTES:
+        return x.toarray()
+    return x
 
 
 def fit_pca(x: Matrix, n_comps: int, *, seed: int = 0) -> PCA:

@@ -3,6 +3,8 @@
 ACTIVA (Heydari et al. 2022), section 4.1, after Marouf et al. (2020): AUC of a random forest. MichiGAN (Yu & Welch
 2021), Methods, "Random forest error": misclassification rate on 50 principal components.
 
+The intervals are not in the papers: DeLong et al. (1988) for the AUC, Wilson (1927) for the error.
+
 Deviation: both papers are silent on cells of unequal number; the larger side is cut to the smaller here, since an
 unbalanced forest reports the class sizes, not the realism.
 """
@@ -13,15 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
 
-from scmimic.metrics._arrays import Matrix, as_matrix, check_same_features, fit_pca, subsample
-
-# A forest on a dense array is up to several times faster; above this the sparse matrix stays sparse.
-_DENSE_LIMIT_BYTES = 256 * 2**20
+from scmimic.metrics._arrays import Matrix, as_matrix, as_pair, check_same_features, fit_pca, forest_input, stack
+from scmimic.metrics._intervals import auc_interval, proportion_interval
 
 
 @dataclass(frozen=True)
@@ -38,22 +37,27 @@ class RocFold:
 
 @dataclass(frozen=True)
 class DiscriminatorResult:
-    """Result of :func:`discriminator_auc`; :func:`scmimic.pl.roc` draws it."""
+    """Result of the discriminators that report an AUC; :func:`scmimic.pl.roc` draws it."""
 
     auc: float
     """AUC of the pooled out-of-fold probabilities. 0.5 is ideal, 1 means that every synthetic cell is recognised."""
     folds: tuple[RocFold, ...]
     """One ROC curve per fold."""
+    interval: tuple[float, float] = (np.nan, np.nan)
+    """95 % interval of `auc` for other cells of the same two sources (DeLong's variance of the pooled probabilities,
+    on the logit scale). Cross-validated scores share training cells, which DeLong's variance does not know: the
+    interval is rather too narrow. Nor does it hold what another seed of the folds and the forest would change, or
+    another training of the generator."""
 
     @property
     def mean(self) -> float:
         """Mean AUC of the folds, as the papers report it."""
-        return float(np.mean([fold.auc for fold in self.folds]))
+        return float(np.mean([fold.auc for fold in self.folds])) if self.folds else np.nan
 
     @property
     def sd(self) -> float:
         """Population standard deviation of the folds' AUC (the folds share cells: no standard error)."""
-        return float(np.std([fold.auc for fold in self.folds]))
+        return float(np.std([fold.auc for fold in self.folds])) if self.folds else np.nan
 
 
 @overload
@@ -102,7 +106,8 @@ def discriminator_auc(
     n_jobs
         Threads of the forest; `-1` for all cores.
     return_folds
-        Return a :class:`DiscriminatorResult` with the curve of each fold rather than the number.
+        Return a :class:`DiscriminatorResult` with the 95 % interval and the curve of each fold rather than the
+        number.
 
     Returns
     -------
@@ -130,16 +135,17 @@ def discriminator_auc(
     if use_pcs is not None:
         real, synthetic = _project(real, synthetic, reference, use_pcs, seed)
     y, score, folds = _out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
-    auc = float(roc_auc_score(y, score))
-    if not return_folds:
-        return auc
-    curves = []
-    for test in folds:
-        fpr, tpr, _ = roc_curve(y[test], score[test])
-        curves.append(RocFold(fpr=fpr, tpr=tpr, auc=float(roc_auc_score(y[test], score[test]))))
-    return DiscriminatorResult(auc=auc, folds=tuple(curves))
+    return _result(y, score, folds) if return_folds else float(roc_auc_score(y, score))
 
 
+@overload
+def random_forest_error(
+    real: Any, synthetic: Any, *, return_interval: Literal[True], **kwargs: Any
+) -> tuple[float, tuple[float, float]]: ...
+@overload
+def random_forest_error(
+    real: Any, synthetic: Any, *, return_interval: Literal[False] = ..., **kwargs: Any
+) -> float: ...
 def random_forest_error(
     real: Any,
     synthetic: Any,
@@ -151,7 +157,8 @@ def random_forest_error(
     n_folds: int = 5,
     seed: int = 0,
     n_jobs: int = 1,
-) -> float:
+    return_interval: bool = False,
+) -> float | tuple[float, tuple[float, float]]:
     """Error in percent of a random forest on principal components (MichiGAN, Methods): 50 is ideal, 0 the worst.
 
     The arrays are taken as they are: bring both into one space first, such as counts scaled to 10,000 per cell and
@@ -176,10 +183,13 @@ def random_forest_error(
         Seed of subsampling, PCA, folds and forest.
     n_jobs
         Threads of the forest; `-1` for all cores.
+    return_interval
+        Return the 95 % interval too (Wilson's, of the number of wrong cells).
 
     Returns
     -------
-    Percentage of cells that are assigned to the wrong side when held out.
+    Percentage of cells that are assigned to the wrong side when held out; with `return_interval`, that and its
+    interval `(low, high)`, also in percent.
 
     Raises
     ------
@@ -198,27 +208,41 @@ def random_forest_error(
     real, synthetic = _balanced_pair(real, synthetic, n_cells, n_folds, seed)
     real, synthetic = _project(real, synthetic, reference, n_comps, seed)
     y, score, _ = _out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
-    return float(100 * ((score > 0.5) != y).mean())
+    wrong = (score > 0.5) != y
+    error = float(100 * wrong.mean())
+    if not return_interval:
+        return error
+    low, high = proportion_interval(int(wrong.sum()), len(wrong))
+    return error, (100 * low, 100 * high)
+
+
+def _result(y: np.ndarray, score: np.ndarray, folds: list[np.ndarray]) -> DiscriminatorResult:
+    curves = []
+    for test in folds:
+        fpr, tpr, _ = roc_curve(y[test], score[test])
+        curves.append(RocFold(fpr=fpr, tpr=tpr, auc=float(roc_auc_score(y[test], score[test]))))
+    tested = np.concatenate(folds)
+    y, score = y[tested], score[tested]
+    return DiscriminatorResult(
+        auc=float(roc_auc_score(y, score)), folds=tuple(curves), interval=auc_interval(score[y == 0], score[y == 1])
+    )
 
 
 def _balanced_pair(real: Any, synthetic: Any, max_cells: int | None, n_folds: int, seed: int) -> tuple[Matrix, Matrix]:
-    real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
-    check_same_features(real=real, synthetic=synthetic)
-    n = min(real.shape[0], synthetic.shape[0], max_cells if max_cells is not None else real.shape[0])
-    if n_folds < 2 or n < n_folds:
+    real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed)
+    if n_folds < 2 or real.shape[0] < n_folds:
         raise ValueError(
             f"Cross-validation needs at least two folds and as many cells per side as folds: {n_folds} folds, "
-            f"{n} cells per side."
+            f"{real.shape[0]} cells per side."
         )
-    rng = np.random.default_rng(seed)
-    return subsample(real, n, rng), subsample(synthetic, n, rng)
+    return real, synthetic
 
 
 def _project(real: Matrix, synthetic: Matrix, reference: Any, n_comps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if n_comps < 1:
         raise ValueError(f"The number of principal components must be at least 1, got {n_comps}.")
     if reference is None:
-        reference = _stack(real, synthetic)
+        reference = stack(real, synthetic)
     else:
         reference = as_matrix(reference, "reference")
         check_same_features(real=real, reference=reference)
@@ -226,26 +250,19 @@ def _project(real: Matrix, synthetic: Matrix, reference: Any, n_comps: int, seed
     return pca.transform(real), pca.transform(synthetic)
 
 
-def _stack(real: Matrix, synthetic: Matrix) -> Matrix:
-    if sp.issparse(real) or sp.issparse(synthetic):
-        return sp.vstack([sp.csr_matrix(real), sp.csr_matrix(synthetic)], format="csr")
-    return np.vstack([real, synthetic])
-
-
 def _out_of_fold(
     real: Matrix, synthetic: Matrix, *, n_trees: int, n_folds: int, seed: int, n_jobs: int
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Label (1 = synthetic), out-of-fold probability of "synthetic", and the test indices of each fold."""
-    x = _stack(real, synthetic).astype(np.float32, copy=False)
-    if sp.issparse(x) and 4 * x.shape[0] * x.shape[1] <= _DENSE_LIMIT_BYTES:
-        x = x.toarray()
+    x = forest_input(stack(real, synthetic))
     y = np.repeat([0, 1], [real.shape[0], synthetic.shape[0]])
     score = np.empty(len(y))
     folds = []
     for train, test in StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(y, y):
-        forest = RandomForestClassifier(
-            n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs
-        ).fit(x[train], y[train])
-        score[test] = forest.predict_proba(x[test])[:, 1]
+        score[test] = _forest(n_trees, seed, n_jobs).fit(x[train], y[train]).predict_proba(x[test])[:, 1]
         folds.append(test)
     return y, score, folds
+
+
+def _forest(n_trees: int, seed: int, n_jobs: int) -> RandomForestClassifier:
+    return RandomForestClassifier(n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs)

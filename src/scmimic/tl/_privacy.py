@@ -1,0 +1,252 @@
+"""Whether synthetic cells give away the cells that their generator was trained on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmimic import _keys
+from scmimic.metrics import (
+    distance_to_closest_record,
+    duplicate_fraction,
+    membership_inference,
+    nearest_neighbor_distance_ratio,
+)
+from scmimic.metrics._arrays import fit_pca, subsample
+from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scmimic.metrics import MembershipInference
+
+logger = logging.getLogger(__name__)
+
+_ATTACK_IDEALS = {"auc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_10": 0.1}
+
+
+def privacy(
+    adata: AnnData,
+    synthetic: AnnData,
+    *,
+    holdout: AnnData,
+    reference: AnnData | None = None,
+    layer: str | None = None,
+    donor_key: str | None = None,
+    n_comps: int = 50,
+    target_sum: float = 1e4,
+    max_cells: int | None = 20_000,
+    seed: int = 0,
+    n_jobs: int = 1,
+    key_added: str = _keys.PRIVACY,
+) -> pd.DataFrame:
+    """Check synthetic cells for copies of the training cells, and for what they betray about them.
+
+    Four measures, each beside its value for cells that cannot know the training set: distance to the closest training
+    cell, ratio of the distances to the nearest and second nearest, exact duplicates, and the attack that infers
+    membership in the training set. Distances are between principal components of the cells scaled to `target_sum` and
+    logged. The components are fitted on cells that are neither trained on nor judged: along components fitted on them,
+    cells reach further out, which hides leaks if they are the training cells and feigns leaks if they are the unseen.
+
+    These are empirical checks against named attacks. They can show a leak, and cannot prove that there is none.
+
+    Parameters
+    ----------
+    adata
+        The cells that the generator was trained on, all of them: raw counts or normalised, unlogged expression.
+    synthetic
+        The generated cells, in the same space, with the same genes in the same order.
+    holdout
+        Real cells of the same population that the generator has not seen; best a random part of the same data set.
+    reference
+        Further unseen cells of that population, on which the components are fitted and the membership attack is
+        calibrated. `None` draws a random half of `holdout` for the components, judges by the other half, and leaves
+        out the calibrated attack.
+    layer
+        Layer with the expression; `None` for `.X`. Where `synthetic` lacks the layer, its `.X` is taken.
+    donor_key
+        Column of `adata.obs` and `holdout.obs` with the donor of each cell. With it the attack is also made on donors,
+        none of whom may be in both. Cells of unseen donors differ from the training cells without any leak: read the
+        rows of cells with caution then.
+    n_comps
+        Number of principal components; fewer where the cells allow fewer.
+    target_sum
+        Total per cell before the logarithm.
+    max_cells
+        Largest number of cells of each side that are judged, drawn at random; all cells serve as what they are compared
+        with. `None` judges all.
+    seed
+        Seed of the halving, the components and that draw.
+    n_jobs
+        Threads of the neighbour search; `-1` for all cores.
+    key_added
+        Key in `adata.uns`.
+
+    Returns
+    -------
+    DataFrame with one row per measure and the columns `value`, `ideal` (what new cells give), `lower` and `upper` (95 %
+    interval of the AUC, NaN elsewhere), `unit` (`"cell"` or `"donor"`) and `direction` (on which side of the ideal a
+    leak lies: `"low"` or `"high"`). The rows:
+
+    `dcr_ratio`, `nndr_ratio`
+        Median over synthetic cells over that of unseen cells; 0 for a memoriser.
+    `nndr_low_ratio`
+        The same of the 5th percentiles: falls as soon as one cell in twenty is a copy.
+    `duplicate_fraction`
+        Synthetic cells that equal a training cell in every gene; the ideal is the fraction among unseen cells.
+    `membership_auc`, `membership_tpr_at_fpr_1`, `membership_tpr_at_fpr_10`
+        The attack by the distance to the closest synthetic cell.
+    `calibrated_auc`, ...
+        The attack calibrated on `reference`, where that is given.
+    `donor_auc`, ..., `donor_calibrated_auc`, ...
+        The attacks on donors, where `donor_key` is given.
+
+    Also writes to `adata`:
+
+    `adata.uns['privacy' | key_added]` : dict
+        `'results'`: the table; `'params'`: the arguments; `'n_cells'`: cells of each kind.
+
+    Raises
+    ------
+    ValueError
+        If the genes differ, values are missing or negative, `holdout` has too few cells to be halved, or a donor is
+        in both sets.
+    KeyError
+        If `layer` or `donor_key` is not there.
+
+    Warns
+    -----
+    UserWarning
+        If scanpy has marked `adata.X` as logged already, and no layer is named.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=300)
+    >>> train, holdout = adata[:150].copy(), adata[150:].copy()
+    >>> copies = sm.baselines.Memoriser(train, labels_key="cell_type").fit().generate(100, seed=0)
+    >>> result = sm.tl.privacy(train, copies, holdout=holdout, n_comps=10)
+    >>> result.loc[["dcr_ratio", "duplicate_fraction"], "value"].tolist()
+    [0.0, 1.0]
+    """
+    named = {"synthetic": synthetic, "holdout": holdout}
+    if reference is not None:
+        named["reference"] = reference
+    for name, other in named.items():
+        check_same_genes(adata, other, name=name)
+    if layer is None and "log1p" in adata.uns:
+        warnings.warn(
+            "`adata.X` is marked as log-transformed (`adata.uns['log1p']`) and is logged again: pass `layer` with the "
+            "counts.",
+            UserWarning,
+            stacklevel=2,
+        )
+    raw = {name: get_matrix(cells, layer) for name, cells in (("adata", adata), ("holdout", holdout))}
+    raw["synthetic"] = get_matrix(synthetic, layer, optional=True)
+    donors: dict[str, np.ndarray] = {}
+    if donor_key is not None:
+        donors = {"adata": _donors(adata, donor_key, "adata"), "holdout": _donors(holdout, donor_key, "holdout")}
+    if reference is None:
+        order = np.random.default_rng(seed).permutation(holdout.n_obs)
+        half, judged = np.sort(order[: holdout.n_obs // 2]), np.sort(order[holdout.n_obs // 2 :])
+        if len(half) < 3:
+            raise ValueError(
+                f"`holdout` has {holdout.n_obs} cells, of which one half fits the components and the other is judged: "
+                "hold out more, or give `reference`."
+            )
+        raw["reference"], raw["holdout"] = raw["holdout"][half], raw["holdout"][judged]
+        donors = {name: names if name == "adata" else names[judged] for name, names in donors.items()}
+    else:
+        raw["reference"] = get_matrix(reference, layer)
+
+    logged = {name: prepare_expression(x, name, True, target_sum) for name, x in raw.items()}
+    pca = fit_pca(logged["reference"], n_comps, seed=seed)
+    if pca.n_components_ < n_comps:
+        logger.info("%d x %d values allow %d of %d components.", *logged["reference"].shape, pca.n_components_, n_comps)
+    pcs = {name: pca.transform(x) for name, x in logged.items()}
+    train, fake, unseen = pcs["adata"], pcs["synthetic"], pcs["holdout"]
+
+    rng = np.random.default_rng(seed)
+    record = distance_to_closest_record(
+        train, _some(fake, max_cells, rng), _some(unseen, max_cells, rng), n_jobs=n_jobs
+    )
+    ratio = nearest_neighbor_distance_ratio(train, fake, unseen, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
+    low_ratio = ratio.synthetic_low / ratio.test_low if ratio.test_low > 0 else np.nan
+    rows = [
+        _row("dcr_ratio", record.ratio, 1.0, "low"),
+        _row("nndr_ratio", ratio.ratio, 1.0, "low"),
+        _row("nndr_low_ratio", low_ratio, 1.0, "low"),
+        _row(
+            "duplicate_fraction",
+            duplicate_fraction(raw["adata"], raw["synthetic"]),
+            duplicate_fraction(raw["adata"], raw["holdout"]),
+            "high",
+        ),
+    ]
+    attacks = {"membership": None} if reference is None else {"membership": None, "calibrated": pcs["reference"]}
+    for name, calibration in attacks.items():
+        result = membership_inference(
+            train,
+            unseen,
+            fake,
+            train_donors=donors.get("adata"),
+            test_donors=donors.get("holdout"),
+            reference=calibration,
+            max_cells=max_cells,
+            seed=seed,
+            n_jobs=n_jobs,
+        )
+        rows += _attack_rows(name, result, "cell")
+        if result.donors is not None:
+            rows += _attack_rows("donor" if calibration is None else f"donor_{name}", result.donors, "donor")
+    table = pd.DataFrame(rows).set_index("metric")
+
+    params: dict[str, Any] = {
+        "n_comps": int(pca.n_components_),
+        "target_sum": target_sum,
+        "seed": seed,
+        "fitted_on": "half of holdout" if reference is None else "reference",
+    }
+    optional = {"layer": layer, "donor_key": donor_key, "max_cells": max_cells}
+    params |= {name: value for name, value in optional.items() if value is not None}
+    adata.uns[key_added] = {
+        "results": table.copy(),
+        "params": params,
+        "n_cells": {name: int(x.shape[0]) for name, x in raw.items()},
+    }
+    return table
+
+
+def _row(metric: str, value: float, ideal: float, direction: str, unit: str = "cell") -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "value": value,
+        "ideal": ideal,
+        "lower": np.nan,
+        "upper": np.nan,
+        "unit": unit,
+        "direction": direction,
+    }
+
+
+def _attack_rows(name: str, result: MembershipInference, unit: str) -> list[dict[str, Any]]:
+    rows = [
+        _row(f"{name}_{measure}", getattr(result, measure), ideal, "high", unit)
+        for measure, ideal in _ATTACK_IDEALS.items()
+    ]
+    rows[0]["lower"], rows[0]["upper"] = result.interval
+    return rows
+
+
+def _donors(adata: AnnData, donor_key: str, name: str) -> np.ndarray:
+    if donor_key not in adata.obs:
+        raise KeyError(f"`donor_key={donor_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}.")
+    return label_array(adata, donor_key, name)
+
+
+def _some(x: np.ndarray, n: int | None, rng: np.random.Generator) -> np.ndarray:
+    return x if n is None else subsample(x, n, rng)
