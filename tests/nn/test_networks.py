@@ -11,13 +11,14 @@ from scmimic.nn import (
     Encoder,
     ExpressionDecoder,
     RealBatchNorm1d,
+    WideLinear,
     fake_cells,
 )
 
 
 def test_stack_order_is_linear_relu_norm():
     layers = DenseStack(5, (4, 3)).layers
-    assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU, RealBatchNorm1d] * 2
+    assert [type(layer) for layer in layers] == [WideLinear, nn.ReLU, RealBatchNorm1d] * 2
 
 
 def test_norm_equals_torchs_on_real_cells():

@@ -65,10 +65,10 @@ class ACTIVA(
         With counts: show the generator the log library size beside the code, so that gene proportions can depend on
         depth.
     label_baseline
-        With counts and labels: add a baseline of the type, learned from the type's own proportions on, to the log
-        proportions of genes. Cells then keep to their type more closely than annotated cells do, and rare types are not
-        drawn towards their neighbours; but the code need not hold the type any more. Off by default, as in the paper,
-        so that the latent space shows the types.
+        With counts and labels: share of a type's average profile that the generator is given, between 0 (the code
+        alone, as the paper) and 1. It is added to the log proportions of genes, as the log ratio of the type's profile
+        to that of all cells. A little keeps rare types from being drawn towards their neighbours; with all of it, the
+        code need not hold the type any more, and the latent space does not show it.
     dropout_rate
         Dropout in encoder and generator; the paper has none.
     classifier
@@ -108,7 +108,7 @@ class ACTIVA(
         encoder_head: Literal["linear", "relu_bn"] = "linear",
         output_threshold: float = 0.0,
         library_covariate: bool = True,
-        label_baseline: bool = False,
+        label_baseline: float = 0.3,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
@@ -117,6 +117,8 @@ class ACTIVA(
             raise ValueError(f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}.")
         if dispersion not in ("gene", "gene-label"):
             raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
+        if not 0 <= label_baseline <= 1:
+            raise ValueError(f"`label_baseline` must lie between 0 and 1, not {label_baseline}.")
         super().__init__(adata, registry)
         self._remember_registration()
         self._preset = COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER
@@ -136,14 +138,14 @@ class ACTIVA(
             encoder_head=encoder_head,
             output_threshold=output_threshold,
             library_covariate=library_covariate,
-            label_baseline=label_baseline,
+            label_baseline=label_baseline > 0,
             dropout_rate=dropout_rate,
             classifier=network,
         )
         if adata is not None and self.module.is_count:
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             check_counts(x, "the registered expression", gene_likelihood)
-            start_from_data(self, x)
+            start_from_data(self, x, label_baseline)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "

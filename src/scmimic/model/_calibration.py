@@ -1,9 +1,9 @@
 """Dispersion that reproduces the zeros of the training cells.
 
-Fitted by likelihood, a gene is generated with more zeros than the data have: the code holds a part of each training
+Fitted by likelihood, genes may be generated with more zeros than the data have: the code holds a part of each training
 cell's own noise, to which the draw adds noise once more, and a single outlying count can set the dispersion of a gene
-in its whole type. The dispersion of such a gene is lowered until the expected zeros are those observed, or until it is
-Poisson. It is never raised.
+in its whole type. Where a type has too many zeros over all genes, the dispersion of the genes with an excess is
+lowered, until the type's zeros are right or those genes are Poisson. It is never raised.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def match_zeros(module: ACTIVAModule, batches: Iterable[dict[str, torch.Tensor]]
         observed.index_add_(0, row, (inputs["x"] == 0).double())
         for i, step in enumerate(steps):
             expected[i].index_add_(0, row, zero_probability(px, step).double())
-    module.px_r += crossing(expected, observed, steps).to(module.px_r.dtype)
+    needed = crossing(expected, observed, steps)
+    excess = (expected[0] - observed).sum(1, keepdim=True)
+    removed = (expected[0] - at(expected, needed, steps)).sum(1, keepdim=True)
+    share = (excess / removed.clamp_min(1e-9)).clamp(0, 1)
+    module.px_r += (share * needed).to(module.px_r.dtype)
 
 
 def zero_probability(px: Distribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
@@ -69,3 +73,11 @@ def crossing(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -
     high, low = falling.gather(0, left[None])[0], falling.gather(0, right[None])[0]
     share = ((high - target) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     return torch.where(right == 0, 0.0, steps[left] + share * (steps[right] - steps[left]))
+
+
+def at(values: torch.Tensor, where: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """``values`` (given at ``steps``, along the first axis) at ``where``, by linear interpolation."""
+    right = torch.searchsorted(steps, where.contiguous()).clamp(1, len(steps) - 1)
+    share = (where - steps[right - 1]) / (steps[right] - steps[right - 1])
+    low, high = (values.gather(0, index[None])[0] for index in (right - 1, right))
+    return low + share * (high - low)

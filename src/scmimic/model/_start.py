@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
 
 
-def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
+def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
     """Write the library statistics and, where it has one, the label baseline into the model's count decoder.
 
     Parameters
@@ -22,6 +22,8 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
         A model whose ``module.decoder`` is a :class:`~scmimic.nn.CountDecoder`, with its AnnData registered.
     x
         The registered counts, cells x genes.
+    label_baseline
+        Share of the log ratio of a label's profile to that of all cells.
     """
     manager, decoder = model.adata_manager, model.module.decoder
     total = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
@@ -35,8 +37,7 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
     if decoder.label_baseline is not None:
         labels = manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel().astype(np.int64)
         profiles = label_profiles(x, labels, decoder.label_baseline.shape[0])
-        with torch.no_grad():
-            decoder.label_baseline.copy_(torch.as_tensor(np.log(profiles)))
+        decoder.label_baseline.copy_(torch.as_tensor(label_baseline * np.log(profiles / profiles.mean(0))))
 
 
 def label_profiles(x: np.ndarray | sp.spmatrix, labels: np.ndarray, n_labels: int) -> np.ndarray:

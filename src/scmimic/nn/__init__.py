@@ -4,7 +4,7 @@ from scmimic.nn._actinn import ACTINNClassifier
 from scmimic.nn._decoders import CountDecoder, ExpressionDecoder
 from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
 from scmimic.nn._encoder import Encoder
-from scmimic.nn._shared_linear import shared_linear
+from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear
 
 __all__ = [
     "ACTINNClassifier",
@@ -13,6 +13,8 @@ __all__ = [
     "Encoder",
     "ExpressionDecoder",
     "RealBatchNorm1d",
+    "WideLinear",
     "fake_cells",
+    "recycle_gradients",
     "shared_linear",
 ]

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scmimic.nn._dense import DenseStack
+from scmimic.nn._wide_linear import WideLinear
 
 
 class ExpressionDecoder(nn.Module):
@@ -42,11 +43,11 @@ class ExpressionDecoder(nn.Module):
     ):
         super().__init__()
         self.stack = DenseStack(n_latent, n_hidden, n_cat=n_cat, dropout_rate=dropout_rate)
-        self.output = nn.Linear(self.stack.n_out, n_output)
+        self.output = WideLinear(self.stack.n_out, n_output)
         self.threshold = threshold
 
     @property
-    def heads(self) -> tuple[nn.Linear, ...]:
+    def heads(self) -> tuple[WideLinear, ...]:
         """The linear layers from the last hidden layer to the genes."""
         return (self.output,)
 
@@ -90,7 +91,7 @@ class CountDecoder(nn.Module):
     zero_inflation
         Also give the logits of an extra zero per gene.
     n_labels
-        Number of labels with a baseline of their own: a term per gene and label in the log proportions (0 or 1: none).
+        Number of labels with a baseline: a fixed term per gene and label in the log proportions (0 or 1: none).
     dropout_rate
         Dropout in the hidden layers.
     """
@@ -112,14 +113,14 @@ class CountDecoder(nn.Module):
         self.stack = DenseStack(
             n_latent, n_hidden, n_cat=n_cat, n_cont=int(library_covariate), dropout_rate=dropout_rate
         )
-        self.scale = nn.Linear(self.stack.n_out, n_output)
-        self.zero_logits = nn.Linear(self.stack.n_out, n_output) if zero_inflation else None
-        self.label_baseline = nn.Parameter(torch.zeros(n_labels, n_output)) if n_labels > 1 else None
+        self.scale = WideLinear(self.stack.n_out, n_output)
+        self.zero_logits = WideLinear(self.stack.n_out, n_output) if zero_inflation else None
+        self.register_buffer("label_baseline", torch.zeros(n_labels, n_output) if n_labels > 1 else None)
         self.register_buffer("log_library_mean", torch.zeros(()))
         self.register_buffer("log_library_std", torch.ones(()))
 
     @property
-    def heads(self) -> tuple[nn.Linear, ...]:
+    def heads(self) -> tuple[WideLinear, ...]:
         """The linear layers from the last hidden layer to the genes."""
         return (self.scale,) if self.zero_logits is None else (self.scale, self.zero_logits)
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scmimic.nn._wide_linear import WideLinear
+
 
 class RealBatchNorm1d(nn.BatchNorm1d):
     """Batch norm whose running statistics describe real cells only.
@@ -96,7 +98,7 @@ class DenseStack(nn.Module):
         widths = [n_in + self.n_cat + n_cont, *n_hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+            layers += [WideLinear(fan_in, fan_out), nn.ReLU()]
             if use_batch_norm:
                 layers.append(RealBatchNorm1d(fan_out))
             if dropout_rate > 0:

@@ -141,13 +141,13 @@ def _judge(
     penalties = [hinge(value.detach(), weights.m) for value in means]
     won = [value for value, penalty in zip(means, penalties, strict=True) if penalty > 0]
     lost = [value for value, penalty in zip(means, penalties, strict=True) if not penalty > 0]
-    gradient = torch.zeros_like(cells)
     if won:
         # the encoder descends on -a1 KL; its gradient in the cells, turned round, is the generator's
         torch.autograd.backward(
             -weights.alpha1 * sum(won), inputs=[cells, *module.encoder.parameters()], retain_graph=bool(lost)
         )
-        gradient -= cells.grad
+        gradient = cells.grad.neg_()
     if lost:
-        gradient += torch.autograd.grad(weights.alpha1 * sum(lost), cells)[0]
+        (rest,) = torch.autograd.grad(weights.alpha1 * sum(lost), cells)
+        gradient = gradient + rest if won else rest
     return [value.detach() for value in means], penalties, list(gradient.chunk(len(fakes)))

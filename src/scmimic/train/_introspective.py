@@ -13,6 +13,7 @@ from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 
 from scmimic.module import ACTIVAModule, labelled_cross_entropy
+from scmimic.nn import recycle_gradients
 from scmimic.train._gradients import GameWeights, introspective_gradients
 from scmimic.train._optimizers import adam
 from scmimic.train._softadapt import softadapt_weights
@@ -202,8 +203,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         return {"classifier_loss": loss.detach(), "classifier_accuracy": accuracy} if n else {}
 
     def _warmup_step(self, batch, encoder, generator, metrics) -> LossOutput:
-        encoder.zero_grad()
-        generator.zero_grad()
+        recycle_gradients(self.module)
         _, _, output = self.module(batch, loss_kwargs={"kl_weight": self.kl_weight})
         if torch.isfinite(output.loss):
             self.manual_backward(output.loss)
@@ -218,8 +218,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         )
 
     def _game_step(self, batch, encoder, generator, metrics) -> LossOutput:
-        encoder.zero_grad()
-        generator.zero_grad()
+        recycle_gradients(self.module)
         weights = replace(self._weights, reg=self._weights.reg * self.kl_weight)
         terms = introspective_gradients(self.module, batch, weights, fake_statistics=self.fake_statistics)
         loss = terms.pop("loss_encoder")

@@ -1,0 +1,102 @@
+"""Layers that reuse memory and products, against torch's own linear layer."""
+
+import copy
+import pickle
+
+import torch
+from torch import nn
+
+from scmimic.nn import WideLinear, recycle_gradients, shared_linear
+
+
+def test_equals_separate_calls():
+    torch.manual_seed(0)
+    layer = WideLinear(5, 7).double()
+    own, other = torch.randn(4, 5).double(), torch.randn(3, 5).double()
+    targets = [torch.randn(n, 7).double() for n in (4, 4, 3)]
+
+    def run(apply):
+        layer.zero_grad()
+        inputs = [own.clone().requires_grad_(), own.clone().requires_grad_(), other.clone().requires_grad_()]
+        outputs = apply(*inputs)
+        # the readers differ: a quadratic, a weighted and a cubic loss
+        loss = (
+            (outputs[0] - targets[0]).square().sum()
+            + (outputs[1] * targets[1]).sum()
+            + (outputs[2] ** 3 * targets[2]).sum()
+        )
+        loss.backward()
+        return [*outputs, *(x.grad for x in inputs), layer.weight.grad.clone(), layer.bias.grad.clone()]
+
+    ours = run(lambda *x: shared_linear(layer, *x))
+    reference = run(lambda *x: tuple(layer(part) for part in x))
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradcheck():
+    torch.manual_seed(0)
+    layer = WideLinear(3, 2).double()
+    inputs = [torch.randn(2, 3).double().requires_grad_() for _ in range(2)]
+    own, other = inputs
+    # `given` must equal `own`, so the two are moved together
+    assert torch.autograd.gradcheck(lambda a, b: shared_linear(layer, a, a, b), (own, other))
+
+
+def pair():
+    torch.manual_seed(0)
+    ours = WideLinear(5, 7).double()
+    theirs = nn.Linear(5, 7).double()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs, torch.randn(4, 5).double()
+
+
+def test_wide_layer_is_torchs():
+    ours, theirs, x = pair()
+    for step in range(3):
+        inputs = [(x + step).clone().requires_grad_() for _ in range(2)]
+        for layer, value in zip((ours, theirs), inputs, strict=True):
+            layer(value).square().sum().backward()
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad)
+        recycle_gradients(ours)
+        theirs.zero_grad()
+        assert ours.weight.grad is None
+
+
+def test_memory_is_used_again():
+    ours, _, x = pair()
+    ours(x).sum().backward()
+    place = ours.weight.grad.data_ptr()
+    recycle_gradients(ours)
+    ours(x).sum().backward()
+    assert ours.weight.grad.data_ptr() == place
+
+
+def test_layer_used_twice_in_one_graph():
+    ours, theirs, x = pair()
+    ours(x).sum().backward()
+    recycle_gradients(ours)
+    for layer in (ours, theirs):
+        (layer(x).square().sum() + layer(2 * x).sum()).backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_accumulates_over_backward_passes():
+    ours, theirs, x = pair()
+    ours(x).sum().backward()
+    recycle_gradients(ours)
+    for layer in (ours, theirs):
+        layer(x).square().sum().backward()
+        layer(x).sum().backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_copies_leave_the_memory_behind():
+    ours, _, x = pair()
+    ours(x).sum().backward()
+    recycle_gradients(ours)
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert other._spare is None
+        torch.testing.assert_close(other(x), ours(x))
