@@ -112,6 +112,7 @@ def fit_reference(
 
     kinds = {
         "memoriser": baselines.Memoriser,
+        "bootstrap": baselines.Bootstrap,
         "multinomial": baselines.Multinomial,
         "independent_nb": baselines.IndependentNB,
         "copula": baselines.GaussianCopula,
@@ -159,7 +160,7 @@ def fit_model(
     return lambda s: model.generate(labels=want, seed=s, **args.generate_kwargs)
 
 
-REFERENCES = ("memoriser", "multinomial", "independent_nb", "copula", "scvi_prior", "scvi_posterior")
+REFERENCES = ("memoriser", "bootstrap", "multinomial", "independent_nb", "copula", "scvi_prior", "scvi_posterior")
 
 
 def calibrate(rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,5 @@
 import anndata as ad
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -89,3 +90,36 @@ def test_errors_are_one_line(run, tmp_path):
 def test_unknown_column_is_one_line(run, tmp_path):
     sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0).write_h5ad(tmp_path / "cells.h5ad")
     assert "nosuch" in _error(run("train", "cells.h5ad", "--labels", "nosuch"))
+
+
+@pytest.fixture
+def files(tmp_path):
+    cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=25, seed=0)
+    train, real = cells[:150].copy(), cells[150:].copy()
+    counts = real.obs["cell_type"].value_counts()
+    synthetic = sm.baselines.Multinomial(train, labels_key="cell_type").fit().generate(labels=counts, seed=0)
+    for name, a in {"train": train, "real": real, "synthetic": synthetic}.items():
+        a.write_h5ad(tmp_path / f"{name}.h5ad")
+
+
+def test_evaluate_writes_page_and_table(run, files, tmp_path):
+    args = ["--labels", "cell_type", "--train", "train.h5ad", "--report", "out.html", "--table", "out.csv"]
+    done = run("evaluate", "real.h5ad", "synthetic.h5ad", *args, "--metrics", "mmd", "--metrics", "dcr_ratio")
+    assert done.exit_code == 0, done.output
+    assert "Report in out.html" in done.stdout
+    assert "New? " in done.stdout
+    assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert {"mmd", "dcr_ratio"} <= set(table["metric"])
+
+
+def test_evaluate_errors_are_one_line(run, files, tmp_path):
+    assert "no file missing.h5ad" in _error(run("evaluate", "missing.h5ad", "synthetic.h5ad"))
+    assert "no file nosuch.h5ad" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--train", "nosuch.h5ad"))
+    assert "'nosuch'" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--labels", "nosuch"))
+    assert "'fid'" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--metrics", "fid"))
+    cut = ad.read_h5ad("synthetic.h5ad")[:, :10].copy()
+    cut.write_h5ad(tmp_path / "cut.h5ad")
+    assert "same genes" in _error(run("evaluate", "real.h5ad", "cut.h5ad"))
+    assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--report", "away/out.html"))
+    assert not list(tmp_path.glob("*.html"))

@@ -6,6 +6,7 @@
 """
 
 from scmimic import baselines, datasets, metrics, model, pl, pp, tl
+from scmimic._report import report
 from scmimic._sampling import package_version
 from scmimic.model import ACTINN, ACTIVA
 
@@ -21,5 +22,6 @@ __all__ = [
     "model",
     "pl",
     "pp",
+    "report",
     "tl",
 ]

@@ -167,6 +167,62 @@ def generate(
     console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
 
 
+@app.command()
+def evaluate(
+    real: Annotated[Path, typer.Argument(help="AnnData file (.h5ad) of real cells, held out from the training.")],
+    synthetic: Annotated[Path, typer.Argument(help="AnnData file of synthetic cells with the same genes.")],
+    labels: Annotated[str | None, typer.Option(help="Column of .obs with the cell types, in all files.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="The training cells: needed to find copies, and a better yardstick.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Further real cells, to fit the PCA on.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression; .X if left out.")] = None,
+    log1p: Annotated[
+        bool, typer.Option("--log1p/--as-is", help="Log-normalise, or take the values as they are.")
+    ] = True,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="all, a protocol (activa, michigan, groundgan) or a metric; repeat for several."),
+    ] = None,
+    report: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("report.html"),
+    table: Annotated[Path | None, typer.Option(help="CSV file for the table, if wanted.")] = None,
+    trees: Annotated[int | None, typer.Option(help="Trees of each random forest; the default if left out.")] = None,
+    max_cells: Annotated[int | None, typer.Option(help="Cells compared per side; the default if left out.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure how real synthetic cells are, and write a page about it."""
+    import scanpy as sc
+
+    from scmimic._report import Settings, write_report
+
+    console = Console()
+    _quiet()
+    with _one_line_errors():
+        files = {"real": real, "synthetic": synthetic, "train": train, "reference": reference}
+        for file in files.values():
+            if file is not None and not file.is_file():
+                raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
+        cells = {name: None if file is None else sc.read_h5ad(file) for name, file in files.items()}
+        settings = Settings(
+            labels_key=labels,
+            train=cells["train"],
+            reference=cells["reference"],
+            layer=layer,
+            log1p=log1p,
+            metrics=metrics or "all",
+            n_trees=trees,
+            max_cells=max_cells,
+            seed=seed,
+        )
+        found = write_report(cells["real"], cells["synthetic"], report, settings)
+        if table is not None:
+            found.table.to_csv(table, index=False)
+    console.print(f"[bold]{escape(found.verdict.headline)}[/]", highlight=False)
+    for answer in found.verdict.answers:
+        console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)
+    console.print(f"Report in {escape(str(report))}.", highlight=False)
+
+
 def _parse_labels(labels: list[str] | None, n: int | None) -> list[str] | dict[str, int] | None:
     """Read `TYPE` and `TYPE=COUNT`; a number after the last `=` is a count only where `n` is left out."""
     if n is None and not labels:

@@ -26,6 +26,15 @@ OBSM_JOINT_TSNE = "X_joint_tsne"
 JOINT_EMBEDDING = "joint_embedding"
 """`.uns` key of :func:`scmimic.tl.joint_embedding`."""
 
+PRIVACY = "privacy"
+"""`.uns` key of :func:`scmimic.tl.privacy`."""
+
+RARE_AUGMENTATION = "rare_augmentation"
+"""`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
+
+REALISM = "realism"
+"""`.uns` key of :func:`scmimic.tl.evaluate`."""
+
 
 def latent(model_name: str) -> str:
     """`.obsm` key of the latent codes that cells were generated from, such as ``"X_activa"``."""

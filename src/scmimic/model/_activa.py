@@ -108,7 +108,7 @@ class ACTIVA(
         encoder_head: Literal["linear", "relu_bn"] = "linear",
         output_threshold: float = 0.0,
         library_covariate: bool = True,
-        label_baseline: float = 0.3,
+        label_baseline: float = 0.5,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import scipy.sparse as sp
+from sklearn.preprocessing import normalize
+
+from scmimic.metrics._arrays import Matrix, as_matrix
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -32,3 +38,44 @@ def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> 
     if layer not in adata.layers:
         raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {list(adata.layers)}.")
     return adata.layers[layer]
+
+
+def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:
+    """Scale each cell to `target_sum` and take log(1 + x), in single precision; the values as they are without `log1p`.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, dense or sparse.
+    name
+        How error messages call it.
+    log1p
+        Scale and take the logarithm.
+    target_sum
+        Total per cell before the logarithm.
+    """
+    x = as_matrix(x, name, dtype=np.float32)
+    if not log1p:
+        return x
+    if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
+        raise ValueError(
+            f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
+            "pass `log1p=False`."
+        )
+    x = normalize(x, norm="l1") * np.float32(target_sum)
+    return x.log1p() if sp.issparse(x) else np.log1p(x)
+
+
+def label_array(adata: AnnData, labels_key: str, name: str = "adata") -> np.ndarray:
+    """Labels of the cells as text, after checking that the column is there and complete; `name` is what to call it."""
+    if labels_key not in adata.obs:
+        raise KeyError(
+            f"`labels_key={labels_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}."
+        )
+    column = adata.obs[labels_key]
+    if column.isna().any():
+        raise ValueError(
+            f"`{name}.obs[{labels_key!r}]` is missing for {int(column.isna().sum())} cells. Fill or drop them: "
+            f"`{name} = {name}[{name}.obs[{labels_key!r}].notna()].copy()`."
+        )
+    return column.astype(str).to_numpy(dtype=str)

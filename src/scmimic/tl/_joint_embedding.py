@@ -19,12 +19,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.preprocessing import normalize
 
 from scmimic import _keys
-from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
-from scmimic.tl._checks import check_same_genes, get_matrix
+from scmimic.metrics._arrays import fit_pca
+from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -138,12 +136,12 @@ def joint_embedding(
             UserWarning,
             stacklevel=2,
         )
-    real = _prepare(get_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = _prepare(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     fitted = real
     if reference is not None:
         check_same_genes(adata, reference, name="reference")
-        fitted = _prepare(get_matrix(reference, layer), "reference", log1p, target_sum)
+        fitted = prepare_expression(get_matrix(reference, layer), "reference", log1p, target_sum)
 
     pca = fit_pca(fitted, n_comps, seed=seed)
     if pca.n_components_ < n_comps:
@@ -181,19 +179,6 @@ def joint_embedding(
             "variance_ratio": pca.explained_variance_ratio_.copy(),
         }
     return (adata, synthetic) if copy else None
-
-
-def _prepare(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:
-    x = as_matrix(x, name, dtype=np.float32)
-    if not log1p:
-        return x
-    if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
-        raise ValueError(
-            f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
-            "pass `log1p=False`."
-        )
-    x = normalize(x, norm="l1") * np.float32(target_sum)
-    return x.log1p() if sp.issparse(x) else np.log1p(x)
 
 
 def _umap(

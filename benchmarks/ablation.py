@@ -1,0 +1,134 @@
+"""What does each part of ACTIVA add? One change at a time, several seeds, the protocol of realism.py.
+
+    python benchmarks/ablation.py --data pbmc3k.h5ad --labels cell_type --seed 0 1 2 --out out
+    python benchmarks/ablation.py --split-dir out --labels cell_type --only default warmup_alone --out out
+
+Each row changes the default settings in one place; --out keeps every run in ablation.jsonl, and runs that are there
+already are not repeated. --develop splits the training cells alone, so that settings can be chosen without the test
+cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+from _common import append_json, environment, read_counts, read_split, realism_split, show, write_split
+from realism import Judge
+
+import scmimic as sm
+
+MEASURES = (
+    *("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "mmd2_pc50", "dcr_ratio", "zero_fraction", "label_agreement"),
+    *("worst_type", "train_s"),
+)
+# Settings of the model, of its training and of generate. The length of the run is the default's unless said otherwise.
+ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "warmup_alone": {"train": {"only_warmup": True}},
+    "no_game": {"train": {"plan_kwargs": {"alpha1": 0.0}}},
+    "vae": {"train": {"plan_kwargs": {"alpha1": 0.0, "alpha_cell_type": 0.0}}},
+    "game_0.1": {"train": {"plan_kwargs": {"alpha1": 0.1}}},
+    "no_calibration": {"train": {"calibrate_dispersion": False}},
+    "no_baseline": {"model": {"label_baseline": 0.0}},
+    "full_baseline": {"model": {"label_baseline": 1.0}},
+    "gene_dispersion": {"model": {"dispersion": "gene"}},
+    "no_library": {"model": {"library_covariate": False}},
+    "latent_10": {"model": {"n_latent": 10}},
+    "dropout_0.1": {"model": {"dropout_rate": 0.1}},
+    "prior": {"generate": {"method": "prior"}},
+}
+
+
+def fit(row: dict[str, dict[str, Any]], train: ad.AnnData, labels_key: str, seed: int) -> tuple[sm.ACTIVA, float]:
+    """Train one configuration; return it and the seconds that it took."""
+    import scvi
+
+    scvi.settings.seed = seed
+    train = train.copy()
+    sm.ACTIVA.setup_anndata(train, labels_key=labels_key)
+    model = sm.ACTIVA(train, **row.get("model", {}))
+    options = dict(row.get("train", {}))
+    if options.pop("only_warmup", False):
+        epochs = model._preset.epochs(train.n_obs, 128)
+        options["max_epochs"] = options["warmup_epochs"] = model._preset.warmup(epochs)
+    start = time.perf_counter()
+    model.train(enable_progress_bar=False, **options)
+    return model, time.perf_counter() - start
+
+
+def measure(judge: Judge, model: sm.ACTIVA, options: dict[str, Any], want: dict[str, int], seed: int) -> dict[str, Any]:
+    """Score the cells of one trained model."""
+    cells = model.generate(labels=want, seed=seed, **options)
+    labels = cells.obs[judge.labels_key].to_numpy().astype(str)
+    result = judge.measure(sp.csr_matrix(cells.X), labels, seed=seed)
+    real = result["label_agreement_per_type_real"]
+    ratios = [share / real[name] for name, share in result["label_agreement_per_type"].items() if real[name] > 0]
+    return result | {"worst_type": min(ratios)}
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds of each configuration."""
+    table = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        runs = [row for row in rows if row["name"] == name]
+        line: dict[str, Any] = {"name": name, "seeds": len(runs)}
+        for key in MEASURES:
+            values = np.array([run[key] for run in runs])
+            spread = f" ± {values.std(ddof=1):.3g}" if len(values) > 1 else ""
+            line[key] = f"{values.mean():.4g}{spread}"
+        table.append(line)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="h5ad file with raw counts in X")
+    source.add_argument("--split-dir", help="folder with train, reference and test .h5ad")
+    parser.add_argument("--labels", required=True, help="column of obs with the cell types")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS))
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--genes", type=int, default=1000)
+    parser.add_argument("--trees", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=1, help="threads of the forests")
+    parser.add_argument(
+        "--develop", action="store_true", help="split the training cells again and leave the test cells"
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if args.split_dir:
+        parts = read_split(args.split_dir, args.labels)
+    else:
+        parts = realism_split(read_counts(args.data, args.labels), args.labels, n_genes=args.genes, seed=0)
+        write_split(parts, args.out)
+    if args.develop:
+        parts = realism_split(parts["train"], args.labels, n_genes=args.genes, seed=1)
+    judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=args.jobs)
+    values, counts = np.unique(judge.labels["test"], return_counts=True)
+    want = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+    file = args.out / "ablation.jsonl"
+    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    source_name = str(args.split_dir or args.data)
+    fixed = {"source": source_name, "labels": args.labels, "trees": args.trees, "develop": args.develop}
+    rows = [row for row in done if row["name"] in args.only and all(row[key] == value for key, value in fixed.items())]
+    for seed in args.seed:
+        for name in args.only:
+            if any(row["name"] == name and row["seed"] == seed for row in rows):
+                continue
+            model, seconds = fit(ROWS[name], parts["train"], args.labels, seed)
+            result = measure(judge, model, ROWS[name].get("generate", {}), want, seed)
+            rows.append({"name": name, "seed": seed, **fixed, "train_s": seconds, **result})
+            append_json(file, [rows[-1] | {"settings": ROWS[name], "environment": environment()}])
+    show(summary(rows), ["name", "seeds", *MEASURES], f"{source_name}, {args.labels}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Mean, variance, zeros and correlations of the genes, real against synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from matplotlib.lines import Line2D
+
+from scmimic.metrics import gene_statistics_distance
+from scmimic.metrics._arrays import Matrix, subsample
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
+from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def gene_statistics(
+    adata: AnnData,
+    synthetic: AnnData,
+    *,
+    layer: str | None = None,
+    log1p: bool = True,
+    target_sum: float = 1e4,
+    max_genes: int = 200,
+    max_cells: int = 5000,
+    seed: int = 0,
+    titles: tuple[str, str] = ("Real", "Synthetic"),
+    cmap: Any = "viridis",
+    rasterized: bool = True,
+    ax: Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw variance against mean, zero fractions and gene-gene correlations of real and synthetic cells.
+
+    One point per gene in the first two panels. Synthetic points that lie below the real ones in the first panel mean
+    smooth output, points below the diagonal of the second too few zeros. The third panel counts pairs of genes: a cloud
+    flatter than the diagonal means that genes are correlated more weakly than in real cells.
+
+    Parameters
+    ----------
+    adata, synthetic
+        Real and synthetic cells with the same genes in the same order; neither is changed.
+    layer
+        Layer of the real cells; `.X` by default. Where `synthetic` has no such layer, its `.X` is taken.
+    log1p
+        Scale every cell to `target_sum` and take log(1 + x): right for counts and for linear values of any scale.
+        `False` takes the values as they are.
+    target_sum
+        Total per cell before the logarithm.
+    max_genes
+        Genes of the third panel: those of highest variance in the real cells.
+    max_cells
+        Cells per side, drawn at random where there are more.
+    seed
+        Seed of that draw.
+    titles
+        Names of the two sides.
+    cmap
+        Colour map of the third panel.
+    rasterized
+        Draw points as pixels in vector files, which stay small then.
+    ax
+        Three axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of the three axes otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the genes differ, values are missing, or negative with `log1p`.
+    KeyError
+        If `layer` is not in `adata`.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200)
+    >>> axes = sm.pl.gene_statistics(adata[:100], adata[100:], show=False)
+    >>> len(axes)
+    3
+    """
+    check_same_genes(adata, synthetic)
+    rng = np.random.default_rng(seed)
+    real, fake = (
+        subsample(prepare_expression(x, name, log1p, target_sum), max_cells, rng)
+        for x, name in (
+            (get_matrix(adata, layer), "adata"),
+            (get_matrix(synthetic, layer, optional=True), "synthetic"),
+        )
+    )
+    stats = gene_statistics_distance(real, fake)
+    fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.7, 3.5), figsize=figsize)
+    point = {"s": 7, "linewidths": 0, "rasterized": rasterized}
+
+    spread, zeros, correlation = axes
+    mean = np.r_[stats.real_mean, stats.synthetic_mean]
+    variance = np.r_[stats.real_variance, stats.synthetic_variance]
+    color = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], adata.n_vars)
+    # in random order, so that neither side hides the other
+    order = rng.permutation(np.flatnonzero((mean > 0) & (variance > 0)))
+    spread.scatter(mean[order], variance[order], c=color[order], alpha=0.6, **point)
+    # the logarithm of the values has taken care of the range
+    scale = "linear" if log1p else "log"
+    spread.set(xscale=scale, yscale=scale, title="Mean and variance", xlabel="mean", ylabel="variance")
+    handles = [
+        Line2D([], [], marker="o", linestyle="", markersize=5, markeredgewidth=0, color=c, label=title)
+        for c, title in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)
+    ]
+    spread.legend(handles=handles, frameon=False, fontsize="small", loc="best", handletextpad=0.1)
+
+    zeros.scatter(
+        stats.real_zero_fraction, stats.synthetic_zero_fraction, color=SYNTHETIC_COLOR, alpha=0.5, zorder=2, **point
+    )
+    _diagonal(zeros, (-0.03, 1.03), titles)
+    zeros.set_title("Zeros per gene")
+
+    genes = np.sort(np.argsort(-stats.real_variance, kind="stable")[:max_genes])
+    genes = genes[(stats.real_variance[genes] > 0) & (stats.synthetic_variance[genes] > 0)]
+    pairs = [_correlations(x, genes) for x in (real, fake)]
+    low, high = -1.0, 1.0
+    if len(pairs[0]):
+        low, high = min(p.min() for p in pairs), max(p.max() for p in pairs)
+        margin = 0.05 * (high - low) or 0.05
+        low, high = low - margin, high + margin
+        correlation.hexbin(
+            *pairs, gridsize=45, bins="log", mincnt=1, linewidths=0, cmap=cmap, extent=(low, high, low, high)
+        ).set_rasterized(rasterized)
+    _diagonal(correlation, (low, high), titles)
+    correlation.set_title(f"Correlations of {len(genes)} genes")
+    for panel in axes:
+        panel.set_box_aspect(1)
+        plain_frame(panel)
+    return finish(fig, axes, show=show, return_fig=return_fig)
+
+
+def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every pair of `genes`, each pair once."""
+    x = x[:, genes]
+    r = np.corrcoef(x.toarray() if sp.issparse(x) else x, rowvar=False)
+    return np.atleast_2d(r)[np.triu_indices(len(genes), 1)]
+
+
+def _diagonal(ax: Axes, limits: tuple[float, float], titles: tuple[str, str]) -> None:
+    ax.plot(limits, limits, color="0.4", linestyle="--", linewidth=1, zorder=3)
+    ax.set(xlim=limits, ylim=limits, xlabel=titles[0].lower(), ylabel=titles[1].lower())

@@ -1,0 +1,194 @@
+"""Marker genes of each cell type, real beside synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+from matplotlib.patches import Patch
+
+from scmimic.metrics._arrays import Matrix
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
+from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def markers(
+    adata: AnnData,
+    synthetic: AnnData,
+    *,
+    labels_key: str,
+    genes: Sequence[str] | None = None,
+    n_genes: int = 1,
+    layer: str | None = None,
+    log1p: bool = True,
+    target_sum: float = 1e4,
+    max_cells: int = 5000,
+    seed: int = 0,
+    titles: tuple[str, str] = ("Real", "Synthetic"),
+    ax: Axes | Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw violins of marker genes in every cell type: real cells on the left of each, synthetic ones on the right.
+
+    One row per gene, one violin per type, of equal width; a line marks the mean of each half. A type that is absent, or
+    a gene that is 0 in all its cells, has no half there.
+
+    Parameters
+    ----------
+    adata, synthetic
+        Real and synthetic cells with the same genes in the same order; neither is changed.
+    labels_key
+        Column of `.obs` of both with the cell types.
+    genes
+        Genes to draw. By default the markers of the real cells: for each type its `n_genes` highest genes in
+        :func:`scanpy.tl.rank_genes_groups` (t-test against all other cells), at least twice as
+        high as elsewhere where there are such genes.
+    n_genes
+        Markers per type where `genes` is left out.
+    layer
+        Layer of the real cells; `.X` by default. Where `synthetic` has no such layer, its `.X` is taken.
+    log1p
+        Scale every cell to `target_sum` and take log(1 + x): right for counts and for linear values of any scale.
+        `False` takes the values as they are: right for values already logged.
+    target_sum
+        Total per cell before the logarithm.
+    max_cells
+        Cells per side and type, drawn at random where there are more.
+    seed
+        Seed of that draw.
+    titles
+        Names of the two sides.
+    ax
+        Axes to draw into, one per gene; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If the labels, the layer or a gene are not there.
+    ValueError
+        If the genes of the two sides differ, a label is missing, there is nothing to draw, or there are negative values
+        with `log1p`.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200)
+    >>> axes = sm.pl.markers(adata[:100], adata[100:], labels_key="cell_type", show=False)
+    >>> len(axes)
+    3
+    """
+    check_same_genes(adata, synthetic)
+    labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic"))
+    types = _types(adata, synthetic, labels_key, labels)
+    real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    if genes is None:
+        genes = _find_markers(real, labels[0], types, adata.var_names, n_genes)
+    elif missing := [gene for gene in genes if gene not in adata.var_names]:
+        raise KeyError(f"These `genes` are not in `adata.var_names`: {missing[:5]}.")
+    genes = list(dict.fromkeys(genes))
+    if not genes:
+        raise ValueError("There is no gene to draw: give `genes`, or raise `n_genes`.")
+
+    rng = np.random.default_rng(seed)
+    columns = adata.var_names.get_indexer(genes)
+    values = [_by_type(x, columns, side, types, max_cells, rng) for x, side in zip((real, fake), labels, strict=True)]
+    width = float(np.clip(0.75 * len(types), 4, 16))
+    long_names = max(len(name) for name in types) * 0.09 > 0.75
+    height = 0.75 * len(genes) + 0.5 + (0.07 * max(len(name) for name in types) if long_names else 0.2)
+    fig, axes = make_axes(
+        len(genes), ax, n_cols=1, panel_size=(width, 0.8), figsize=figsize or (width + 0.8, max(height, 1.8))
+    )
+    for row, (panel, gene) in enumerate(zip(axes, genes, strict=True)):
+        for side, color, sign in ((values[0], REAL_COLOR, -1), (values[1], SYNTHETIC_COLOR, 1)):
+            for position, name in enumerate(types):
+                if name in side:
+                    _half_violin(panel, side[name][:, row], position, sign, color)
+        panel.set(xlim=(-0.55, len(types) - 0.45), xticks=range(len(types)), xticklabels=[])
+        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if not log1p else 0)
+        panel.set_ylabel(gene, rotation=0, ha="right", va="center", style="italic")
+        panel.tick_params(axis="y", labelsize="x-small")
+        plain_frame(panel)
+    if long_names:
+        axes[-1].set_xticklabels(types, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        axes[-1].set_xticklabels(types)
+    axes[0].legend(
+        handles=[Patch(color=c, label=t) for c, t in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)],
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        borderaxespad=0,
+    )
+    return finish(fig, axes, show=show, return_fig=return_fig)
+
+
+def _types(adata: AnnData, synthetic: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray]) -> list[str]:
+    """All types of either side: categories in their order, those of the real cells first."""
+    present = set(labels[0]) | set(labels[1])
+    ordered = [str(c) for a in (adata, synthetic) for c in a.obs[labels_key].astype("category").cat.categories]
+    return [name for name in dict.fromkeys(ordered) if name in present]
+
+
+def _find_markers(x: Matrix, labels: np.ndarray, types: list[str], names: pd.Index, n_genes: int) -> list[str]:
+    """The `n_genes` best markers of each type among the real cells, none twice, in the order of the types."""
+    counts = pd.Series(labels).value_counts()
+    groups = [name for name in types if counts.get(name, 0) >= 2]
+    if len(groups) < 2:
+        variance = np.asarray(x.power(2).mean(axis=0) if sp.issparse(x) else (x**2).mean(axis=0)).ravel()
+        variance -= np.asarray(x.mean(axis=0)).ravel() ** 2
+        return [names[i] for i in np.argsort(-variance, kind="stable")[:n_genes]]
+    cells = AnnData(x, obs=pd.DataFrame({"type": pd.Categorical(labels)}, index=pd.RangeIndex(len(labels)).astype(str)))
+    sc.tl.rank_genes_groups(cells, "type", groups=groups, method="t-test", n_genes=min(len(names), 50))
+    ranked = cells.uns["rank_genes_groups"]
+    chosen: dict[str, None] = {}
+    for group in groups:
+        # at least twice as high as elsewhere where there are such genes: scores favour abundant genes
+        order = np.argsort(ranked["logfoldchanges"][group] < 1, kind="stable")
+        free = [gene for gene in ranked["names"][group][order] if gene not in chosen]
+        chosen |= dict.fromkeys(free[:n_genes])
+    return [names[int(gene)] for gene in chosen]
+
+
+def _by_type(
+    x: Matrix, columns: np.ndarray, labels: np.ndarray, types: list[str], max_cells: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Values of the drawn genes in the cells of each type that is there."""
+    x = x[:, columns]
+    x = x.toarray() if sp.issparse(x) else np.asarray(x)
+    cells = {name: np.flatnonzero(labels == name) for name in types}
+    return {name: x[rng.permutation(rows)[:max_cells]] for name, rows in cells.items() if len(rows)}
+
+
+def _half_violin(ax: Axes, values: np.ndarray, position: int, sign: int, color: str) -> None:
+    if not values.any():
+        return
+    body = ax.violinplot(values, positions=[position], widths=0.9, showextrema=False, points=100)["bodies"][0]
+    outline = body.get_paths()[0].vertices
+    inside = (position, np.inf) if sign > 0 else (-np.inf, position)
+    outline[:, 0] = np.clip(outline[:, 0], *inside)
+    body.set(facecolor=color, edgecolor="none", alpha=0.85)
+    ax.hlines(values.mean(), *sorted((position, position + 0.25 * sign)), color="black", linewidth=1)

@@ -1,0 +1,152 @@
+"""All calibrated scores of an evaluation in one figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scmimic import _keys
+from scmimic.pl._figure import finish, make_axes
+from scmimic.tl._evaluation import OVERALL
+from scmimic.tl._measures import METRICS
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GROUP_COLORS = {
+    "discriminator": "#2f6db3",
+    "distribution": "#2a9d8f",
+    "genes": "#b8860b",
+    "types": "#8e5aa8",
+}
+_GROUP_TITLES = {
+    "discriminator": "told apart by a forest",
+    "distribution": "clouds of cells",
+    "genes": "genes",
+    "types": "cell types",
+}
+
+
+def report(
+    results: pd.DataFrame | AnnData,
+    *,
+    key: str = _keys.REALISM,
+    per_label: bool = True,
+    limits: tuple[float, float] = (-0.6, 1.3),
+    title: str | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | Axes | None:
+    """Draw the calibrated scores of :func:`scmimic.tl.evaluate`: 0 is the best trivial generator, 1 are real cells.
+
+    One line per metric, coloured by its kind: a large point for all cells, small ones for the cell types. Scores beyond
+    the limits are drawn as arrows at the edge. Metrics without a score are left out.
+
+    Parameters
+    ----------
+    results
+        The table, or the `AnnData` that holds it.
+    key
+        `.uns` key of the table in the `AnnData`.
+    per_label
+        Draw the scores of the cell types.
+    limits
+        Ends of the axis.
+    title
+        Title of the plot.
+    ax
+        Axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If there is no such table.
+    ValueError
+        If no metric has a score.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scmimic as sm
+    >>> row = {"metric": "rf_auc_genes", "group": "discriminator", "label": "overall", "score": 0.7}
+    >>> ax = sm.pl.report(pd.DataFrame([row]), show=False)
+    """
+    if not isinstance(results, pd.DataFrame):
+        if key not in results.uns:
+            raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.evaluate(adata, synthetic)` first.")
+        results = results.uns[key]["table"]
+    scored = results[np.isfinite(results["score"].to_numpy(dtype=float))]
+    overall = scored[scored["label"] == OVERALL].reset_index(drop=True)
+    if overall.empty:
+        raise ValueError("No metric has a score: there was no calibration, or nothing to calibrate with.")
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 1.1 + 0.27 * len(overall)), figsize=figsize)
+    low, high = limits
+    ax.axvspan(0, 1, color="0.95", zorder=0)
+    for x in (0, 1):
+        ax.axvline(x, color="0.45", linewidth=1, linestyle="--", zorder=1)
+    used: dict[str, None] = {}
+    for y, row in overall.iterrows():
+        color = _GROUP_COLORS.get(row["group"], "0.3")
+        used[row["group"]] = None
+        if per_label:
+            types = scored[(scored["metric"] == row["metric"]) & (scored["label"] != OVERALL)]["score"]
+            ax.scatter(np.clip(types, low, high), np.full(len(types), y), s=14, color=color, alpha=0.35, linewidths=0)
+        inside = low <= row["score"] <= high
+        marker = "o" if inside else "<" if row["score"] < low else ">"
+        ax.scatter(
+            np.clip(row["score"], low, high),
+            y,
+            s=60,
+            color=color,
+            marker=marker,
+            zorder=3,
+            edgecolor="white",
+            clip_on=False,
+        )
+    ax.set(
+        xlim=limits,
+        ylim=(len(overall) - 0.4, -0.6),
+        yticks=range(len(overall)),
+        yticklabels=[METRICS[name].title if name in METRICS else name for name in overall["metric"]],
+        xticks=[0, 0.5, 1],
+        xlabel="calibrated score",
+        title=title or "",
+    )
+    top = ax.secondary_xaxis("top")
+    top.set_xticks([0, 1], ["best trivial\ngenerator", "real cells"])
+    top.tick_params(length=0)
+    ax.tick_params(axis="y", length=0)
+    for axis in (ax, top):
+        axis.spines[:].set_visible(False)
+    for label, name in zip(ax.get_yticklabels(), overall["group"], strict=True):
+        label.set_color(_GROUP_COLORS.get(name, "0.3"))
+    handles = [
+        ax.scatter([], [], s=40, color=_GROUP_COLORS.get(name, "0.3"), label=_GROUP_TITLES.get(name, name))
+        for name in used
+    ]
+    ax.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.9 / fig.get_figheight()),
+        ncols=min(4, len(handles)),
+        frameon=False,
+        fontsize="small",
+        handletextpad=0.1,
+    )
+    return finish(fig, ax, show=show, return_fig=return_fig)

@@ -1,0 +1,221 @@
+"""Real and synthetic cells in one object (ACTIVA, section 4.4)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from anndata.utils import make_index_unique
+from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
+
+from scmimic import _keys
+from scmimic._sampling import Labels
+from scmimic.tl._checks import check_same_genes, get_matrix
+
+_SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
+
+
+def augment(
+    adata: AnnData, model: Any, *, n: int | None = None, labels: Labels = None, seed: int | None = None
+) -> AnnData:
+    """Add cells that a model generates to real cells.
+
+    Parameters
+    ----------
+    adata
+        Real cells, with the genes that the model was trained on in the same order; not changed. They need not be the
+        training cells: for a fair test of a classifier they must not be its test cells.
+    model
+        A trained scmimic model, a fitted reference generator, or any object with `.generate(n, labels, seed=)` that
+        returns an AnnData.
+    n
+        Synthetic cells to add. `None` adds those that `labels` counts where it is a dict, and otherwise as many as
+        `adata` has cells.
+    labels
+        Passed to `.generate`: `None` for all types, one type, a list of types, or a dict from type to number of cells.
+    seed
+        Seed of the generation.
+
+    Returns
+    -------
+    A new AnnData, the real cells first and in their order:
+
+    `.X` : CSR matrix
+        Both sides in the space of the layer that the model was trained on (`adata.X` for models without a layer).
+    `.layers`
+        The model's layer, and those that both sides have.
+    `.obs['source']` : categorical
+        `"real"` or `"synthetic"`; cells of an `adata` that was augmented before keep theirs.
+    `.obs`
+        All columns of either side, missing where a side has none; without those that scvi-tools keeps for itself.
+    `.obs_names`
+        Unique: a synthetic name that is taken gets a number.
+    `.var`, `.varm`
+        Those of `adata`.
+    `.obsm`
+        What both sides have in the same width, such as `X_joint_pca`.
+    `.uns['scmimic']` : dict
+        How the cells were generated. Also kept: colours, and scanpy's mark of logged values where `.X` is `adata.X`.
+
+    Raises
+    ------
+    TypeError
+        If `adata` is no AnnData, or `model` cannot generate or does not return an AnnData.
+    ValueError
+        If the genes differ, names of real cells repeat, `adata` holds no values, or `adata.obs['source']` holds
+        something else.
+    KeyError
+        If `adata` lacks the layer that the model was trained on.
+
+    Warns
+    -----
+    UserWarning
+        If one side holds integers alone and the other does not: they are hardly in the same space.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=100)
+    >>> model = sm.baselines.IndependentNB(adata, labels_key="cell_type").fit()
+    >>> both = sm.tl.augment(adata, model, n=40, labels="type_2", seed=0)
+    >>> both.obs["source"].value_counts().to_dict()
+    {'real': 100, 'synthetic': 40}
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`adata` must be an AnnData, not {type(adata).__name__}.")
+    if not callable(getattr(model, "generate", None)):
+        raise TypeError(
+            f"`model` must be a trained model or another object with `.generate(n, labels, seed=)`, not "
+            f"{type(model).__name__}."
+        )
+    if not adata.obs_names.is_unique:
+        raise ValueError("Names of cells repeat in `adata.obs_names`: call `adata.obs_names_make_unique()` first.")
+    earlier = _earlier_sources(adata)
+    layer = _training_layer(model)
+    real = get_matrix(adata, layer)
+    if real is None:
+        raise ValueError("`adata.X` is empty: there is nothing to put the synthetic cells beside.")
+    if n is None and not isinstance(labels, Mapping | pd.Series):
+        n = adata.n_obs
+    synthetic = model.generate(n=n, labels=labels, seed=seed)
+    if not isinstance(synthetic, AnnData):
+        raise TypeError(f"`model.generate` returned {type(synthetic).__name__}, but an AnnData is needed.")
+    check_same_genes(adata, synthetic)
+
+    x = _stack(real, synthetic.X)
+    _check_same_space(real, synthetic.X, layer)
+    names = make_index_unique(adata.obs_names.append(synthetic.obs_names))
+    source = pd.Categorical.from_codes(np.r_[earlier, np.ones(synthetic.n_obs, dtype=int)], _SOURCES)
+    result = AnnData(
+        X=x,
+        obs=_join_obs(adata.obs, synthetic.obs, names),
+        var=adata.var.copy(),
+        varm={key: value.copy() for key, value in adata.varm.items()},
+    )
+    result.obs[_keys.OBS_SOURCE] = source
+    for key in adata.layers.keys() & synthetic.layers.keys():
+        result.layers[key] = _stack(adata.layers[key], synthetic.layers[key])
+    if layer is not None:
+        result.layers[layer] = x.copy()
+    for key in adata.obsm.keys() & synthetic.obsm.keys():
+        pair = [np.asarray(side.obsm[key]) for side in (adata, synthetic)]
+        if pair[0].shape[1:] == pair[1].shape[1:]:
+            result.obsm[key] = np.concatenate(pair)
+    for key, value in adata.uns.items():
+        if key.endswith("_colors") or (key == "log1p" and layer is None):
+            result.uns[key] = value
+    if _keys.UNS in synthetic.uns:
+        result.uns[_keys.UNS] = synthetic.uns[_keys.UNS]
+    return result
+
+
+def _earlier_sources(adata: AnnData) -> np.ndarray:
+    """Code of the source of each cell of `adata`: 0 (real) unless it was augmented before."""
+    if _keys.OBS_SOURCE not in adata.obs:
+        return np.zeros(adata.n_obs, dtype=int)
+    codes = pd.Categorical(adata.obs[_keys.OBS_SOURCE].astype(object), categories=_SOURCES).codes
+    if (codes < 0).any():
+        raise ValueError(
+            f"`adata.obs[{_keys.OBS_SOURCE!r}]` exists and holds other values than {_SOURCES}, which it would be "
+            "overwritten with: rename that column."
+        )
+    return codes.astype(int)
+
+
+def _training_layer(model: Any) -> str | None:
+    """Layer that a model was trained on; `None` also for foreign objects, which say nothing about it."""
+    arguments = getattr(model, "registry_", None)
+    if isinstance(arguments, Mapping):
+        arguments = arguments.get("setup_args", {})
+        return arguments.get("layer", arguments.get("rna_layer"))
+    return getattr(model, "layer", None)
+
+
+def _stack(first: Any, second: Any) -> sp.csr_matrix:
+    first = sp.csr_matrix(first)
+    return sp.vstack([first, sp.csr_matrix(second, dtype=first.dtype)], format="csr")
+
+
+def _check_same_space(real: Any, synthetic: Any, layer: str | None) -> None:
+    whole = []
+    for x in (real, synthetic):
+        values = x.data if sp.issparse(x) else np.asarray(x)
+        whole.append(bool((values == np.rint(values)).all()))
+    if whole[0] != whole[1]:
+        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+        kinds = ["integers alone" if each else "fractions" for each in whole]
+        warnings.warn(
+            f"{where} holds {kinds[0]}, but the synthetic cells hold {kinds[1]}: counts beside normalised values, most "
+            "likely. Give the real cells in the space that the model was trained on.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _join_obs(real: pd.DataFrame, synthetic: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
+    sides = (real, synthetic)
+    keys: list[Hashable] = [*real.columns, *synthetic.columns.difference(real.columns, sort=False)]
+    columns = {
+        key: _join_column([side.get(key) for side in sides], [len(side) for side in sides])
+        for key in keys
+        # scvi-tools' own bookkeeping of the real cells; the next registration writes it anew
+        if not str(key).startswith("_scvi")
+    }
+    return pd.DataFrame(columns, index=names)
+
+
+def _join_column(pair: list[pd.Series | None], sizes: list[int]) -> Any:
+    """One column of both sides, of a type that `write_h5ad` keeps although a side (`None`) may lack it."""
+    present = [side for side in pair if side is not None]
+    is_categorical = [isinstance(side.dtype, pd.CategoricalDtype) for side in present]
+    if any(is_categorical) or all(is_string_dtype(side) for side in present):
+        known = [pd.Categorical(side) for side in present]
+        if len({c.categories.dtype for c in known}) > 1:
+            known = [c.rename_categories(c.categories.astype(str)) for c in known]
+        if len(known) == 2:
+            return union_categoricals(known, ignore_order=True)
+        # two of the same type keep their order
+        filled = iter(known)
+        empty = known[0].dtype
+        return union_categoricals(
+            [
+                pd.Categorical([np.nan] * size, dtype=empty) if side is None else next(filled)
+                for side, size in zip(pair, sizes, strict=True)
+            ]
+        )
+    is_bool = all(is_bool_dtype(side) for side in present)
+    # a plain column of truth values has no missing ones
+    kind = "boolean" if is_bool else None
+    whole = [
+        pd.Series(pd.NA if is_bool else np.nan, index=range(size), dtype=kind)
+        if side is None
+        else side.astype(kind or side.dtype)
+        for side, size in zip(pair, sizes, strict=True)
+    ]
+    joined = pd.concat(whole, ignore_index=True)
+    return joined.to_numpy(dtype=bool) if is_bool and not joined.isna().any() else joined.array

@@ -1,0 +1,350 @@
+"""Runs the measures on synthetic cells, a real replicate and trivial generators, and makes one table of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from scmimic.metrics import DiscriminatorResult
+from scmimic.tl._evaluation_data import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
+from scmimic.tl._guards import check_data, copy_warning, space_warning
+from scmimic.tl._measure_functions import Options, Outcome, Pair, Value
+from scmimic.tl._measures import MEASURES, METRICS, PROTOCOLS, Measure, Metric
+
+logger = logging.getLogger(__name__)
+
+OVERALL = "overall"
+"""Label of the rows over all cells."""
+
+COLUMNS = (
+    *("metric", "group", "label", "value", "low", "high", "ideal", "replicate", "trivial", "trivial_value", "score"),
+    *("n_real", "n_synthetic", "warning"),
+)
+
+# The small forest that finds the best trivial generator, where the full one is dear.
+_SCREEN_CELLS, _SCREEN_TREES = 500, 20
+
+# Five groups give an interval for a fifth of the cost of the measure where that grows with the square of the cells.
+_N_GROUPS, _MIN_GROUP = 5, 50
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that an evaluation found; the report draws from it."""
+
+    table: pd.DataFrame
+    data: EvaluationData
+    curves: Mapping[str, Mapping[str, DiscriminatorResult]]
+    """ROC curves of each forest: of the synthetic cells, of the replicate and of the best trivial generator."""
+    seconds: Mapping[str, float]
+    """Time of each measure on all sides."""
+
+
+@dataclass
+class _Sides:
+    """The sides of one comparison, cut to equal numbers."""
+
+    real: Cells
+    synthetic: Cells
+    train: Cells | None
+    replicate: Cells | None
+    trivial: dict[str, Cells] = field(default_factory=dict)
+
+    def pair(self, cells: Cells) -> Pair:
+        return Pair(self.real, cells, self.train)
+
+
+def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
+    """Resolve `metrics`: `"all"`, a protocol, metrics by name, or several of these."""
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    chosen: dict[int, Measure] = {}
+    for name in names:
+        if name == "all":
+            found = MEASURES
+        elif name in PROTOCOLS:
+            found = PROTOCOLS[name]
+        else:
+            found = tuple(m for m in MEASURES if name in {metric.name for metric in m.metrics})
+        if not found:
+            raise ValueError(
+                f"`metrics` has no {name!r}. Choose 'all', a protocol ({', '.join(PROTOCOLS)}) or of {list(METRICS)}."
+            )
+        chosen |= {MEASURES.index(m): m for m in found}
+    if not chosen:
+        raise ValueError("`metrics` is empty: give 'all', a protocol, or names of metrics.")
+    return [chosen[i] for i in sorted(chosen)]
+
+
+def run_measures(
+    data: EvaluationData,
+    measures: Sequence[Measure],
+    options: Options,
+    *,
+    wanted: set[str] | None,
+    max_cells: int | None,
+    log1p: bool,
+) -> Evaluation:
+    """Run the measures and the guards.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    measures
+        What to run.
+    options
+        Settings of the measures.
+    wanted
+        Metrics to keep of the measures; `None` keeps all.
+    max_cells
+        Largest number of cells per side.
+    log1p
+        Whether counts were log-normalised.
+    """
+    rng = np.random.default_rng(options.seed)
+    sides = {OVERALL: _cut(data, None, max_cells, 2, rng)}
+    small: dict[str, str] = {}
+    for label in data.labels:
+        n = [len(side.rows_of(label)) for side in (data.real, data.synthetic)]
+        if min(n) >= options.min_cells:
+            sides[label] = _cut(data, label, MAX_CELLS_LABEL, options.min_cells, rng)
+        else:
+            small[label] = f"Too few cells: {n[0]} real and {n[1]} synthetic (min_cells={options.min_cells})."
+    rows: list[dict[str, object]] = []
+    curves: dict[str, dict[str, DiscriminatorResult]] = {}
+    seconds: dict[str, float] = {}
+    for finding in check_data(data, log1p=log1p, min_cells=options.min_cells, overall=OVERALL):
+        warning = finding.warning
+        if finding.metric == "same_space":
+            warning = space_warning(data, log1p)
+        rows.append(
+            _row(
+                finding.metric,
+                "diagnostic",
+                finding.label,
+                Value(finding.value),
+                ideal=finding.ideal,
+                n=(finding.n_real, finding.n_synthetic),
+                warning=warning,
+            )
+        )
+    for measure in measures:
+        if (measure.needs_labels and not data.labels) or (measure.needs_train and data.train is None):
+            continue
+        start = time.perf_counter()
+        name = measure.metrics[0].name
+        found, curves[name] = _run(measure, sides, options)
+        seconds[name] = time.perf_counter() - start
+        logger.info("%s: %.1f s", name, seconds[name])
+        for metric in measure.metrics:
+            if wanted is None or metric.name in wanted:
+                rows += _rows(metric, measure, found, sides, data.labels, small)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Evaluation(table=table, data=data, curves=curves, seconds=seconds)
+
+
+Found = dict[str, dict[str, dict[str, Value]]]
+"""Label, source (synthetic, replicate or a trivial generator), metric: the value."""
+
+
+def _run(
+    measure: Measure, sides: Mapping[str, _Sides], options: Options
+) -> tuple[Found, dict[str, DiscriminatorResult]]:
+    found: Found = {}
+    curves: dict[str, DiscriminatorResult] = {}
+    overall = sides[OVERALL]
+    trivial = list(overall.trivial) if measure.calibrated else []
+    if measure.screen and len(trivial) > 1:
+        trivial = [_best_on_few_cells(measure, overall, options)]
+    for label, one in sides.items():
+        if label != OVERALL and measure.per_label != "repeat":
+            continue
+        found[label] = {}
+        for source, pair in _pairs(measure, one, trivial):
+            outcome = _try(measure, pair, options, f"{source}, {label}")
+            if outcome is None:
+                continue
+            values = dict(outcome.overall)
+            if source == "synthetic" and not measure.own_interval:
+                values = _with_intervals(measure, pair, options, values)
+            found[label][source] = values
+            if label == OVERALL:
+                if outcome.curve is not None:
+                    curves[source] = outcome.curve
+                for inner, of_label in outcome.per_label.items():
+                    found.setdefault(inner, {})[source] = dict(of_label)
+    return found, curves
+
+
+def _pairs(measure: Measure, sides: _Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
+    yield "synthetic", sides.pair(sides.synthetic)
+    if not measure.calibrated:
+        # training cells would be copies: the second half of the unseen real cells stands for new cells here
+        half = np.arange(len(sides.real)) % 2 == 0
+        yield "replicate", Pair(sides.real[half], sides.real[~half], sides.train)
+        return
+    if sides.replicate is not None:
+        yield "replicate", sides.pair(sides.replicate)
+    yield from ((name, sides.pair(sides.trivial[name])) for name in trivial if name in sides.trivial)
+
+
+def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | None:
+    """Run a measure; one that a side of the calibration cannot be measured with is left out."""
+    try:
+        return measure.function(pair, options)
+    except ValueError as error:
+        logger.info("%s (%s): %s", measure.metrics[0].name, what, error)
+        return None
+
+
+def _best_on_few_cells(measure: Measure, sides: _Sides, options: Options) -> str:
+    metric, values = measure.metrics[0], {}
+    few = replace(options, n_trees=min(options.n_trees, _SCREEN_TREES))
+    for name, cells in sides.trivial.items():
+        pair = Pair(sides.real[:_SCREEN_CELLS], cells[:_SCREEN_CELLS], sides.train)
+        outcome = _try(measure, pair, few, f"{name}, few cells")
+        values[name] = np.inf if outcome is None else loss(metric, outcome.overall[metric.name].value)
+    return min(values, key=values.__getitem__)
+
+
+def _with_intervals(measure: Measure, pair: Pair, options: Options, values: dict[str, Value]) -> dict[str, Value]:
+    """Add 95 % intervals: the spread of the measure over disjoint groups of cells, over the root of their number."""
+    n = min(len(pair.real), len(pair.synthetic))
+    n_groups = min(_N_GROUPS, n // _MIN_GROUP)
+    if n_groups < 3:
+        return values
+    of_groups = []
+    for i in range(n_groups):
+        # the cells stand in random order
+        group = Pair(pair.real[i:n:n_groups], pair.synthetic[i:n:n_groups], pair.train)
+        outcome = _try(measure, group, options, "groups of cells")
+        if outcome is None:
+            return values
+        of_groups.append(outcome.overall)
+    half = {
+        name: student.ppf(0.975, n_groups - 1) * np.std([g[name].value for g in of_groups], ddof=1) / np.sqrt(n_groups)
+        for name in values
+    }
+    return {name: Value(v.value, v.value - half[name], v.value + half[name]) for name, v in values.items()}
+
+
+def loss(metric: Metric, value: float, ideal: float | None = None) -> float:
+    """How bad a value is: lower is better whatever the direction of the metric."""
+    if metric.better == "closer":
+        return abs(value - (metric.ideal if ideal is None else ideal))
+    return value if metric.better == "lower" else -value
+
+
+def _rows(
+    metric: Metric,
+    measure: Measure,
+    found: Found,
+    sides: Mapping[str, _Sides],
+    labels: Sequence[str],
+    small: Mapping[str, str],
+) -> Iterator[dict[str, object]]:
+    for label, of_label in found.items():
+        if "synthetic" not in of_label:
+            continue
+        value = of_label["synthetic"][metric.name]
+        replicate = of_label["replicate"][metric.name].value if "replicate" in of_label else np.nan
+        ideal = replicate if np.isnan(metric.ideal) else metric.ideal
+        trivial = {
+            source: values[metric.name].value
+            for source, values in of_label.items()
+            if source not in ("synthetic", "replicate") and np.isfinite(values[metric.name].value)
+        }
+        best = min(trivial, key=lambda name: loss(metric, trivial[name], ideal)) if trivial else ""
+        score, warning = np.nan, ""
+        if best and np.isfinite(replicate) and measure.calibrated:
+            score, warning = _score(metric, value, replicate, trivial[best], ideal)
+        if measure.group == "privacy":
+            warning = copy_warning(metric.name, value.value, value.low)
+        own = measure.per_label == "own" and label != OVERALL
+        cut = sides[OVERALL if own else label]
+        n = tuple(len(side.rows_of(label)) if own else len(side) for side in (cut.real, cut.synthetic))
+        yield _row(
+            metric.name,
+            measure.group,
+            label,
+            value,
+            ideal=ideal,
+            replicate=replicate,
+            trivial=best,
+            trivial_value=trivial.get(best, np.nan),
+            score=score,
+            n=n,
+            warning=warning,
+        )
+    if measure.per_label != "none":
+        for label in labels:
+            if "synthetic" in found.get(label, {}):
+                continue
+            why = small.get(label, "Too few cells, or none that the metric can be taken of.")
+            yield _row(metric.name, measure.group, label, Value(np.nan), ideal=metric.ideal, n=(0, 0), warning=why)
+
+
+def _score(metric: Metric, value: Value, replicate: float, trivial: float, ideal: float) -> tuple[float, str]:
+    """Place a value between the best trivial generator (0) and the replicate (1)."""
+    of_value, of_replicate, of_trivial = (loss(metric, v, ideal) for v in (value.value, replicate, trivial))
+    room = of_trivial - of_replicate
+    noise = (value.high - value.low) / 2
+    if room <= 0 or (np.isfinite(noise) and room < noise):
+        return np.nan, "No score: the best trivial generator does as well as real cells here."
+    return (of_trivial - of_value) / room, ""
+
+
+def _row(
+    metric: str,
+    group: str,
+    label: str,
+    value: Value,
+    *,
+    ideal: float,
+    n: tuple[int, int],
+    replicate: float = np.nan,
+    trivial: str = "",
+    trivial_value: float = np.nan,
+    score: float = np.nan,
+    warning: str = "",
+) -> dict[str, object]:
+    numbers = (value.value, value.low, value.high, ideal, replicate, trivial, trivial_value, score)
+    return dict(zip(COLUMNS, (metric, group, label, *numbers, *n, warning), strict=True))
+
+
+def _cut(
+    data: EvaluationData, label: str | None, max_cells: int | None, min_cells: int, rng: np.random.Generator
+) -> _Sides:
+    """Cut all sides, of one label or of all cells, to equal numbers in random order."""
+
+    def rows(cells: Cells) -> np.ndarray:
+        return rng.permutation(len(cells) if label is None else cells.rows_of(label))
+
+    real, synthetic = rows(data.real), rows(data.synthetic)
+    replicate = rows(data.replicate) if data.replicate is not None else np.empty(0, int)
+    n = min(len(real), len(synthetic), max_cells if max_cells is not None else len(real))
+    if len(replicate) >= min_cells:
+        n = min(n, len(replicate))
+    chosen = data.real[real[:n]]
+    trivial = {}
+    for name, cells in data.trivial.items():
+        if label is None:
+            # as many of each label as the real cells have: some labels were drawn in excess for their own rows
+            own = rng.permutation(matched_rows(cells.labels, chosen.labels, rng))
+        else:
+            own = rows(cells)
+        if len(own) >= min_cells:
+            trivial[name] = cells[own[:n]]
+    return _Sides(
+        real=chosen,
+        synthetic=data.synthetic[synthetic[:n]],
+        train=data.train,
+        replicate=data.replicate[replicate[:n]] if len(replicate) >= min_cells else None,
+        trivial=trivial,
+    )

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmimic._report._verdict import judge
+
+
+def table(*rows):
+    columns = ["metric", "group", "label", "value", "replicate", "trivial_value", "score", "warning"]
+    defaults = {
+        "label": "overall",
+        "value": 0.6,
+        "replicate": 0.5,
+        "trivial_value": 0.9,
+        "score": np.nan,
+        "warning": "",
+    }
+    return pd.DataFrame([defaults | row for row in rows], columns=columns)
+
+
+SPACE = {"metric": "same_space", "group": "diagnostic", "value": 1.0}
+
+
+def forest(score, **kwargs):
+    return {"metric": "rf_auc_genes", "group": "discriminator", "score": score} | kwargs
+
+
+@pytest.mark.parametrize(
+    ("score", "headline", "tone"),
+    [
+        (0.95, "Very close", "good"),
+        (0.6, "Close", "good"),
+        (0.3, "Partly real", "fair"),
+        (-0.4, "Not real yet", "bad"),
+        (np.nan, "without a scale", "unknown"),
+    ],
+)
+def test_headline_follows_the_score(score, headline, tone):
+    verdict = judge(table(SPACE, forest(score)))
+    assert headline in verdict.headline
+    assert verdict.tone == tone
+    assert [answer.question for answer in verdict.answers] == ["Valid?", "Close?", "New?"]
+
+
+def test_strictest_forest_decides():
+    other = {"metric": "rf_auc_pcs", "group": "discriminator", "score": 0.99}
+    easy = {"metric": "mmd", "group": "distribution", "score": -3.0}
+    assert judge(table(SPACE, forest(0.3), other, easy)).headline.startswith("Partly")
+    # without a forest, the median of what there is
+    rows = [{"metric": name, "group": "genes", "score": s} for name, s in (("a", 0.2), ("b", 0.6), ("c", 0.7))]
+    assert judge(table(SPACE, *rows)).headline.startswith("Close")
+
+
+def test_copies_come_before_realism():
+    copy = {"metric": "dcr_ratio", "group": "privacy", "value": 0.0, "warning": "the generator copies"}
+    verdict = judge(table(SPACE, forest(1.0), copy))
+    assert "copies" in verdict.headline
+    assert verdict.tone == "bad"
+    assert verdict.answers[2].answer == "no"
+
+
+def test_short_distances_alone_are_not_certain():
+    near = {"metric": "dcr_ratio", "group": "privacy", "value": 0.85, "warning": "closer than usual"}
+    verdict = judge(table(SPACE, forest(0.7), near))
+    assert verdict.answers[2].answer == "not certain"
+    assert verdict.headline.startswith("Close")
+    found = {"metric": "membership_auc", "group": "privacy", "value": 0.8, "warning": "told apart"}
+    assert judge(table(SPACE, forest(0.7), near, found)).answers[2].tone == "bad"
+
+
+def test_broken_comparison_comes_before_realism():
+    verdict = judge(table(SPACE | {"warning": "counts against logarithms"}, forest(1.0)))
+    assert verdict.tone == "bad"
+    assert "diagnostic" in verdict.headline
+    smooth = {"metric": "variance_ratio", "group": "diagnostic", "warning": "Smooth output"}
+    verdict = judge(table(SPACE, smooth, forest(0.95)))
+    assert verdict.answers[0].answer == "with care"
+    assert verdict.headline.startswith("Very close")
+
+
+def test_summary_names_the_numbers():
+    text = judge(table(SPACE, forest(0.75, value=0.6))).summary
+    assert "60\u00a0%" in text
+    assert "real cells in their place: 50\u00a0%" in text
+    assert "trivial generator: 90\u00a0%" in text
+    assert judge(table(SPACE)).summary == ""
+
+
+def test_privacy_unknown_without_training_cells():
+    verdict = judge(table(SPACE, forest(0.95)))
+    assert verdict.answers[2].answer == "not checked"
+    rows = [
+        {"metric": "dcr_ratio", "group": "privacy", "value": 1.01},
+        {"metric": "duplicates", "group": "privacy", "value": 0.0},
+    ]
+    answer = judge(table(SPACE, forest(0.95), *rows)).answers[2]
+    assert answer.tone == "good"
+    assert "1.01" in answer.detail
