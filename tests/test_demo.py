@@ -22,7 +22,7 @@ def test_files(demo):
     result, lines = demo
     assert len(lines) == 4
     assert {path.name for path in result.files.values()} == {
-        *("synthetic.h5ad", "embedding.png", "roc.png", "training.png", "summary.md", "summary.json")
+        *("synthetic.h5ad", "embedding.png", "roc.png", "training.png", "summary.md", "summary.json", "report.html")
     }
     for path in result.files.values():
         assert path.stat().st_size > 0

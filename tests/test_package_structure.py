@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "_compat": set(),
     "_keys": set(),
     "_sampling": {"_keys"},
-    "_demo": {*HELPERS, "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
+    "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_sampling", "metrics", "pl", "tl"},
     "_cli": {"", "_demo", "_report", "model"},
     "": {"_report", "_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},

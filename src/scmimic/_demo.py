@@ -14,6 +14,7 @@ import scanpy as sc
 import scvi
 
 from scmimic import _keys, baselines, datasets, metrics, pl, pp, tl
+from scmimic._report import report as write_report
 from scmimic._sampling import package_version
 from scmimic.model import ACTIVA
 
@@ -103,7 +104,7 @@ def run_demo(
     Returns
     -------
     :class:`DemoResult`. Written to `out`: `synthetic.h5ad` (the generated cells), `embedding.png`, `roc.png`,
-    `training.png`, `summary.md` and `summary.json`.
+    `training.png`, `report.html` (every measure, calibrated), `summary.md` and `summary.json`.
 
     Raises
     ------
@@ -145,6 +146,17 @@ def run_demo(
     files = _draw(out, model, test, synthetic, curves)
     files["synthetic cells"] = out / "synthetic.h5ad"
     synthetic.write_h5ad(files["synthetic cells"])
+    report("Writing the report")
+    files["report"] = write_report(
+        test,
+        synthetic,
+        out / "report.html",
+        labels_key=LABELS_KEY,
+        train=train,
+        title=f"How real are {MODEL}'s cells?",
+        n_trees=min(n_trees, 100),
+        seed=seed,
+    )
     files |= {"summary": out / "summary.md", "summary for programs": out / "summary.json"}
     result = DemoResult(
         scores=scores,

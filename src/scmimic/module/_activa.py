@@ -176,7 +176,8 @@ class ACTIVAModule(BaseModuleClass):
         labels: torch.Tensor | None,
     ) -> Distribution:
         if not self.is_count:
-            return Normal(decoded, torch.ones_like(decoded), normal_mu=decoded, validate_args=False)
+            unit = decoded.new_ones(()).expand_as(decoded)
+            return Normal(decoded, unit, normal_mu=decoded, validate_args=False)
         scale, zero_logits = decoded
         rate = scale * log_library.exp()
         if self.gene_likelihood == "poisson":
