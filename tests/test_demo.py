@@ -20,7 +20,7 @@ def demo(tmp_path_factory):
 
 def test_files(demo):
     result, lines = demo
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert {path.name for path in result.files.values()} == {
         *("synthetic.h5ad", "embedding.png", "roc.png", "training.png", "summary.md", "summary.json", "report.html")
     }
