@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from collections.abc import Iterable, Mapping
@@ -80,6 +81,23 @@ def realism_split(adata: ad.AnnData, labels_key: str, *, n_genes: int = 1000, se
 def read_split(folder: str | Path, labels_key: str) -> dict[str, ad.AnnData]:
     """Read train, reference and test from a folder."""
     return {name: read_counts(Path(folder) / f"{name}.h5ad", labels_key) for name in PARTS}
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the cells come from: a file that is split, or a folder with the parts."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="h5ad file with raw counts in X")
+    source.add_argument("--split-dir", help="folder with train, reference and test .h5ad")
+    parser.add_argument("--labels", required=True, help="column of obs with the cell types")
+    parser.add_argument("--genes", type=int, default=1000)
+    parser.add_argument("--split-seed", type=int, default=0)
+
+
+def load_parts(args: argparse.Namespace) -> dict[str, ad.AnnData]:
+    """Read or make the parts, as the arguments of :func:`add_source_arguments` say."""
+    if args.split_dir:
+        return read_split(args.split_dir, args.labels)
+    return realism_split(read_counts(args.data, args.labels), args.labels, n_genes=args.genes, seed=args.split_seed)
 
 
 def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:

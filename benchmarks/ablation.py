@@ -19,7 +19,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
-from _common import append_json, environment, read_counts, read_split, realism_split, show, write_split
+from _common import add_source_arguments, append_json, environment, load_parts, realism_split, show, write_split
 from realism import Judge
 
 import scmimic as sm
@@ -63,9 +63,9 @@ def fit(row: dict[str, dict[str, Any]], train: ad.AnnData, labels_key: str, seed
     return model, time.perf_counter() - start
 
 
-def measure(judge: Judge, model: sm.ACTIVA, options: dict[str, Any], want: dict[str, int], seed: int) -> dict[str, Any]:
+def measure(judge: Judge, model: sm.ACTIVA, options: dict[str, Any], seed: int) -> dict[str, Any]:
     """Score the cells of one trained model."""
-    cells = model.generate(labels=want, seed=seed, **options)
+    cells = model.generate(labels=judge.wanted, seed=seed, **options)
     labels = cells.obs[judge.labels_key].to_numpy().astype(str)
     result = judge.measure(sp.csr_matrix(cells.X), labels, seed=seed)
     real = result["label_agreement_per_type_real"]
@@ -89,13 +89,9 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", help="h5ad file with raw counts in X")
-    source.add_argument("--split-dir", help="folder with train, reference and test .h5ad")
-    parser.add_argument("--labels", required=True, help="column of obs with the cell types")
+    add_source_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS))
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--genes", type=int, default=1000)
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=1, help="threads of the forests")
     parser.add_argument(
@@ -103,16 +99,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.split_dir:
-        parts = read_split(args.split_dir, args.labels)
-    else:
-        parts = realism_split(read_counts(args.data, args.labels), args.labels, n_genes=args.genes, seed=0)
+    parts = load_parts(args)
+    if not args.split_dir:
         write_split(parts, args.out)
     if args.develop:
         parts = realism_split(parts["train"], args.labels, n_genes=args.genes, seed=1)
     judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=args.jobs)
-    values, counts = np.unique(judge.labels["test"], return_counts=True)
-    want = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
 
     file = args.out / "ablation.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -124,7 +116,7 @@ def main() -> None:
             if any(row["name"] == name and row["seed"] == seed for row in rows):
                 continue
             model, seconds = fit(ROWS[name], parts["train"], args.labels, seed)
-            result = measure(judge, model, ROWS[name].get("generate", {}), want, seed)
+            result = measure(judge, model, ROWS[name].get("generate", {}), seed)
             rows.append({"name": name, "seed": seed, **fixed, "train_s": seconds, **result})
             append_json(file, [rows[-1] | {"settings": ROWS[name], "environment": environment()}])
     show(summary(rows), ["name", "seeds", *MEASURES], f"{source_name}, {args.labels}")

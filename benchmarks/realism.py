@@ -25,14 +25,13 @@ import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 from _common import (
+    add_source_arguments,
     append_json,
     environment,
     json_object,
     label_classifier,
+    load_parts,
     log_normalise,
-    read_counts,
-    read_split,
-    realism_split,
     show,
     write_split,
 )
@@ -63,6 +62,8 @@ class Judge:
         components = min(50, *self.x["reference"].shape)
         self.pca = PCA(components, random_state=0).fit(self.x["reference"].toarray())
         self.classifier = label_classifier().fit(self.x["train"], self.labels["train"])
+        values, counts = np.unique(self.labels["test"], return_counts=True)
+        self.wanted = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
         self.real_agreement = self._agreement(self.x["test"], self.labels["test"])
 
     def _agreement(self, x: sp.csr_matrix, labels: np.ndarray) -> dict[str, float]:
@@ -185,18 +186,12 @@ def replicate(judge: Judge, parts: dict[str, ad.AnnData], seed: int) -> dict[str
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    if args.split_dir:
-        parts = read_split(args.split_dir, args.labels)
-    else:
-        parts = realism_split(
-            read_counts(args.data, args.labels), args.labels, n_genes=args.genes, seed=args.split_seed
-        )
+    parts = load_parts(args)
     out = Path(args.out) if args.out else None
     if out and (not args.split_dir or out.resolve() != Path(args.split_dir).resolve()):
         write_split(parts, out)
     judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=args.jobs)
-    values, counts = np.unique(judge.labels["test"], return_counts=True)
-    want = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+    want = judge.wanted
     models = {f"{args.model}_{likelihood}": likelihood for likelihood in args.likelihood}
     names = args.only or ["real_replicate", *REFERENCES, *models]
     unknown = set(names) - {"real_replicate", *REFERENCES, *models}
@@ -237,15 +232,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", help="h5ad file with raw counts in X")
-    source.add_argument("--split-dir", help="folder with train, reference and test .h5ad")
-    parser.add_argument("--labels", required=True, help="column of obs with the cell types")
+    add_source_arguments(parser)
     parser.add_argument("--model", default="activa", help="name of the model class, in small letters")
     parser.add_argument("--likelihood", nargs="+", default=["nb"], help="gene_likelihood of the model")
-    parser.add_argument("--genes", type=int, default=1000)
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of training, generation and forests")
-    parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=1, help="threads of the forests")
     parser.add_argument("--epochs", type=int, help="max_epochs of the model; default: its own")

@@ -8,13 +8,6 @@ from anndata import AnnData
 import scmimic.pl as pl
 
 
-@pytest.fixture(autouse=True)
-def agg():
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-        plt.close("all")
-
-
 @pytest.fixture
 def table():
     rows = [

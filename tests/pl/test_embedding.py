@@ -1,4 +1,3 @@
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,13 +8,6 @@ from matplotlib.legend import Legend
 import scmimic.pl as pl
 from scmimic.datasets import synthetic_counts
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR
-
-
-@pytest.fixture(autouse=True)
-def agg():
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-        plt.close("all")
 
 
 @pytest.fixture

@@ -8,13 +8,6 @@ from anndata import AnnData
 from scmimic.pl._figure import category_palette, finish, make_axes, stored_colors
 
 
-@pytest.fixture(autouse=True)
-def agg():
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-        plt.close("all")
-
-
 @pytest.fixture
 def shown(monkeypatch):
     calls = []

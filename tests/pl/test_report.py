@@ -1,16 +1,8 @@
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 import scmimic.pl as pl
-
-
-@pytest.fixture(autouse=True)
-def agg():
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-        plt.close("all")
 
 
 def test_scores_stand_where_they_belong():

@@ -1,17 +1,9 @@
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import scmimic.pl as pl
 from scmimic.metrics import DiscriminatorResult, RocFold
-
-
-@pytest.fixture(autouse=True)
-def agg():
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-        plt.close("all")
 
 
 @pytest.fixture

@@ -107,6 +107,48 @@ def as_pair(
     return real, synthetic
 
 
+def same_kind(**arrays: Any) -> list[Matrix]:
+    """Check arrays of the same features, by their name in error messages; all come back sparse where one is."""
+    checked = {name: as_matrix(x, name) for name, x in arrays.items()}
+    check_same_features(**checked)
+    if any(sp.issparse(x) for x in checked.values()):
+        return [sp.csr_matrix(x) for x in checked.values()]
+    return list(checked.values())
+
+
+def row_distances(x: Matrix, other: Matrix, rows: np.ndarray, *, chunk_values: int = 2**23) -> np.ndarray:
+    """Distance of each cell of `x` to the named row of `other`, taken as a difference.
+
+    The distances of a neighbour search are rounded, which hides exact copies.
+
+    Parameters
+    ----------
+    x, other
+        Cells x features, both dense or both sparse.
+    rows
+        One row number of `other` for each cell of `x`.
+    chunk_values
+        Values whose differences are held at once: 64 MB in double precision.
+    """
+    out = np.empty(x.shape[0])
+    step = max(1, chunk_values // x.shape[1])
+    for start in range(0, x.shape[0], step):
+        part = slice(start, start + step)
+        difference = x[part] - other[rows[part]]
+        squares = (
+            difference.multiply(difference) if sp.issparse(difference) else np.square(difference, dtype=np.float64)
+        )
+        out[part] = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
+    return out
+
+
+def column_variance(x: Matrix) -> np.ndarray:
+    """Population variance of each feature, in double precision."""
+    mean = np.asarray(x.mean(axis=0, dtype=np.float64)).ravel()
+    squares = x.power(2) if sp.issparse(x) else np.square(x, dtype=np.float64)
+    return np.asarray(squares.mean(axis=0, dtype=np.float64)).ravel() - mean**2
+
+
 def as_labels(labels: Any, name: str, n_cells: int) -> np.ndarray:
     """Return one label per cell as text, after checking their number and that none is missing."""
     labels = np.asarray(labels)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic.metrics._arrays import Matrix, as_matrix, check_same_features
+from scmimic.metrics._arrays import Matrix, row_distances, same_kind
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,7 @@ def distance_to_closest_record(train: Any, synthetic: Any, test: Any, *, n_jobs:
     >>> sm.metrics.distance_to_closest_record(train, train, test).ratio
     0.0
     """
-    train = as_matrix(train, "train")
-    synthetic = as_matrix(synthetic, "synthetic")
-    test = as_matrix(test, "test")
-    check_same_features(train=train, synthetic=synthetic, test=test)
-    if any(sp.issparse(x) for x in (train, synthetic, test)):
-        train, synthetic, test = (sp.csr_matrix(x) for x in (train, synthetic, test))
+    train, synthetic, test = same_kind(train=train, synthetic=synthetic, test=test)
     search = NearestNeighbors(n_neighbors=1, algorithm="brute", n_jobs=n_jobs).fit(train)
     to_synthetic, to_test = (_distances(x, train, search) for x in (synthetic, test))
     synthetic_median, test_median = float(np.median(to_synthetic)), float(np.median(to_test))
@@ -91,15 +85,6 @@ def distance_to_closest_record(train: Any, synthetic: Any, test: Any, *, n_jobs:
     )
 
 
-def _distances(x: Matrix, train: Matrix, search: NearestNeighbors, chunk_size: int = 4096) -> np.ndarray:
-    """Distance to the nearest training cell, taken as a difference: the search's own rounding hides exact copies."""
-    nearest = search.kneighbors(x, return_distance=False)[:, 0]
-    out = np.empty(x.shape[0])
-    for start in range(0, x.shape[0], chunk_size):
-        rows = slice(start, start + chunk_size)
-        difference = x[rows] - train[nearest[rows]]
-        squares = (
-            difference.multiply(difference) if sp.issparse(difference) else np.square(difference, dtype=np.float64)
-        )
-        out[rows] = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
-    return out
+def _distances(x: Matrix, train: Matrix, search: NearestNeighbors) -> np.ndarray:
+    """Distance to the nearest training cell."""
+    return row_distances(x, train, search.kneighbors(x, return_distance=False)[:, 0])

@@ -129,8 +129,7 @@ def discriminator_auc(
     >>> 0.3 < sm.metrics.discriminator_auc(real, same, n_trees=20) < 0.7
     True
     """
-    if use_pcs is None and reference is not None:
-        raise ValueError("`reference` is what the PCA is fitted on: give `use_pcs` (for example 50) with it.")
+    _check_reference(use_pcs, reference)
     real, synthetic = _balanced_pair(real, synthetic, max_cells, n_folds, seed)
     if use_pcs is not None:
         real, synthetic = _project(real, synthetic, reference, use_pcs, seed)
@@ -226,6 +225,11 @@ def _result(y: np.ndarray, score: np.ndarray, folds: list[np.ndarray]) -> Discri
     return DiscriminatorResult(
         auc=float(roc_auc_score(y, score)), folds=tuple(curves), interval=auc_interval(score[y == 0], score[y == 1])
     )
+
+
+def _check_reference(use_pcs: int | None, reference: Any) -> None:
+    if use_pcs is None and reference is not None:
+        raise ValueError("`reference` is what the PCA is fitted on: give `use_pcs` (for example 50) with it.")
 
 
 def _balanced_pair(real: Any, synthetic: Any, max_cells: int | None, n_folds: int, seed: int) -> tuple[Matrix, Matrix]:

@@ -17,7 +17,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from scmimic.metrics._arrays import as_labels, as_matrix, as_pair, check_same_features, fit_pca, stack
-from scmimic.metrics._discriminator import DiscriminatorResult, _forest, _project, _result, discriminator_auc
+from scmimic.metrics._discriminator import (
+    DiscriminatorResult,
+    _check_reference,
+    _forest,
+    _project,
+    _result,
+    discriminator_auc,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +197,7 @@ def discriminator_auc_per_label(
     >>> aucs["B"] < 0.7, aucs["T"]
     (True, 1.0)
     """
-    if use_pcs is None and reference is not None:
-        raise ValueError("`reference` is what the PCA is fitted on: give `use_pcs` (for example 50) with it.")
+    _check_reference(use_pcs, reference)
     if n_folds < 2 or min_cells < n_folds:
         raise ValueError(f"`min_cells` must be at least `n_folds`, which is 2 or more: got {min_cells} and {n_folds}.")
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic.metrics._arrays import Matrix, as_labels, as_matrix, check_same_features
+from scmimic.metrics._arrays import Matrix, as_labels, as_matrix, check_same_features, row_distances, same_kind
 from scmimic.metrics._closest_record import _distances
 from scmimic.metrics._intervals import auc_interval
 
@@ -119,7 +119,7 @@ def nearest_neighbor_distance_ratio(
     >>> sm.metrics.nearest_neighbor_distance_ratio(train, train, test).ratio
     0.0
     """
-    train, synthetic, test = _same_kind(train=train, synthetic=synthetic, test=test)
+    train, synthetic, test = same_kind(train=train, synthetic=synthetic, test=test)
     if train.shape[0] < 2:
         raise ValueError("`train` has one cell, but the second nearest is needed as well.")
     rng = np.random.default_rng(seed)
@@ -128,8 +128,8 @@ def nearest_neighbor_distance_ratio(
     for x in (synthetic, test):
         x = x[_sample_rows(x.shape[0], max_cells, rng)]
         nearest = search.kneighbors(x, return_distance=False)
-        # differences rather than the search's own distances, whose rounding hides exact copies
-        pair = np.sort(np.column_stack([_row_distances(x, train, nearest[:, k]) for k in (0, 1)]), axis=1)
+        both = [row_distances(x, train, nearest[:, k], chunk_values=_CHUNK_VALUES) for k in (0, 1)]
+        pair = np.sort(np.column_stack(both), axis=1)
         ratios.append(np.divide(pair[:, 0], pair[:, 1], out=np.ones(len(pair)), where=pair[:, 1] > 0))
     medians = [float(np.median(x)) for x in ratios]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -256,7 +256,7 @@ def membership_inference(
     arrays = {"train": train, "test": test, "synthetic": synthetic}
     if reference is not None:
         arrays["reference"] = reference
-    train, test, synthetic, *rest = _same_kind(**arrays)
+    train, test, synthetic, *rest = same_kind(**arrays)
     if (train_donors is None) != (test_donors is None):
         raise ValueError("Give both `train_donors` and `test_donors`, or neither.")
     donors: list[np.ndarray] = []
@@ -299,20 +299,6 @@ def _attack(train: np.ndarray, test: np.ndarray, donors: MembershipInference | N
     )
 
 
-def _row_distances(x: Matrix, other: Matrix, rows: np.ndarray) -> np.ndarray:
-    """Distance of each cell of `x` to the named row of `other`."""
-    out = np.empty(x.shape[0])
-    step = max(1, _CHUNK_VALUES // x.shape[1])
-    for start in range(0, x.shape[0], step):
-        part = slice(start, start + step)
-        difference = x[part] - other[rows[part]]
-        squares = (
-            difference.multiply(difference) if sp.issparse(difference) else np.square(difference, dtype=np.float64)
-        )
-        out[part] = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
-    return out
-
-
 def _project(x: Matrix, axis: np.ndarray) -> np.ndarray:
     """Project cells on one axis. Sparse sums run in the order of the features: equal cells agree to the last bit."""
     out = np.empty(x.shape[0])
@@ -323,15 +309,6 @@ def _project(x: Matrix, axis: np.ndarray) -> np.ndarray:
         rows.eliminate_zeros()
         out[start : start + step] = rows @ axis
     return out
-
-
-def _same_kind(**arrays: Any) -> list[Matrix]:
-    """Check the arrays; all sparse if one is."""
-    checked = {name: as_matrix(x, name) for name, x in arrays.items()}
-    check_same_features(**checked)
-    if any(sp.issparse(x) for x in checked.values()):
-        return [sp.csr_matrix(x) for x in checked.values()]
-    return list(checked.values())
 
 
 def _sample_rows(n: int, max_cells: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -26,11 +26,10 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_ba
         Share of the log ratio of a label's profile to that of all cells.
     """
     manager, decoder = model.adata_manager, model.module.decoder
-    total = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
     if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
         size = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
     else:
-        size = total
+        size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
     log_size = np.log(size)
     decoder.log_library_mean.fill_(float(log_size.mean()))
     decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))

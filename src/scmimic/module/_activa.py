@@ -149,8 +149,7 @@ class ACTIVAModule(BaseModuleClass):
         self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
     ) -> Distribution:
         """p(x|z) from the last hidden layer of the decoder."""
-        decoded = self.decoder.finish([head(hidden) for head in self.decoder.heads], labels)
-        return self._likelihood(decoded, log_library, labels)
+        return self._likelihood(self.decoder.read(hidden, labels), log_library, labels)
 
     def decode_for_players(
         self,

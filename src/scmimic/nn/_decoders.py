@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,43 @@ from scmimic.nn._dense import DenseStack
 from scmimic.nn._wide_linear import WideLinear
 
 
-class ExpressionDecoder(nn.Module):
+class GeneDecoder(nn.Module):
+    """Code to hidden layers to genes: what the generator networks share.
+
+    The two halves can be called by themselves, for training that passes the widest layers once for several losses.
+    """
+
+    @property
+    def heads(self) -> tuple[WideLinear, ...]:
+        """The linear layers from the last hidden layer to the genes."""
+        raise NotImplementedError
+
+    def hidden(
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
+        raise NotImplementedError
+
+    def finish(self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Any:
+        """What the decoder gives, from the heads' outputs; ``labels`` of shape ``(n, 1)``."""
+        raise NotImplementedError
+
+    def read(self, hidden: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        """What the decoder gives, from the last hidden layer."""
+        return self.finish([head(hidden) for head in self.heads], labels)
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        log_library: torch.Tensor | None = None,
+        batch_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> Any:
+        """What the decoder gives, from codes of shape ``(..., n_latent)``."""
+        return self.read(self.hidden(z, log_library, batch_index), labels)
+
+
+class ExpressionDecoder(GeneDecoder):
     """The paper's generator: non-negative continuous expression.
 
     Parameters
@@ -58,22 +95,12 @@ class ExpressionDecoder(nn.Module):
         return self.stack(z, batch_index)
 
     def finish(self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Expression from the head's output."""
+        """Expression ``(..., n_output)`` in the space of the training layer, from the head's output."""
         (output,) = outputs
         return F.relu(output) if self.threshold <= 0 else F.threshold(output, self.threshold, 0.0)
 
-    def forward(
-        self,
-        z: torch.Tensor,
-        log_library: torch.Tensor | None = None,
-        batch_index: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Expression ``(..., n_output)`` in the space of the training layer."""
-        return self.finish([self.output(self.hidden(z, log_library, batch_index))])
 
-
-class CountDecoder(nn.Module):
+class CountDecoder(GeneDecoder):
     """Code and library size to the parameters of a count likelihood.
 
     Parameters
@@ -139,14 +166,3 @@ class CountDecoder(nn.Module):
         if self.label_baseline is not None:
             scale = scale + self.label_baseline[labels.squeeze(-1).long()]
         return torch.softmax(scale, dim=-1), rest[0] if rest else None
-
-    def forward(
-        self,
-        z: torch.Tensor,
-        log_library: torch.Tensor,
-        batch_index: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Proportions of genes and zero logits; ``labels`` of shape ``(n, 1)``."""
-        hidden = self.hidden(z, log_library, batch_index)
-        return self.finish([head(hidden) for head in self.heads], labels)

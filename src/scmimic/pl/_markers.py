@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from matplotlib.patches import Patch
 
-from scmimic.metrics._arrays import Matrix
+from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
 
@@ -158,9 +158,7 @@ def _find_markers(x: Matrix, labels: np.ndarray, types: list[str], names: pd.Ind
     counts = pd.Series(labels).value_counts()
     groups = [name for name in types if counts.get(name, 0) >= 2]
     if len(groups) < 2:
-        variance = np.asarray(x.power(2).mean(axis=0) if sp.issparse(x) else (x**2).mean(axis=0)).ravel()
-        variance -= np.asarray(x.mean(axis=0)).ravel() ** 2
-        return [names[i] for i in np.argsort(-variance, kind="stable")[:n_genes]]
+        return [names[i] for i in np.argsort(-column_variance(x), kind="stable")[:n_genes]]
     cells = AnnData(x, obs=pd.DataFrame({"type": pd.Categorical(labels)}, index=pd.RangeIndex(len(labels)).astype(str)))
     sc.tl.rank_genes_groups(cells, "type", groups=groups, method="t-test", n_genes=min(len(names), 50))
     ranked = cells.uns["rank_genes_groups"]

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from scmimic.metrics import DiscriminatorResult
 from scmimic.tl._evaluation_data import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
-from scmimic.tl._guards import check_data, copy_warning, space_warning
+from scmimic.tl._guards import check_data, copy_warning
 from scmimic.tl._measure_functions import Options, Outcome, Pair, Value
 from scmimic.tl._measures import MEASURES, METRICS, PROTOCOLS, Measure, Metric
 
@@ -120,9 +120,6 @@ def run_measures(
     curves: dict[str, dict[str, DiscriminatorResult]] = {}
     seconds: dict[str, float] = {}
     for finding in check_data(data, log1p=log1p, min_cells=options.min_cells, overall=OVERALL):
-        warning = finding.warning
-        if finding.metric == "same_space":
-            warning = space_warning(data, log1p)
         rows.append(
             _row(
                 finding.metric,
@@ -131,7 +128,7 @@ def run_measures(
                 Value(finding.value),
                 ideal=finding.ideal,
                 n=(finding.n_real, finding.n_synthetic),
-                warning=warning,
+                warning=finding.warning,
             )
         )
     for measure in measures:

@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from scmimic import _keys, baselines
 from scmimic.baselines import ReferenceGenerator
-from scmimic.metrics._arrays import Matrix, fit_pca
+from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
 
 if TYPE_CHECKING:
@@ -202,8 +202,6 @@ def prepare_data(
 
 
 def _matrix(adata: AnnData, name: str, layer: str | None) -> Matrix:
-    from scmimic.metrics._arrays import as_matrix
-
     return as_matrix(get_matrix(adata, layer, optional=name != "adata"), name, dtype=np.float32)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import Matrix
+from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.tl._evaluation_data import Cells, EvaluationData
 
 MIN_COPY_RATIO = 0.9
@@ -40,7 +40,7 @@ def check_data(data: EvaluationData, *, log1p: bool, min_cells: int, overall: st
     """Return the diagnostic rows, overall and per label; `overall` is what the label of the first is called."""
     real, synthetic = data.real, data.synthetic
     size = (len(real), len(synthetic))
-    found = [Finding("same_space", overall, *_same_space(data, log1p), *size)]
+    found = [Finding("same_space", overall, *_same_space(data, log1p), *size, space_warning(data, log1p))]
     ratio = _zero_fraction(synthetic.raw) / max(_zero_fraction(real.raw), 1e-12)
     if _zero_fraction(real.raw) > 0:
         found.append(Finding("zero_fraction_ratio", overall, ratio, 1.0, *size, _zero_warning(real, synthetic, ratio)))
@@ -58,7 +58,7 @@ def check_data(data: EvaluationData, *, log1p: bool, min_cells: int, overall: st
     if not data.labels:
         rows = {overall: (np.arange(size[0]), np.arange(size[1]))}
     variances = {
-        k: tuple(_variance(side.genes[r]) for side, r in zip((real, synthetic), pair, strict=True))
+        k: tuple(column_variance(side.genes[r]) for side, r in zip((real, synthetic), pair, strict=True))
         for k, pair in rows.items()
     }
     if variances:
@@ -139,12 +139,6 @@ def _variance_warning(ratio: float) -> str:
     if ratio < 1:
         return f"Smooth output: genes vary {ratio:.2f} times as much as in real cells of the same type."
     return f"Noisy output: genes vary {ratio:.2f} times as much as in real cells of the same type."
-
-
-def _variance(x: Matrix) -> np.ndarray:
-    mean = np.asarray(x.mean(axis=0, dtype=np.float64)).ravel()
-    squares = x.power(2) if sp.issparse(x) else np.square(x, dtype=np.float64)
-    return np.asarray(squares.mean(axis=0, dtype=np.float64)).ravel() - mean**2
 
 
 def _median_ratio(real: np.ndarray, synthetic: np.ndarray) -> float:

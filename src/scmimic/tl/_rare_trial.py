@@ -14,11 +14,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from scmimic import _keys
+from scmimic.metrics._arrays import forest_input
 from scmimic.pp._split import balanced_split, downsample_label
 from scmimic.tl._checks import get_matrix, prepare_expression
 
 SCORES = ("f1", "precision", "recall", "average_precision")
-_DENSE_LIMIT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def score_forest(
         class_weight="balanced" if weighted else None,
         random_state=seed,
         n_jobs=n_jobs,
-    ).fit(_dense_if_small(x), y)
-    probability = forest.predict_proba(_dense_if_small(trial.x_test))[:, 1]
+    ).fit(forest_input(x), y)
+    probability = forest.predict_proba(forest_input(trial.x_test))[:, 1]
     found = probability > 0.5
     return {
         "f1": float(f1_score(y_test, found, zero_division=0)),
@@ -125,8 +125,3 @@ def score_forest(
         "recall": float(recall_score(y_test, found)),
         "average_precision": float(average_precision_score(y_test, probability)),
     }
-
-
-def _dense_if_small(x: sp.csr_matrix) -> np.ndarray | sp.csr_matrix:
-    # a forest is several times faster on a dense array
-    return x.toarray() if 4 * x.shape[0] * x.shape[1] <= _DENSE_LIMIT_BYTES else x

@@ -70,8 +70,7 @@ def introspective_gradients(
     labels = tensors.get(REGISTRY_KEYS.LABELS_KEY)
     encoder = list(module.encoder.parameters())
     stack = list(module.decoder.stack.parameters())
-    narrow = {id(parameter) for parameter in stack}
-    heads = [parameter for parameter in module.generator_parameters() if id(parameter) not in narrow]
+    heads = [parameter for head in module.decoder.heads for parameter in head.parameters()]
     heads += module.dispersion_parameters()
 
     mean, log_var = module.encoder(x, batch_index)
