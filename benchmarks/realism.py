@@ -117,6 +117,7 @@ def fit_reference(
         "multinomial": baselines.Multinomial,
         "independent_nb": baselines.IndependentNB,
         "copula": baselines.GaussianCopula,
+        "scdesigner": baselines.ScDesigner,
     }
     key = (name if name in kinds else "scvi", seed)
     if key not in fitted:
@@ -161,7 +162,10 @@ def fit_model(
     return lambda s: model.generate(labels=want, seed=s, **args.generate_kwargs)
 
 
-REFERENCES = ("memoriser", "bootstrap", "multinomial", "independent_nb", "copula", "scvi_prior", "scvi_posterior")
+REFERENCES = (
+    *("memoriser", "bootstrap", "multinomial", "independent_nb"),
+    *("copula", "scdesigner", "scvi_prior", "scvi_posterior"),
+)
 
 
 def calibrate(rows: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from scmimic.baselines._copula import GaussianCopula
 from scmimic.baselines._memoriser import Memoriser
 from scmimic.baselines._multinomial import Multinomial
 from scmimic.baselines._nb import IndependentNB
+from scmimic.baselines._scdesigner import ScDesigner
 from scmimic.baselines._scvi import SCVIReference
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "Multinomial",
     "ReferenceGenerator",
     "SCVIReference",
+    "ScDesigner",
 ]
