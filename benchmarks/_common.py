@@ -15,10 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 PARTS = ("train", "reference", "test")
 
@@ -105,11 +102,6 @@ def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         part.write_h5ad(Path(folder) / f"{name}.h5ad", compression="gzip")
-
-
-def label_classifier() -> Pipeline:
-    """Logistic regression on standardised log-normalised expression, as the protocol fixes it."""
-    return make_pipeline(StandardScaler(with_mean=False), LogisticRegression(C=0.01, max_iter=300))
 
 
 def environment() -> dict[str, str]:

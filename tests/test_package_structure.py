@@ -58,6 +58,7 @@ MORE_POSITIONAL = {
     "metrics.distance_to_closest_record": 3,
     "metrics.duplicate_fraction": 3,
     "metrics.inception_score": 3,
+    "metrics.label_agreement": 4,
     "metrics.membership_inference": 3,
     "metrics.nearest_neighbor_distance_ratio": 3,
 }

@@ -9,6 +9,7 @@ from scmimic.metrics._energy import energy_distance
 from scmimic.metrics._expression_change import DifferentialExpression, differential_expression
 from scmimic.metrics._genes import GeneStatistics, gene_statistics_distance
 from scmimic.metrics._inception import inception_score
+from scmimic.metrics._label_agreement import LabelAgreement, fit_label_classifier, label_agreement
 from scmimic.metrics._mmd import mmd
 from scmimic.metrics._neighbors import lisi_mixing, one_nn_accuracy
 from scmimic.metrics._privacy import (
@@ -25,6 +26,7 @@ __all__ = [
     "DifferentialExpression",
     "DiscriminatorResult",
     "GeneStatistics",
+    "LabelAgreement",
     "MembershipInference",
     "NearestNeighborDistanceRatio",
     "PRDC",
@@ -36,8 +38,10 @@ __all__ = [
     "distance_to_closest_record",
     "duplicate_fraction",
     "energy_distance",
+    "fit_label_classifier",
     "gene_statistics_distance",
     "inception_score",
+    "label_agreement",
     "lisi_mixing",
     "membership_inference",
     "mmd",
