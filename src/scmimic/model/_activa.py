@@ -21,6 +21,7 @@ from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._calibration import match_zeros
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
+from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import COUNTS, PAPER, Preset
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
@@ -147,6 +148,7 @@ class ACTIVA(
             check_counts(x, "the registered expression", gene_likelihood)
             start_from_data(self, x, label_baseline)
         self.posterior_: AggregatedPosterior | None = None
+        self.margins_: GeneMargins | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
             f"gene_likelihood={gene_likelihood!r}, "
@@ -268,6 +270,7 @@ class ACTIVA(
         batch_size: int = 128,
         early_stopping: bool = False,
         calibrate_dispersion: bool = True,
+        calibrate_margins: bool = True,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
         **trainer_kwargs,
@@ -301,6 +304,9 @@ class ACTIVA(
         calibrate_dispersion
             After training, lower the dispersion of those genes that would be generated with more zeros than the
             training cells have, by type with ``dispersion="gene-label"``. Only for ``"nb"`` and ``"zinb"``.
+        calibrate_margins
+            After training, compare each gene's distribution in generated cells and training cells of each type, so
+            that :meth:`generate` can match them. Only for count likelihoods.
         datasplitter_kwargs
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs
@@ -356,6 +362,9 @@ class ACTIVA(
                 self._remember_posterior()
                 if calibrate_dispersion and self.module.px_r is not None:
                     match_zeros(self.module, self._training_batches())
+                self.margins_ = None
+                if calibrate_margins and self.module.is_count:
+                    self._remember_margins()
 
     @torch.inference_mode()
     def classify(

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic.model._margins import GeneMargins, histogram
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
 from scmimic.model._writing import CellDescription, Chunk, check_path, collect, stream
@@ -34,6 +35,7 @@ class GenerationMixin:
         min_confidence: float | None = None,
         max_draws: int | None = None,
         transform_batch: str | None = None,
+        match_margins: bool | None = None,
         seed: int | None = None,
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
@@ -66,6 +68,11 @@ class GenerationMixin:
             100,000.
         transform_batch
             Batch to generate. None: the batches of the training cells that the codes come from.
+        match_margins
+            Give each gene within a type the distribution that it has in the training cells, by moving each drawn count
+            to the same quantile of them; dependence between genes and cells stays the model's. None: wherever it is
+            possible, that is for count likelihoods with modelled library sizes, unless training was told not to
+            (``calibrate_margins=False``).
         seed
             Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
             ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
@@ -115,6 +122,7 @@ class GenerationMixin:
             min_confidence=min_confidence,
             batch=self._batch_code(transform_batch),
             max_draws=max_draws or max(100_000, 1000 * total),
+            margins=self._check_margins(match_margins, library_size),
         )
         about = self._describe_cells(
             seed,
@@ -125,6 +133,7 @@ class GenerationMixin:
                 "library_size": "modelled" if library_size is None else np.asarray(library_size, dtype=float),
                 "min_confidence": min_confidence,
                 "transform_batch": transform_batch,
+                "match_margins": sampler.margins is not None,
             },
         )
         self.module.eval()
@@ -183,9 +192,7 @@ class GenerationMixin:
             seed=seed,
             method="prior",
             library_size=library,
-            min_confidence=None,
             batch=self._batch_code(transform_batch),
-            max_draws=None,
         )
         self.module.eval()
         chunks = []
@@ -223,6 +230,51 @@ class GenerationMixin:
             )
         mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
+
+    @torch.inference_mode()
+    def _remember_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> None:
+        """Compare the distribution of each gene in generated and training cells of each label.
+
+        Parameters
+        ----------
+        n_cells
+            Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
+        min_cells
+            Least number per label.
+        """
+        self.module.eval()
+        labels, n_genes = self.posterior_.labels, self.module.n_input
+        present = np.bincount(labels, minlength=self.module.n_labels)
+        requests = [(code, max(min_cells, round(n_cells * n / len(labels)))) for code, n in enumerate(present) if n > 0]
+        sampler = CellSampler(self, seed=int(torch.randint(2**31 - 1, ())))
+        generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
+        observed = (
+            (
+                sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()),
+                tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).cpu().numpy().astype(np.int64),
+            )
+            for tensors in self._training_batches()
+        )
+        self.margins_ = GeneMargins(
+            histogram(generated, len(present), n_genes), histogram(observed, len(present), n_genes)
+        )
+
+    def _check_margins(self, match_margins: bool | None, library_size) -> GeneMargins | None:
+        margins = getattr(self, "margins_", None)
+        if match_margins is None:
+            return margins if library_size is None else None
+        if not match_margins:
+            return None
+        if margins is None:
+            raise ValueError(
+                "`match_margins=True` needs a count likelihood, trained with `calibrate_margins=True` (the default)."
+            )
+        if library_size is not None:
+            raise ValueError(
+                "`match_margins=True` and `library_size` exclude each other: the margins are those of the training "
+                "cells' library sizes."
+            )
+        return margins
 
     def _training_batches(self):
         """The cells trained on, in their order."""
