@@ -81,7 +81,7 @@ def draw_genes(
     p = parameters
     base = rng.gamma(p.mean_shape, 1 / p.mean_rate, n_vars)
     # a file that has final means alone: they are the base of all else
-    base = keep(_keys.VAR_BASE_MEAN, given.get(_keys.VAR_MEAN, base))
+    base = keep(_keys.VAR_BASE_MEAN, np.asarray(given.get(_keys.VAR_MEAN, base), dtype=np.float64))
     outlier = lognormal_factors(rng, n_vars, prob=p.out_prob, down_prob=0, loc=p.out_fac_loc, scale=p.out_fac_scale)
     if _keys.VAR_MEAN in given and _keys.VAR_OUTLIER_FACTOR not in given:
         outlier = np.ones(n_vars)
