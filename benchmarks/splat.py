@@ -228,8 +228,8 @@ fractions, and gene by gene with non-linear steps, where the bridges decide.
 
 ## Cost
 
-Default parameters, linear steps, one core of a {cpus}-core {machine} machine that was shared: the seconds of the processor
-are what it costs. Memory is the rise of the peak of the process.
+Default parameters, linear steps, one core of a {cpus}-core {machine} machine that was shared: the seconds of the
+processor are what it costs. Memory is the rise of the peak of the process.
 
 | cells | genes | seconds | seconds of the processor | peak, MiB | of which the counts, MiB |
 |---|---|---|---|---|---|
