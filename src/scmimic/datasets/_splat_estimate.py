@@ -70,8 +70,8 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
     -----
     What the estimates can do: `lib_*` come back from data simulated with them, `mean_shape` up to a tenth too high (the
     tied tails bend the fit). `out_prob` misses the outliers that lie among the high genes of the gamma distribution.
-    `bcv_common` is never below 0.1: 0.13, 0.19 and 0.32 for 1,500 cells x 2,000 genes simulated with 0.1, 0.3 and 0.6. The
-    dispersion is estimated on at most 1,000 cells and 2,000 genes drawn at random, always the same ones.
+    `bcv_common` is never below 0.1: 0.13, 0.19 and 0.32 for 1,500 cells x 2,000 genes simulated with 0.1, 0.3 and 0.6.
+    The dispersion is estimated on at most 1,000 cells and 2,000 genes drawn at random, always the same ones.
 
     Zappia, Phipson & Oshlack (2017), *Genome Biology* 18:174; McCarthy, Chen & Smyth (2012), *Nucleic Acids Research*
     40:4288 (dispersion); Smyth (2004), *Stat. Appl. Genet. Mol. Biol.* 3:3 (prior degrees of freedom).
