@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "train": {"_compat", "module", "nn"},
     "model": {*HELPERS, "train", "module", "nn"},
     "pp": {"_keys"},
-    "datasets": {"_keys", "pp"},
+    "datasets": {"_keys", "_sampling", "pp"},
     "baselines": {"_keys", "_sampling", "metrics", "pp"},
     "tl": {"_keys", "_sampling", "baselines", "metrics", "model", "pp"},
     "pl": {"_keys", "metrics", "model", "tl"},
