@@ -74,7 +74,7 @@ def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) 
     Examples
     --------
     >>> import scmimic as sm
-    >>> float(sm.metrics.spearman_gap([[0.0, 1.0], [1.0, 5.0], [2.0, 1.0]], [1, 2, 3]))
+    >>> round(sm.metrics.spearman_gap([[0.0, 1.0], [1.0, 5.0], [2.0, 1.0]], [1, 2, 3]), 3)
     1.0
     """
     latent = as_latent(latent)
