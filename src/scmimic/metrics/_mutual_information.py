@@ -38,7 +38,7 @@ def normalized_mutual_information(
     r"""Mutual information of each latent dimension with each factor, over the entropy of the factor.
 
     :math:`I(Z_j; V_k) / H(V_k)`: 0 where the dimension says nothing about the factor, 1 where it says everything.
-    Finite samples push the estimates off 0; the nearest-neighbour and posterior estimates may be slightly negative.
+    Finite samples push the estimates off 0; those by nearest neighbours and posterior may lie slightly outside.
 
     The estimators:
 
