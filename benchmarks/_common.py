@@ -141,6 +141,21 @@ def show(rows: list[dict[str, Any]], columns: list[str], title: str) -> None:
     (console if console.is_terminal else Console(width=220)).print(table)
 
 
+def mean_and_spread(rows: list[dict[str, Any]], by: Iterable[str], measures: Iterable[str]) -> list[dict[str, Any]]:
+    """One line for all rows that agree in `by`: their number, and mean and standard deviation of each measure."""
+    by, table = tuple(by), []
+    for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        runs = [row for row in rows if tuple(row[name] for name in by) == key]
+        line: dict[str, Any] = dict(zip(by, key, strict=True)) | {"seeds": len(runs)}
+        for measure in measures:
+            values = np.array([run[measure] for run in runs if run.get(measure) is not None])
+            if len(values):
+                spread = f" ± {values.std(ddof=1):.3g}" if len(values) > 1 else ""
+                line[measure] = f"{values.mean():.4g}{spread}"
+        table.append(line)
+    return table
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"

@@ -32,6 +32,9 @@ PRIVACY = "privacy"
 RARE_AUGMENTATION = "rare_augmentation"
 """`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
 
+DISENTANGLEMENT = "disentanglement"
+"""`.uns` key of :func:`scmimic.tl.disentanglement`."""
+
 REALISM = "realism"
 """`.uns` key of :func:`scmimic.tl.evaluate`."""
 

@@ -21,7 +21,6 @@ from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._calibration import match_zeros
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
-from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import COUNTS, PAPER, Preset
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
@@ -148,7 +147,6 @@ class ACTIVA(
             check_counts(x, "the registered expression", gene_likelihood)
             start_from_data(self, x, label_baseline)
         self.posterior_: AggregatedPosterior | None = None
-        self.margins_: GeneMargins | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
             f"gene_likelihood={gene_likelihood!r}, "
@@ -291,12 +289,8 @@ class ACTIVA(
         train_size
             Fraction of cells to train on. All by default, as the paper, which sets its test cells aside beforehand; a
             generator also gains from each cell.
-        validation_size
-            Fraction of cells to validate on.
-        shuffle_set_split
-            Shuffle before splitting.
-        load_sparse_tensor
-            Move sparse tensors to the device.
+        validation_size, shuffle_set_split, load_sparse_tensor
+            As in scvi-tools.
         batch_size
             Cells per step; 128 as the paper.
         early_stopping
@@ -362,9 +356,7 @@ class ACTIVA(
                 self._remember_posterior()
                 if calibrate_dispersion and self.module.px_r is not None:
                     match_zeros(self.module, self._training_batches())
-                self.margins_ = None
-                if calibrate_margins and self.module.is_count:
-                    self._remember_margins()
+                self.margins_ = self._compare_margins() if calibrate_margins and self.module.is_count else None
 
     @torch.inference_mode()
     def classify(

@@ -24,6 +24,8 @@ from scmimic.model._writing import CellDescription, Chunk, check_path, collect, 
 class GenerationMixin:
     """:meth:`generate` and :meth:`decode`."""
 
+    margins_: GeneMargins | None = None
+
     @torch.inference_mode()
     def generate(
         self,
@@ -232,7 +234,7 @@ class GenerationMixin:
         self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
 
     @torch.inference_mode()
-    def _remember_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> None:
+    def _compare_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> GeneMargins:
         """Compare the distribution of each gene in generated and training cells of each label.
 
         Parameters
@@ -255,12 +257,10 @@ class GenerationMixin:
             )
             for tensors in self._training_batches()
         )
-        self.margins_ = GeneMargins(
-            histogram(generated, len(present), n_genes), histogram(observed, len(present), n_genes)
-        )
+        return GeneMargins(histogram(generated, len(present), n_genes), histogram(observed, len(present), n_genes))
 
     def _check_margins(self, match_margins: bool | None, library_size) -> GeneMargins | None:
-        margins = getattr(self, "margins_", None)
+        margins = self.margins_
         if match_margins is None:
             return margins if library_size is None else None
         if not match_margins:

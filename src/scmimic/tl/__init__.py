@@ -1,9 +1,10 @@
 """Tools that work on AnnData objects of real and synthetic cells."""
 
 from scmimic.tl._augment import augment
+from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
-__all__ = ["augment", "evaluate", "joint_embedding", "privacy", "rare_augmentation"]
+__all__ = ["augment", "disentanglement", "evaluate", "joint_embedding", "privacy", "rare_augmentation"]
