@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "nn": set(),
     "module": {"_compat", "nn"},
     "train": {"_compat", "module", "nn"},
-    "model": {*HELPERS, "train", "module", "nn"},
+    "model": {*HELPERS, "baselines", "metrics", "train", "module", "nn"},
     "pp": {"_keys"},
     "datasets": {"_keys", "_sampling", "pp"},
     "baselines": {"_keys", "_sampling", "metrics", "pp"},

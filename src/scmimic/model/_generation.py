@@ -17,11 +17,12 @@ from scvi import REGISTRY_KEYS
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._margins import GeneMargins, histogram
 from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._realism import RealismMixin
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
 from scmimic.model._writing import CellDescription, Chunk, check_path, collect, stream
 
 
-class GenerationMixin:
+class GenerationMixin(RealismMixin):
     """:meth:`generate` and :meth:`decode`."""
 
     margins_: GeneMargins | None = None
