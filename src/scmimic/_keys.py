@@ -52,3 +52,6 @@ OBS_BATCH = "batch"
 
 OBS_LIBRARY_SIZE = "library_size"
 """`.obs` column with the expected total counts of a simulated cell."""
+
+OBS_CATEGORY = "category"
+"""`.obs` column with the category of cells from an InfoWGANGP that has categories but no labels."""
