@@ -21,9 +21,7 @@ def double():
 
 def make(kind="none", slope=0.2, n_hidden=(16, 8, 5)):
     n_condition, conditioning = CONDITIONS[kind]
-    critic = Critic(
-        GENES, n_hidden, n_condition=n_condition, conditioning=conditioning, negative_slope=slope
-    )
+    critic = Critic(GENES, n_hidden, n_condition=n_condition, conditioning=conditioning, negative_slope=slope)
     condition = torch.randn(N, n_condition) if n_condition else None
     return critic, torch.rand(N, GENES), torch.rand(N, GENES), condition
 

@@ -13,7 +13,7 @@ from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._count_units import count_units
-from scmimic.model._gan_presets import GANPreset, default_epochs
+from scmimic.model._gan_presets import default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._registration import RegistrationMixin
@@ -34,38 +34,38 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
     """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
 
     _training_plan_cls = WassersteinTrainingPlan
-    _preset: GANPreset
 
     def _check_likelihood(self, gene_likelihood: str) -> None:
         if gene_likelihood != "normal":
             raise ValueError(
-                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no likelihood; "
-                "its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
+                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no "
+                "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
                 "`generate(as_counts=True)` makes counts of the cells."
             )
 
     def _set_up_networks(
         self,
-        preset: GANPreset,
+        preset: str,
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
         output: str | None,
         **kwargs,
     ) -> None:
         """Make the module from a preset and what differs from it, and begin with the data's averages."""
-        self._preset = preset
+        sizes = gan_preset(preset)
+        self._preset_name = preset
         has_data = self.adata is not None
         if has_data:
             self._inspect_expression()
-        generator = tuple(n_hidden_generator or preset.n_hidden_generator)
-        critic = tuple(n_hidden_critic or preset.n_hidden_critic)
+        generator = tuple(n_hidden_generator or sizes.n_hidden_generator)
+        critic = tuple(n_hidden_critic or sizes.n_hidden_critic)
         n_input = self.summary_stats.n_vars
         self.module = self._module_cls(
             n_input,
             n_hidden_generator=generator,
             n_hidden_critic=critic,
-            negative_slope=preset.negative_slope,
-            output=output or preset.output,
+            negative_slope=sizes.negative_slope,
+            output=output or sizes.output,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -174,7 +174,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
                 "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
                 "of several lengths of training with `scmimic.tl.evaluate`."
             )
-        batch_size = self._preset.batch_size if batch_size is None else batch_size
+        preset = gan_preset(self._preset_name)
+        batch_size = preset.batch_size if batch_size is None else batch_size
         state = self.training_state_
         self._run_training(
             max_epochs=default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs,
@@ -187,7 +188,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             batch_size=batch_size,
             early_stopping=False,
             datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs={**self._preset.plan, **(plan_kwargs or {}), "state": state},
+            plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": state},
             trainer_kwargs=trainer_kwargs,
         )
 
@@ -363,9 +364,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             about.dtype = np.dtype(np.float32)
         return about
 
-    def _check_counts_request(
-        self, as_counts: bool | None, library_size, n: int
-    ) -> tuple[bool, np.ndarray | None]:
+    def _check_counts_request(self, as_counts: bool | None, library_size, n: int) -> tuple[bool, np.ndarray | None]:
         as_counts = self.count_units_ == "counts" if as_counts is None else as_counts
         if as_counts and self.count_units_ is None:
             raise ValueError(

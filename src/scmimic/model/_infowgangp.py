@@ -17,7 +17,6 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic.model._gan import GANMixin
-from scmimic.model._gan_presets import gan_preset
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
 
@@ -87,7 +86,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             self.labels_key_ = _keys.OBS_CATEGORY
             self.label_categories_ = [f"category_{i}" for i in range(n_categories)]
         self._set_up_networks(
-            gan_preset(preset),
+            preset,
             n_hidden_generator,
             n_hidden_critic,
             output,

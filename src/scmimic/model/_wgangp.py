@@ -13,7 +13,6 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic.model._gan import GANMixin
-from scmimic.model._gan_presets import gan_preset
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import GANModule
 
@@ -81,13 +80,11 @@ class WGANGP(GANMixin, BaseModelClass):
     ):
         self._check_likelihood(gene_likelihood)
         if conditioning not in ("projection", "concat", "batch_norm"):
-            raise ValueError(
-                f"`conditioning` must be 'projection', 'concat' or 'batch_norm', not {conditioning!r}."
-            )
+            raise ValueError(f"`conditioning` must be 'projection', 'concat' or 'batch_norm', not {conditioning!r}.")
         super().__init__(adata, registry)
         self._remember_registration()
         self._set_up_networks(
-            gan_preset(preset),
+            preset,
             n_hidden_generator,
             n_hidden_critic,
             output,

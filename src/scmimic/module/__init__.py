@@ -2,7 +2,15 @@
 
 from scmimic.module._actinn import ACTINNModule, labelled_cross_entropy
 from scmimic.module._activa import COUNT_LIKELIHOODS, ACTIVAModule
-from scmimic.module._gan import CODE_KEY, CODE_VAR_KEY, COUNTS_TARGET_SUM, Draw, GANModule, InfoGANModule, MichiGANModule
+from scmimic.module._gan import (
+    CODE_KEY,
+    CODE_VAR_KEY,
+    COUNTS_TARGET_SUM,
+    Draw,
+    GANModule,
+    InfoGANModule,
+    MichiGANModule,
+)
 from scmimic.module._losses import cell_type_loss, hinge, kl_standard_normal, squared_error
 from scmimic.module._relaxation import draw_counts, sample_counts, straight_through_counts
 

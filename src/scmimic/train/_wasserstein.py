@@ -82,7 +82,7 @@ class WassersteinTrainingPlan(TrainingPlan):
             if prediction > 0
             else None
         )
-        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list, generator_loss=[])
 
     def configure_optimizers(self):
         """Adam for the critic and for the generator, each where an earlier run left it."""
@@ -186,8 +186,9 @@ class WassersteinTrainingPlan(TrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
         for name, values in self._terms.items():
-            self.log(f"{name}_train", torch.stack(values).mean())
-        self._terms.clear()
+            # a short epoch may be without a step of the generator
+            self.log(f"{name}_train", torch.stack(values).mean() if values else torch.tensor(float("nan")))
+            values.clear()
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """The Wasserstein estimate on cells that the critic has not seen: far below the training one, it overfits."""
