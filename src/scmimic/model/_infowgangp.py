@@ -101,6 +101,12 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             self.module.label_proportions.copy_(torch.as_tensor(known / known.sum()))
         self.init_params_ = self._get_init_params(locals())
 
+    def _label_array(self) -> np.ndarray:
+        if self.module.supervised:
+            return super()._label_array()
+        # categories that are no labels come up equally often, whatever the training cells
+        return np.arange(self.adata.n_obs) % max(self.module.n_labels, 1)
+
     @classmethod
     def setup_anndata(
         cls,
