@@ -41,6 +41,16 @@ def latent(model_name: str) -> str:
     return f"X_{model_name.lower()}"
 
 
+def code(model_name: str) -> str:
+    """`.obsm` key of the codes that a MichiGAN is trained on, by the model that made them: ``"X_scvi_code"``."""
+    return f"X_{model_name.lower()}_code"
+
+
+def code_var(model_name: str) -> str:
+    """`.obsm` key of the variances of these codes."""
+    return f"{code(model_name)}_var"
+
+
 def joint(basis: str, key_added: str | None = None) -> str:
     """`.obsm` key of :func:`scmimic.tl.joint_embedding`: ``"X_joint_umap"``, or ``"X_mine_umap"`` for `key_added`."""
     return f"X_{key_added or 'joint'}_{basis}"

@@ -197,10 +197,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         self.training_state_ = plan.state()
         self._remember_cells()
         rng, stream = np.random.default_rng(0), random_stream(0, self.module.device, 5)
-        pool = self.posterior_.cells()
-        if self.label_categories_ is not None:
-            pool = pool[self.posterior_.labels < len(self.label_categories_)]
-        source = self.posterior_.draw(_STATISTICS_CELLS, pool, rng)
+        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), rng)
         z = self._draw_codes(source, stream)
         noise = torch.randn(len(z), self.module.n_noise, generator=stream, device=self.module.device)
         labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
@@ -230,13 +227,17 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         source = np.empty(len(z), dtype=np.int64)
         for code in np.unique(label):
             rows = np.flatnonzero(label == code)
-            pool = self.posterior_.cells(None if code == ANY else int(code))
-            if code == ANY and self.label_categories_ is not None:
-                pool = pool[self.posterior_.labels < len(self.label_categories_)]
-            if len(pool) == 0:
-                raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
-            source[rows] = rng.choice(pool, len(rows))
+            source[rows] = rng.choice(self._pool(int(code)), len(rows))
         return source
+
+    def _pool(self, code: int) -> np.ndarray:
+        """Training cells of a label; those of any label but the unlabelled ones for `ANY`."""
+        pool = self.posterior_.cells(None if code == ANY else code)
+        if code == ANY and self.label_categories_ is not None:
+            pool = pool[self.posterior_.labels < len(self.label_categories_)]
+        if len(pool) == 0:
+            raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
+        return pool
 
     @torch.inference_mode()
     def generate(
