@@ -65,27 +65,16 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
     return CountUnits(None, np.full(x.shape[0], np.nan))
 
 
-def to_counts(
-    x: torch.Tensor, library_size: torch.Tensor, *, logged: bool, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Integer counts with the expected total `library_size` and the proportions of continuous cells.
+def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:
+    """Non-negative cells scaled to the totals `library_size`, ``(n, 1)``."""
+    x = x.clamp_min(0)
+    return x * (library_size / x.sum(-1, keepdim=True).clamp_min(1e-12))
 
-    Every value is rounded up or down at random, so that its mean is kept; the noise of the counts is in the continuous
-    cells already, which learned it from normalised counts.
 
-    Parameters
-    ----------
-    x
-        Cells x genes, non-negative.
-    library_size
-        Total of each cell, ``(n, 1)``.
-    logged
-        Whether `x` is log1p'd.
-    generator
-        Source of randomness; None uses torch's global one.
+def round_at_random(x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Every value up or down to a whole number, so that its mean is kept.
+
+    The noise of the counts is in continuous cells already, which learned it from normalised counts; a Poisson draw
+    would add it once more.
     """
-    amount = torch.expm1(x) if logged else x
-    rate = amount.clamp_min(0)
-    rate = rate * (library_size / rate.sum(-1, keepdim=True).clamp_min(1e-12))
-    uniform = torch.rand(rate.shape, generator=generator, device=rate.device, dtype=rate.dtype)
-    return torch.floor(rate + uniform)
+    return torch.floor(x + torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype))

@@ -50,13 +50,17 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         n_hidden_critic: Sequence[int] | None,
         output: str | None,
         **kwargs,
-    ) -> None:
-        """Make the module from a preset and what differs from it, and begin with the data's averages."""
+    ) -> str:
+        """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
         sizes = gan_preset(preset)
         self._preset_name = preset
         has_data = self.adata is not None
         if has_data:
             self._inspect_expression()
+        if output is None:
+            output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
+        if output == "counts" and has_data and self.count_units_ != "counts":
+            raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
         generator = tuple(n_hidden_generator or sizes.n_hidden_generator)
         critic = tuple(n_hidden_critic or sizes.n_hidden_critic)
         n_input = self.summary_stats.n_vars
@@ -65,7 +69,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             n_hidden_generator=generator,
             n_hidden_critic=critic,
             negative_slope=sizes.negative_slope,
-            output=output or sizes.output,
+            output=output,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -78,6 +82,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             f"critic {critic}, "
             f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
         )
+        return output
 
     def _label_array(self) -> np.ndarray:
         return np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
@@ -96,11 +101,12 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
     def _start_from_data(self) -> None:
         """Begin with the average cell, and bring the data to unit variance per gene on average."""
         x = self._expression()
-        total, square, n = 0.0, 0.0, x.shape[0]
+        total, square, profile, n = 0.0, 0.0, 0.0, x.shape[0]
         for start in range(0, n, 1024):
             rows = x[start : start + 1024]
             rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
             rows = rows.astype(np.float64)
+            profile = profile + rows.sum(0)
             if self.module.log_counts:
                 rows = np.log1p(rows * (COUNTS_TARGET_SUM / rows.sum(1, keepdims=True)))
             total, square = total + rows.sum(0), square + np.square(rows).sum(0)
@@ -108,7 +114,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         scale = float(np.sqrt(np.maximum(square / n - mean**2, 0).mean()))
         if scale == 0:
             raise ValueError("All cells of the registered expression are the same; there is nothing to learn.")
-        self.module.start_from(torch.as_tensor(mean, dtype=torch.float32), scale)
+        profile /= profile.sum()
+        self.module.start_from(*(torch.as_tensor(v, dtype=torch.float32) for v in (mean, profile)), scale)
 
     def train(
         self,
@@ -265,10 +272,11 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             Counts per cell: one number, or one for each cell. None: those of training cells of the same type. Only
             with counts.
         as_counts
-            Make integer counts of the generated values: each cell is scaled to a library size, and every value rounded
-            up or down at random so that its mean is kept. None: where the training layer holds raw counts. For
-            normalised values and their log1p the library sizes are read from the data, where the smallest value of a
-            cell is one count.
+            Make integer counts. None: where the training layer holds raw counts. Models of raw counts draw them
+            (``output="counts"``), with False they give the expected counts. Of normalised values and their log1p they
+            are made afterwards: each cell is scaled to a library size, and every value rounded up or down at random so
+            that its mean is kept; the library sizes are read from the data, where the smallest value of a cell is one
+            count.
         seed
             Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
             ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.

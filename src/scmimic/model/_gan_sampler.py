@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from scmimic.model._count_units import to_counts
+from scmimic.model._count_units import round_at_random, scale_to
 from scmimic.model._sampler import ANY, BLOCK, random_stream
 from scmimic.model._writing import Chunk
 from scmimic.module import Draw
@@ -66,14 +66,13 @@ class GANSampler:
         noise = torch.randn(n, module.n_noise, generator=stream, device=module.device)
         labels = self.posterior.labels[source]
         told = torch.as_tensor(labels, device=module.device) if module.n_labels else None
-        x = module.decode(Draw(z, noise, told))
-        logged = bool(module.log_counts) or self.model.count_units_ == "log1p"
-        if self.as_counts or module.log_counts:
-            size = np.exp(self.posterior.log_library[source]) if self.library_size is None else self.library_size[rows]
-            size = torch.as_tensor(size, dtype=x.dtype, device=x.device).unsqueeze(1)
-            if self.as_counts:
-                x = to_counts(x, size, logged=logged, generator=stream)
-            else:
-                x = torch.expm1(x)
-                x = x * (size / x.sum(-1, keepdim=True).clamp_min(1e-12))
+        size = np.exp(self.posterior.log_library[source]) if self.library_size is None else self.library_size[rows]
+        size = torch.as_tensor(size, dtype=z.dtype, device=z.device).unsqueeze(1)
+        x = module.decode(Draw(z, noise, told, size))
+        if module.makes_counts:
+            x = torch.poisson(x, generator=stream) if self.as_counts else x
+        elif self.as_counts or module.log_counts:
+            logged = bool(module.log_counts) or self.model.count_units_ == "log1p"
+            x = scale_to(torch.expm1(x) if logged else x, size)
+            x = round_at_random(x, stream) if self.as_counts else x
         return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), labels, np.zeros(n, dtype=np.int64))

@@ -72,7 +72,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         preset: Literal["michigan", "scgan"] = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
-        output: Literal["relu", "linear", "library"] | None = None,
+        output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
@@ -85,7 +85,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         if not supervised and n_categories:
             self.labels_key_ = _keys.OBS_CATEGORY
             self.label_categories_ = [f"category_{i}" for i in range(n_categories)]
-        self._set_up_networks(
+        output = self._set_up_networks(
             preset,
             n_hidden_generator,
             n_hidden_critic,

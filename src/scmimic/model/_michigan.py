@@ -59,8 +59,8 @@ class MichiGAN(GANMixin, BaseModelClass):
 
     Notes
     -----
-    Raw counts are scaled to 10,000 per cell and log1p'd inside, and :meth:`generate` gives integer counts for them. So
-    a MichiGAN on :class:`scvi.model.SCVI` makes cells that the SCVI can encode again.
+    The networks see raw counts scaled to 10,000 per cell and log1p'd, and :meth:`generate` gives integer counts for
+    them. So a MichiGAN on :class:`scvi.model.SCVI` makes cells that the SCVI can encode again.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class MichiGAN(GANMixin, BaseModelClass):
         preset: Literal["michigan", "scgan"] = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
-        output: Literal["relu", "linear", "library"] | None = None,
+        output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
@@ -99,7 +99,7 @@ class MichiGAN(GANMixin, BaseModelClass):
         self._remember_registration()
         self.representation: BaseModelClass | None = None
         self.representation_class_: str | None = None
-        self._set_up_networks(
+        output = self._set_up_networks(
             preset,
             n_hidden_generator,
             n_hidden_critic,

@@ -39,8 +39,9 @@ class WGANGP(GANMixin, BaseModelClass):
     n_hidden_generator, n_hidden_critic
         Widths of the hidden layers, input to output. None: the preset's.
     output
-        Last layer of the generator: ``"relu"`` (non-negative), ``"linear"``, or ``"library"`` (non-negative with the
-        same total in every cell). None: the preset's.
+        Last layer of the generator: ``"relu"`` (non-negative), ``"linear"``, ``"library"`` (non-negative with the
+        same total in every cell), or ``"counts"`` (for raw counts: shares of the genes, from which Poisson counts are
+        drawn before the critic sees them). None: ``"counts"`` for raw counts, else the preset's.
     dropout_rate
         Dropout in the generator. MichiGAN's paper has 0.2; its program has none at work.
     registry
@@ -48,8 +49,8 @@ class WGANGP(GANMixin, BaseModelClass):
 
     Notes
     -----
-    Raw counts are scaled to 10,000 per cell and log1p'd inside, and :meth:`generate` gives integer counts for them. See
-    the user guide for what differs from the papers' programs, and the limits.
+    The networks see raw counts scaled to 10,000 per cell and log1p'd, and :meth:`generate` gives integer counts for
+    them. See the user guide for what differs from the papers' programs, and the limits.
 
     Examples
     --------
@@ -74,7 +75,7 @@ class WGANGP(GANMixin, BaseModelClass):
         conditioning: Literal["projection", "concat", "batch_norm"] = "projection",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
-        output: Literal["relu", "linear", "library"] | None = None,
+        output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
@@ -83,7 +84,7 @@ class WGANGP(GANMixin, BaseModelClass):
             raise ValueError(f"`conditioning` must be 'projection', 'concat' or 'batch_norm', not {conditioning!r}.")
         super().__init__(adata, registry)
         self._remember_registration()
-        self._set_up_networks(
+        output = self._set_up_networks(
             preset,
             n_hidden_generator,
             n_hidden_critic,

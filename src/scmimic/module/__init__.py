@@ -10,6 +10,7 @@ from scmimic.module._gan import (
     GANModule,
     InfoGANModule,
     MichiGANModule,
+    drawn_log_counts,
 )
 from scmimic.module._losses import cell_type_loss, hinge, kl_standard_normal, squared_error
 from scmimic.module._relaxation import draw_counts, sample_counts, straight_through_counts
@@ -27,6 +28,7 @@ __all__ = [
     "MichiGANModule",
     "cell_type_loss",
     "draw_counts",
+    "drawn_log_counts",
     "hinge",
     "kl_standard_normal",
     "labelled_cross_entropy",

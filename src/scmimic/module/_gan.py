@@ -34,11 +34,35 @@ Conditioning = Literal["projection", "concat", "batch_norm"]
 
 @dataclass(frozen=True)
 class Draw:
-    """What some fake cells are made from: codes ``(n, n_latent)``, noise ``(n, n_noise)`` and labels ``(n,)``."""
+    """What some fake cells are made from.
+
+    Codes ``(n, n_latent)``, noise ``(n, n_noise)``, labels ``(n,)``, and totals ``(n, 1)`` where counts are made.
+    """
 
     z: torch.Tensor
     noise: torch.Tensor
     labels: torch.Tensor | None
+    library: torch.Tensor | None = None
+
+
+def drawn_log_counts(rate: torch.Tensor) -> torch.Tensor:
+    """Poisson counts of given rates, scaled to 10,000 per cell and log1p'd, with a gradient in the rates.
+
+    By the identity d/dr E f(k) = E [f(k + 1) - f(k)] for a Poisson count k of rate r, the slope of each value f(k) is
+    its step to the next count. Under a critic that is linear between the two this is the gradient of the expected
+    score.
+
+    Parameters
+    ----------
+    rate
+        Cells x genes.
+    """
+    with torch.no_grad():
+        counts = torch.poisson(rate)
+        factor = COUNTS_TARGET_SUM / counts.sum(-1, keepdim=True).clamp_min(1.0)
+        values = torch.log1p(counts * factor)
+        slope = torch.log1p((counts + 1) * factor) - values if rate.requires_grad else None
+    return values if slope is None else values + slope * (rate - rate.detach())
 
 
 class GANModule(BaseModuleClass):
@@ -87,7 +111,7 @@ class GANModule(BaseModuleClass):
         n_hidden_critic: Sequence[int] = (1024, 512, 10),
         negative_slope: float = 0.2,
         dropout_rate: float = 0.0,
-        output: Literal["relu", "linear", "library"] = "relu",
+        output: Literal["relu", "linear", "library", "counts"] = "relu",
         log_counts: bool = False,
     ):
         super().__init__()
@@ -126,12 +150,28 @@ class GANModule(BaseModuleClass):
         """Those of them whose gradients accumulate."""
         return self.critic.head_parameters()
 
+    @property
+    def makes_counts(self) -> bool:
+        """Whether the generator draws counts, which the critic sees log1p'd."""
+        return self.generator.activation == "counts"
+
     @torch.no_grad()
-    def start_from(self, mean: torch.Tensor, scale: float) -> None:
-        """Begin with the average cell: genes' means and one unit for all, both in the networks' space."""
+    def start_from(self, mean: torch.Tensor, profile: torch.Tensor, scale: float) -> None:
+        """Begin with the average cell.
+
+        Parameters
+        ----------
+        mean
+            Genes' means as the critic sees them, before scaling.
+        profile
+            Genes' shares in the total of the data.
+        scale
+            The unit in which both networks see expression.
+        """
         self.scale.fill_(scale)
+        start = profile.clamp_min(1e-8).log() if self.makes_counts else mean / scale
         for generator in (self.generator, self.average):
-            generator.output.bias.copy_(mean / scale)
+            generator.output.bias.copy_(start)
             generator.total.fill_(float(mean.sum() / scale))
 
     def prepare(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,7 +184,10 @@ class GANModule(BaseModuleClass):
         """Codes, noise and labels for as many fake cells as there are real ones, with the same labels."""
         x = tensors[REGISTRY_KEYS.X_KEY]
         labels = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long() if self.n_labels else None
-        return Draw(x.new_empty(len(x), self.n_latent).normal_(), self._noise(x), labels)
+        return Draw(x.new_empty(len(x), self.n_latent).normal_(), self._noise(x), labels, self._library(x))
+
+    def _library(self, x: torch.Tensor) -> torch.Tensor | None:
+        return x.sum(-1, keepdim=True) if self.makes_counts else None
 
     def _noise(self, x: torch.Tensor) -> torch.Tensor:
         return x.new_empty(len(x), self.n_noise).normal_()
@@ -161,12 +204,14 @@ class GANModule(BaseModuleClass):
         return torch.cat(parts, dim=1)
 
     def run(self, generator: ExpressionGenerator, draw: Draw) -> torch.Tensor:
-        """Fake cells of one of the generators, as the networks see them."""
-        return generator(self.generator_input(draw), draw.labels)
+        """Fake cells of one of the generators, as the critic sees them."""
+        x = generator(self.generator_input(draw), draw.labels)
+        return drawn_log_counts(x * draw.library) / self.scale if self.makes_counts else x
 
     def decode(self, draw: Draw) -> torch.Tensor:
-        """Cells of the averaged generator in the units of the data (log1p, where they are raw counts)."""
-        return self.run(self.average, draw) * self.scale
+        """What the averaged generator makes: rates of counts, or values in the units that it learned from."""
+        x = self.average(self.generator_input(draw), draw.labels)
+        return x * draw.library if self.makes_counts else x * self.scale
 
     def refresh_statistics(self, draw: Draw) -> None:
         """Batch norm statistics of the averaged generator, from one large draw."""
@@ -247,7 +292,7 @@ class InfoGANModule(GANModule):
         """Codes from the prior; categories in the labels' proportions, so that rare ones stay rare."""
         x = tensors[REGISTRY_KEYS.X_KEY]
         labels = torch.multinomial(self.label_proportions, len(x), replacement=True) if self.n_labels else None
-        return Draw(x.new_empty(len(x), self.n_latent).normal_(), self._noise(x), labels)
+        return Draw(x.new_empty(len(x), self.n_latent).normal_(), self._noise(x), labels, self._library(x))
 
     def condition(self, draw: Draw) -> None:
         """The critic is told nothing."""
@@ -327,7 +372,7 @@ class MichiGANModule(GANModule):
         z = tensors[CODE_KEY].to(tensors[REGISTRY_KEYS.X_KEY].dtype)
         if CODE_VAR_KEY in tensors:
             z = z + tensors[CODE_VAR_KEY].to(z.dtype).sqrt() * torch.randn_like(z)
-        return Draw(z, self._noise(z), None)
+        return Draw(z, self._noise(z), None, self._library(tensors[REGISTRY_KEYS.X_KEY]))
 
     def _standard(self, z: torch.Tensor) -> torch.Tensor:
         return (z - self.code_mean) / self.code_std

@@ -55,7 +55,7 @@ class ExpressionGenerator(nn.Module):
         Dropout after each hidden layer.
     output
         ``"relu"``: non-negative expression. ``"linear"``: unbounded. ``"library"``: non-negative, and scaled to the
-        same total in every cell, as scGAN.
+        same total in every cell, as scGAN. ``"counts"``: shares of the genes in a cell's counts, which sum to 1.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class ExpressionGenerator(nn.Module):
         n_labels: int = 0,
         negative_slope: float = 0.2,
         dropout_rate: float = 0.0,
-        output: Literal["relu", "linear", "library"] = "relu",
+        output: Literal["relu", "linear", "library", "counts"] = "relu",
     ):
         super().__init__()
-        if output not in ("relu", "linear", "library"):
-            raise ValueError(f"`output` must be 'relu', 'linear' or 'library', not {output!r}.")
+        if output not in ("relu", "linear", "library", "counts"):
+            raise ValueError(f"`output` must be 'relu', 'linear', 'library' or 'counts', not {output!r}.")
         widths = [n_input, *n_hidden]
         self.layers = nn.ModuleList(
             WideLinear(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
@@ -95,6 +95,8 @@ class ExpressionGenerator(nn.Module):
         x = self.output(self.hidden(z, labels))
         if self.activation == "linear":
             return x
+        if self.activation == "counts":
+            return torch.softmax(x, dim=-1)
         x = F.relu(x)
         return x if self.activation == "relu" else x * (self.total / x.sum(-1, keepdim=True).clamp_min(1e-6))
 
