@@ -15,10 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 PARTS = ("train", "reference", "test")
 
@@ -107,11 +104,6 @@ def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:
         part.write_h5ad(Path(folder) / f"{name}.h5ad", compression="gzip")
 
 
-def label_classifier() -> Pipeline:
-    """Logistic regression on standardised log-normalised expression, as the protocol fixes it."""
-    return make_pipeline(StandardScaler(with_mean=False), LogisticRegression(C=0.01, max_iter=300))
-
-
 def environment() -> dict[str, str]:
     """Versions that a result depends on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
@@ -147,6 +139,21 @@ def show(rows: list[dict[str, Any]], columns: list[str], title: str) -> None:
     # a file has no width to fit into
     console = Console()
     (console if console.is_terminal else Console(width=220)).print(table)
+
+
+def mean_and_spread(rows: list[dict[str, Any]], by: Iterable[str], measures: Iterable[str]) -> list[dict[str, Any]]:
+    """One line for all rows that agree in `by`: their number, and mean and standard deviation of each measure."""
+    by, table = tuple(by), []
+    for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        runs = [row for row in rows if tuple(row[name] for name in by) == key]
+        line: dict[str, Any] = dict(zip(by, key, strict=True)) | {"seeds": len(runs)}
+        for measure in measures:
+            values = np.array([run[measure] for run in runs if run.get(measure) is not None])
+            if len(values):
+                spread = f" ± {values.std(ddof=1):.3g}" if len(values) > 1 else ""
+                line[measure] = f"{values.mean():.4g}{spread}"
+        table.append(line)
+    return table
 
 
 def _cell(value: Any) -> str:

@@ -17,9 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import numpy as np
 import scipy.sparse as sp
-from _common import add_source_arguments, append_json, environment, load_parts, realism_split, show, write_split
+from _common import (
+    add_source_arguments,
+    append_json,
+    environment,
+    load_parts,
+    mean_and_spread,
+    realism_split,
+    show,
+    write_split,
+)
 from realism import Judge
 
 import scmimic as sm
@@ -73,20 +81,6 @@ def measure(judge: Judge, model: sm.ACTIVA, options: dict[str, Any], seed: int) 
     return result | {"worst_type": min(ratios)}
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds of each configuration."""
-    table = []
-    for name in dict.fromkeys(row["name"] for row in rows):
-        runs = [row for row in rows if row["name"] == name]
-        line: dict[str, Any] = {"name": name, "seeds": len(runs)}
-        for key in MEASURES:
-            values = np.array([run[key] for run in runs])
-            spread = f" ± {values.std(ddof=1):.3g}" if len(values) > 1 else ""
-            line[key] = f"{values.mean():.4g}{spread}"
-        table.append(line)
-    return table
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source_arguments(parser)
@@ -119,7 +113,7 @@ def main() -> None:
             result = measure(judge, model, ROWS[name].get("generate", {}), seed)
             rows.append({"name": name, "seed": seed, **fixed, "train_s": seconds, **result})
             append_json(file, [rows[-1] | {"settings": ROWS[name], "environment": environment()}])
-    show(summary(rows), ["name", "seeds", *MEASURES], f"{source_name}, {args.labels}")
+    show(mean_and_spread(rows, ("name",), MEASURES), ["name", "seeds", *MEASURES], f"{source_name}, {args.labels}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from _common import (
     append_json,
     environment,
     json_object,
-    label_classifier,
     load_parts,
     log_normalise,
     show,
@@ -61,7 +60,7 @@ class Judge:
         self.labels = {name: part.obs[labels_key].to_numpy().astype(str) for name, part in parts.items()}
         components = min(50, *self.x["reference"].shape)
         self.pca = PCA(components, random_state=0).fit(self.x["reference"].toarray())
-        self.classifier = label_classifier().fit(self.x["train"], self.labels["train"])
+        self.classifier = sm.metrics.fit_label_classifier(self.x["train"], self.labels["train"])
         values, counts = np.unique(self.labels["test"], return_counts=True)
         self.wanted = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
         self.real_agreement = self._agreement(self.x["test"], self.labels["test"])
@@ -117,6 +116,7 @@ def fit_reference(
         "multinomial": baselines.Multinomial,
         "independent_nb": baselines.IndependentNB,
         "copula": baselines.GaussianCopula,
+        "scdesigner": baselines.ScDesigner,
     }
     key = (name if name in kinds else "scvi", seed)
     if key not in fitted:
@@ -161,7 +161,10 @@ def fit_model(
     return lambda s: model.generate(labels=want, seed=s, **args.generate_kwargs)
 
 
-REFERENCES = ("memoriser", "bootstrap", "multinomial", "independent_nb", "copula", "scvi_prior", "scvi_posterior")
+REFERENCES = (
+    *("memoriser", "bootstrap", "multinomial", "independent_nb"),
+    *("copula", "scdesigner", "scvi_prior", "scvi_posterior"),
+)
 
 
 def calibrate(rows: list[dict[str, Any]]) -> None:

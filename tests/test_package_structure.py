@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "train": {"_compat", "module", "nn"},
     "model": {*HELPERS, "train", "module", "nn"},
     "pp": {"_keys"},
-    "datasets": {"_keys", "pp"},
+    "datasets": {"_keys", "_sampling", "pp"},
     "baselines": {"_keys", "_sampling", "metrics", "pp"},
     "tl": {"_keys", "_sampling", "baselines", "metrics", "model", "pp"},
     "pl": {"_keys", "metrics", "model", "tl"},
@@ -58,6 +58,7 @@ MORE_POSITIONAL = {
     "metrics.distance_to_closest_record": 3,
     "metrics.duplicate_fraction": 3,
     "metrics.inception_score": 3,
+    "metrics.label_agreement": 4,
     "metrics.membership_inference": 3,
     "metrics.nearest_neighbor_distance_ratio": 3,
 }

@@ -32,6 +32,9 @@ PRIVACY = "privacy"
 RARE_AUGMENTATION = "rare_augmentation"
 """`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
 
+DISENTANGLEMENT = "disentanglement"
+"""`.uns` key of :func:`scmimic.tl.disentanglement`."""
+
 REALISM = "realism"
 """`.uns` key of :func:`scmimic.tl.evaluate`."""
 
@@ -62,6 +65,48 @@ OBS_BATCH = "batch"
 
 OBS_LIBRARY_SIZE = "library_size"
 """`.obs` column with the expected total counts of a simulated cell."""
+OBS_PATH = "path"
+"""Further `.obs` columns of :func:`scmimic.datasets.splat`."""
+OBS_GROUP = "group"
+OBS_STEP = "step"
+OBS_LIBRARY_SIZE_QUANTILE = "library_size_quantile"
+OBS_TOTAL_COUNTS = "total_counts"
+
+VAR_BASE_MEAN = "base_mean"
+"""`.var` columns of :func:`scmimic.datasets.splat`."""
+VAR_OUTLIER_FACTOR = "outlier_factor"
+VAR_MEAN = "mean"
+VAR_BCV_FACTOR = "bcv_factor"
+VAR_SPLAT = (VAR_BASE_MEAN, VAR_OUTLIER_FACTOR, VAR_MEAN, VAR_BCV_FACTOR)
+VAR_SPLAT_PREFIXES = ("batch_factor_", "de_factor_", "sigma_factor_")
+"""Beginnings of its `.var` columns that stand once per batch, path or group."""
+
+
+def batch_factor(batch: str) -> str:
+    """`.var` column with the factors of a batch: ``"batch_factor_batch_0"``."""
+    return f"{VAR_SPLAT_PREFIXES[0]}{batch}"
+
+
+def de_factor(group: str) -> str:
+    """`.var` column with the factors of a group, or of the end of a path: ``"de_factor_path_0"``."""
+    return f"{VAR_SPLAT_PREFIXES[1]}{group}"
+
+
+def sigma_factor(path: str) -> str:
+    """`.var` column with the scale of the genes' deviations from the straight line: ``"sigma_factor_path_0"``."""
+    return f"{VAR_SPLAT_PREFIXES[2]}{path}"
+
+
+def step_factors(path: str) -> str:
+    """`.varm` key of the factors along a path, genes x steps: ``"step_factors_path_0"``."""
+    return f"step_factors_{path}"
+
 
 OBS_CATEGORY = "category"
 """`.obs` column with the category of cells from an InfoWGANGP that has categories but no labels."""
+
+CODE_FAITHFULNESS = "code_faithfulness"
+"""`.uns` key of :func:`scmimic.tl.code_faithfulness`."""
+
+CODE_FACTORS = "code_factor_correlation"
+"""`.uns` key of :func:`scmimic.tl.code_factor_correlation`."""

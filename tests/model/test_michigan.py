@@ -115,7 +115,7 @@ def test_from_representation(michigan, vae):
     new = michigan.generate(60, "type_1", seed=0)
     assert (new.X.data == np.rint(new.X.data)).all()
     assert (new.obs["cell_type"] == "type_1").all()
-    new.obs["batch"] = "batch_0"
+    # the cells are of no batch, which the SCVI was set up with
     assert michigan.get_latent_representation(new).shape == (60, 3)
     again, spread = michigan.get_latent_representation(return_dist=True)
     np.testing.assert_allclose(again, mean, rtol=1e-5)

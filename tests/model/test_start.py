@@ -45,7 +45,7 @@ def test_baseline_gives_types_from_the_first_epoch():
         scvi.settings.seed = 0
         model = make(adata, label_baseline=baseline)
         model.train(max_epochs=1, warmup_epochs=1, enable_progress_bar=False)
-        cells = model.generate(400, seed=0)
+        cells = model.generate(400, seed=0, match_margins=False)
         right[baseline] = judge.score(log(cells), cells.obs["cell_type"].astype(str))
         assert model.decode(np.zeros((3, 4)), seed=0).obs["cell_type"].notna().all()
         assert model.generate(20, method="prior", seed=0).n_obs == 20

@@ -268,6 +268,7 @@ class ACTIVA(
         batch_size: int = 128,
         early_stopping: bool = False,
         calibrate_dispersion: bool = True,
+        calibrate_margins: bool = True,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
         **trainer_kwargs,
@@ -288,12 +289,8 @@ class ACTIVA(
         train_size
             Fraction of cells to train on. All by default, as the paper, which sets its test cells aside beforehand; a
             generator also gains from each cell.
-        validation_size
-            Fraction of cells to validate on.
-        shuffle_set_split
-            Shuffle before splitting.
-        load_sparse_tensor
-            Move sparse tensors to the device.
+        validation_size, shuffle_set_split, load_sparse_tensor
+            As in scvi-tools.
         batch_size
             Cells per step; 128 as the paper.
         early_stopping
@@ -301,6 +298,9 @@ class ACTIVA(
         calibrate_dispersion
             After training, lower the dispersion of those genes that would be generated with more zeros than the
             training cells have, by type with ``dispersion="gene-label"``. Only for ``"nb"`` and ``"zinb"``.
+        calibrate_margins
+            After training, compare each gene's distribution in generated cells and training cells of each type, so
+            that :meth:`generate` can match them. Only for count likelihoods.
         datasplitter_kwargs
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs
@@ -356,6 +356,7 @@ class ACTIVA(
                 self._remember_posterior()
                 if calibrate_dispersion and self.module.px_r is not None:
                     match_zeros(self.module, self._training_batches())
+                self.margins_ = self._compare_margins() if calibrate_margins and self.module.is_count else None
 
     @torch.inference_mode()
     def classify(

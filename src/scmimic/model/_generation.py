@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic.model._margins import GeneMargins, histogram
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._requests import CellRequestsMixin, library_sizes
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
@@ -20,6 +22,8 @@ from scmimic.model._writing import check_path, collect, deliver
 
 class GenerationMixin(CellRequestsMixin):
     """:meth:`generate` and :meth:`decode`."""
+
+    margins_: GeneMargins | None = None
 
     @torch.inference_mode()
     def generate(
@@ -32,6 +36,7 @@ class GenerationMixin(CellRequestsMixin):
         min_confidence: float | None = None,
         max_draws: int | None = None,
         transform_batch: str | None = None,
+        match_margins: bool | None = None,
         seed: int | None = None,
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
@@ -64,6 +69,11 @@ class GenerationMixin(CellRequestsMixin):
             100,000.
         transform_batch
             Batch to generate. None: the batches of the training cells that the codes come from.
+        match_margins
+            Give each gene within a type the distribution that it has in the training cells, by moving each drawn count
+            to the same quantile of them; dependence between genes and cells stays the model's. None: wherever it is
+            possible, that is for count likelihoods with modelled library sizes, unless training was told not to
+            (``calibrate_margins=False``).
         seed
             Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
             ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
@@ -113,6 +123,7 @@ class GenerationMixin(CellRequestsMixin):
             min_confidence=min_confidence,
             batch=self._batch_code(transform_batch),
             max_draws=max_draws or max(100_000, 1000 * total),
+            margins=self._check_margins(match_margins, library_size),
         )
         about = self._describe_cells(
             seed,
@@ -123,6 +134,7 @@ class GenerationMixin(CellRequestsMixin):
                 "library_size": "modelled" if library_size is None else np.asarray(library_size, dtype=float),
                 "min_confidence": min_confidence,
                 "transform_batch": transform_batch,
+                "match_margins": sampler.margins is not None,
             },
         )
         self.module.eval()
@@ -176,9 +188,7 @@ class GenerationMixin(CellRequestsMixin):
             seed=seed,
             method="prior",
             library_size=library,
-            min_confidence=None,
             batch=self._batch_code(transform_batch),
-            max_draws=None,
         )
         self.module.eval()
         chunks = []
@@ -216,6 +226,49 @@ class GenerationMixin(CellRequestsMixin):
             )
         mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
+
+    @torch.inference_mode()
+    def _compare_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> GeneMargins:
+        """Compare the distribution of each gene in generated and training cells of each label.
+
+        Parameters
+        ----------
+        n_cells
+            Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
+        min_cells
+            Least number per label.
+        """
+        self.module.eval()
+        labels, n_genes = self.posterior_.labels, self.module.n_input
+        present = np.bincount(labels, minlength=self.module.n_labels)
+        requests = [(code, max(min_cells, round(n_cells * n / len(labels)))) for code, n in enumerate(present) if n > 0]
+        sampler = CellSampler(self, seed=int(torch.randint(2**31 - 1, ())))
+        generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
+        observed = (
+            (
+                sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()),
+                tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).cpu().numpy().astype(np.int64),
+            )
+            for tensors in self._training_batches()
+        )
+        return GeneMargins(histogram(generated, len(present), n_genes), histogram(observed, len(present), n_genes))
+
+    def _check_margins(self, match_margins: bool | None, library_size) -> GeneMargins | None:
+        margins = self.margins_
+        if match_margins is None:
+            return margins if library_size is None else None
+        if not match_margins:
+            return None
+        if margins is None:
+            raise ValueError(
+                "`match_margins=True` needs a count likelihood, trained with `calibrate_margins=True` (the default)."
+            )
+        if library_size is not None:
+            raise ValueError(
+                "`match_margins=True` and `library_size` exclude each other: the margins are those of the training "
+                "cells' library sizes."
+            )
+        return margins
 
     def _training_batches(self):
         """The cells trained on, in their order."""

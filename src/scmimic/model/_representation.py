@@ -10,6 +10,8 @@ import numpy as np
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
+from scmimic import _keys
+
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
 
@@ -43,6 +45,8 @@ def encode(
     model: BaseModelClass, adata: AnnData | None = None, *, indices=None, batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances of the codes of cells, each ``(n, n_latent)``."""
+    if adata is not None and _keys.UNS in adata.uns:
+        adata = _with_registered_fields(model, adata)
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size
@@ -56,6 +60,28 @@ def encode(
     if not (np.isfinite(mean).all() and np.isfinite(var).all()):
         raise ValueError(f"The {type(model).__name__} gives codes that are NaN or infinite.")
     return mean, var
+
+
+def _with_registered_fields(model: BaseModelClass, adata: AnnData) -> AnnData:
+    """Generated cells with the layer and the columns that `model` was set up with: those they lack, by a first value.
+
+    A generated cell is of no batch. Encoders look at the expression alone, unless they were told to.
+    """
+    args, registries = model.registry_["setup_args"], model.registry_["field_registries"]
+    missing = {}
+    for registry in registries.values():
+        key = registry["data_registry"].get("attr_key")
+        if registry["data_registry"].get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
+            missing[key] = registry["state_registry"].get("categorical_mapping", [1.0])[0]
+    layer = args.get("layer")
+    if not missing and (layer is None or layer in adata.layers):
+        return adata
+    filled = adata.copy()
+    for key, value in missing.items():
+        filled.obs[key] = value
+    if layer is not None and layer not in filled.layers:
+        filled.layers[layer] = filled.X
+    return filled
 
 
 def class_path(model: BaseModelClass) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._writing import Chunk
 from scmimic.module import sample_counts
@@ -44,9 +45,22 @@ class CellSampler:
         Code of the batch to generate, or None for the training cells' own.
     max_draws
         Bound on the proposals per requested type.
+    margins
+        Where counts get the margins of the training cells, the map to them.
     """
 
-    def __init__(self, model, *, seed, method, library_size, min_confidence, batch, max_draws):
+    def __init__(
+        self,
+        model,
+        *,
+        seed,
+        method="posterior",
+        library_size=None,
+        min_confidence=None,
+        batch=None,
+        max_draws=None,
+        margins: GeneMargins | None = None,
+    ):
         self.module = model.module
         self.posterior: AggregatedPosterior = model.posterior_
         self.seed = seed
@@ -55,6 +69,7 @@ class CellSampler:
         self.min_confidence = min_confidence
         self.batch = batch
         self.max_draws = max_draws
+        self.margins = margins
         self.names = model.label_categories_
 
     def _generator(self, *stream_id: int) -> torch.Generator:
@@ -131,9 +146,11 @@ class CellSampler:
             codes = self._find_labels(z, log_library, batches)
         px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
         x = sample_counts(px, generator) if module.is_count else module.expected(px)
-        return Chunk(
-            sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), codes.cpu().numpy(), batches.squeeze(1).cpu().numpy()
-        )
+        counts, codes = sp.csr_matrix(x.cpu().numpy()), codes.cpu().numpy()
+        if self.margins is not None:
+            uniform = torch.rand(counts.shape, generator=generator, device=z.device).cpu().numpy()
+            counts = self.margins.apply(counts, codes.clip(0), uniform)
+        return Chunk(counts, z.cpu().numpy(), codes, batches.squeeze(1).cpu().numpy())
 
     def _find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell; where decoding needs the type, that of the code."""

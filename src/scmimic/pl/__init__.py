@@ -1,6 +1,7 @@
 """Plots: they take `ax`, `show` and `return_fig`, and never change the data."""
 
 from scmimic.pl._augmentation import augmentation
+from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
 from scmimic.pl._gene_statistics import gene_statistics
 from scmimic.pl._markers import markers
@@ -8,4 +9,4 @@ from scmimic.pl._report import report
 from scmimic.pl._roc import roc
 from scmimic.pl._training import training
 
-__all__ = ["augmentation", "embedding", "gene_statistics", "markers", "report", "roc", "training"]
+__all__ = ["augmentation", "disentanglement", "embedding", "gene_statistics", "markers", "report", "roc", "training"]

@@ -14,8 +14,9 @@ from scipy.stats import t as student
 from scmimic.metrics import DiscriminatorResult
 from scmimic.tl._evaluation_data import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
 from scmimic.tl._guards import check_data, copy_warning
+from scmimic.tl._measure import Measure, Metric
 from scmimic.tl._measure_functions import Options, Outcome, Pair, Value
-from scmimic.tl._measures import MEASURES, METRICS, PROTOCOLS, Measure, Metric
+from scmimic.tl._measures import MEASURES, METRICS, PROTOCOLS
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -15,10 +16,12 @@ from anndata import AnnData
 from scmimic import _keys, baselines
 from scmimic.baselines import ReferenceGenerator
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
+from scmimic.metrics._label_agreement import fit_label_classifier
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
+    from sklearn.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,11 @@ class Cells:
 
     def __getitem__(self, rows: np.ndarray) -> Self:
         return type(self)(self.raw[rows], self.genes[rows], self.pcs[rows], self.labels[rows])
+
+    @cached_property
+    def classifier(self) -> Pipeline:
+        """The classifier of labels that these cells train, fitted once for all that is compared with them."""
+        return fit_label_classifier(self.genes, self.labels)
 
     def rows_of(self, label: str) -> np.ndarray:
         """Row numbers of the cells of a label."""

@@ -138,6 +138,17 @@ def expression_change(pair: Pair, options: Options) -> Outcome:
     )
 
 
+def agreement(pair: Pair, options: Options) -> Outcome:
+    """Agreement of a classifier with the label asked for."""
+    train, cells = pair.train, pair.synthetic
+    found = metrics.label_agreement(train.genes, train.labels, cells.genes, cells.labels, classifier=train.classifier)
+    n = {label: len(cells.rows_of(label)) for label in found.per_label}
+    return Outcome(
+        {"label_agreement": _proportion(found.overall, len(cells))},
+        {label: {"label_agreement": _proportion(share, n[label])} for label, share in found.per_label.items()},
+    )
+
+
 def closest_record(pair: Pair, options: Options) -> Outcome:
     """Distance to the closest training cell."""
     found = metrics.distance_to_closest_record(pair.train.pcs, pair.synthetic.pcs, pair.real.pcs, n_jobs=options.n_jobs)
@@ -155,8 +166,11 @@ def distance_ratio(pair: Pair, options: Options) -> Outcome:
 def duplicates(pair: Pair, options: Options) -> Outcome:
     """Share of cells that equal a training cell."""
     fraction = metrics.duplicate_fraction(pair.train.raw, pair.synthetic.raw)
-    n = len(pair.synthetic)
-    return Outcome({"duplicates": Value(fraction, *proportion_interval(round(fraction * n), n))})
+    return Outcome({"duplicates": _proportion(fraction, len(pair.synthetic))})
+
+
+def _proportion(share: float, n: int) -> Value:
+    return Value(share, *proportion_interval(round(share * n), n))
 
 
 def membership(pair: Pair, options: Options) -> Outcome:

@@ -2,60 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
 from scmimic import metrics
 from scmimic.tl import _measure_functions as functions
-from scmimic.tl._measure_functions import Options, Outcome, Pair
-
-Group = Literal["discriminator", "distribution", "genes", "types", "privacy", "diagnostic"]
-Better = Literal["lower", "higher", "closer"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One row of the result: a number with a direction."""
-
-    name: str
-    title: str
-    """What a reader calls it."""
-    ideal: float
-    """NaN: what the real cells score."""
-    better: Better
-    """Whether lower or higher values are better up to a real replicate's, or values closer to `ideal`."""
-    meaning: str
-    """What it says, in one sentence for a reader without statistics."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A function and the metrics it gives."""
-
-    function: Callable[[Pair, Options], Outcome]
-    metrics: tuple[Metric, ...]
-    group: Group
-    space: Literal["genes", "pcs", "raw"]
-    source: str
-    """Paper whose protocol or definition it follows."""
-    protocols: frozenset[str] = frozenset()
-    per_label: Literal["repeat", "own", "none"] = "repeat"
-    """Repeat the measure within each label, take the labels' values from its own result, or have none."""
-    needs_labels: bool = False
-    needs_train: bool = False
-    own_interval: bool = False
-    """Whether the function gives intervals; otherwise they come from disjoint groups of cells."""
-    screen: bool = False
-    """Find the best trivial generator with a small run, and measure that one alone."""
-
-    @property
-    def calibrated(self) -> bool:
-        """Privacy has no scale between trivial generators and real cells: both copy nothing."""
-        return self.group != "privacy"
-
+from scmimic.tl._measure import Measure, Metric
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
@@ -305,6 +256,26 @@ MEASURES: tuple[Measure, ...] = (
         needs_labels=True,
     ),
     Measure(
+        functions.agreement,
+        (
+            Metric(
+                "label_agreement",
+                "Agreement with the type asked for",
+                np.nan,
+                "closer",
+                "Share of cells that a classifier of real cells takes for their type; ideal is what real cells score.",
+            ),
+        ),
+        group="types",
+        space="genes",
+        source="Heydari et al. 2022, section 4.3",
+        per_label="own",
+        needs_labels=True,
+        needs_train=True,
+        own_interval=True,
+        calibrated=False,
+    ),
+    Measure(
         functions.closest_record,
         (
             Metric(
@@ -319,6 +290,7 @@ MEASURES: tuple[Measure, ...] = (
         space="pcs",
         source="Zhao et al. 2021 (CTAB-GAN)",
         needs_train=True,
+        calibrated=False,
     ),
     Measure(
         functions.distance_ratio,
@@ -335,6 +307,7 @@ MEASURES: tuple[Measure, ...] = (
         space="pcs",
         source="Zhao et al. 2021 (CTAB-GAN)",
         needs_train=True,
+        calibrated=False,
         per_label="none",
     ),
     Measure(
@@ -352,6 +325,7 @@ MEASURES: tuple[Measure, ...] = (
         space="raw",
         source="SDMetrics, new row synthesis",
         needs_train=True,
+        calibrated=False,
         own_interval=True,
     ),
     Measure(
@@ -376,6 +350,7 @@ MEASURES: tuple[Measure, ...] = (
         space="pcs",
         source="Hilprecht et al. 2019; Carlini et al. 2022",
         needs_train=True,
+        calibrated=False,
         per_label="none",
         own_interval=True,
     ),

@@ -1,0 +1,230 @@
+"""Which representation keeps batch, path, step and library size apart? Every metric, several seeds.
+
+    python benchmarks/disentanglement.py --data linear.h5ad nonlinear.h5ad --row pca ica ppca --seed 0 1 2 3 4 --out out
+    python benchmarks/disentanglement.py --data kang.h5ad --factors condition cell_type library_size --out out
+
+The files hold raw counts. `library_size` is the total of a cell, cut into quartiles where a metric needs classes.
+--input says how linear rows (and models with a Gaussian likelihood) see the counts; count models take them as they are.
+Each run is kept in disentanglement.jsonl of --out, and runs that are there already are not repeated.
+
+A further row is one more entry of ROWS: a function of the cells, a seed and the epochs asked for that returns a Latent.
+`trained` makes it for a model of scvi-tools' kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import scvi
+from _common import append_json, environment, log_normalise, mean_and_spread, show
+from sklearn.decomposition import PCA, FastICA
+
+import scmimic as sm
+
+N_LATENT = 10
+INPUT = "input"
+LIBRARY = "library_size"
+MEASURES = (
+    *("mig_posterior", "mig_histogram", "mig_quantile", "mig_knn", "factor_vae", "factor_vae_michigan"),
+    *("spearman_gap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity"),
+    *("lms_smi", "lms_spn", "lms_asc", "lms_gain", "train_s"),
+)
+
+
+@dataclass
+class Latent:
+    """What a row hands to the judge."""
+
+    mean: np.ndarray
+    """Codes, or the means of their posteriors: cells x dimensions."""
+    variance: np.ndarray | None = None
+    """Variances of the posteriors, where there are any."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the figures depend on, such as beta and epochs; kept with the result."""
+
+
+Fit = Callable[[ad.AnnData, int, int | None], Latent]
+
+
+@dataclass
+class Row:
+    """A way to get a representation."""
+
+    fit: Fit
+    has_epochs: bool = False
+    """Whether --epochs changes the result."""
+    on_counts: bool = False
+    """Whether it sees the counts themselves, whatever --input says."""
+
+
+def judge(
+    mean: np.ndarray, factors: Mapping[str, Any], variance: np.ndarray | None = None, *, seed: int = 0
+) -> dict[str, float]:
+    """All figures of one representation; `metric` over all factors, `metric:factor` of each."""
+    obs = pd.DataFrame({name: np.asarray(values) for name, values in factors.items()})
+    cells = ad.AnnData(obs=obs.set_index(obs.index.astype(str)))
+    cells.obsm["latent"] = mean
+    if variance is not None:
+        cells.obsm["variance"] = variance
+    table = sm.tl.disentanglement(
+        cells, use_rep="latent", use_var=None if variance is None else "variance", factors=list(factors), seed=seed
+    )
+    row = {
+        metric if factor == "overall" else f"{metric}:{factor}": float(value)
+        for metric, factor, value in table.itertuples(index=False)
+    }
+    known = {name: obs[name].to_numpy() for name in obs}
+    row["mig_quantile"] = sm.metrics.mutual_information_gap(mean, known, estimator="histogram", strategy="quantile")
+    row["factor_vae_michigan"] = sm.metrics.factor_vae_score(mean, known, vote="michigan_argmax", seed=seed)
+    return row
+
+
+def pca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+    return Latent(PCA(N_LATENT, svd_solver="arpack", random_state=seed).fit_transform(cells.layers[INPUT]))
+
+
+def ica(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+    """FastICA of the principal components, which is what its own whitening would give it."""
+    model = FastICA(N_LATENT, whiten="unit-variance", max_iter=2000, tol=1e-3, random_state=seed)
+    with warnings.catch_warnings():
+        # whether it converged is kept with the result
+        warnings.simplefilter("ignore")
+        codes = model.fit_transform(pca(cells, seed).mean)
+    return Latent(codes, settings={"n_iter": int(model.n_iter_), "converged": bool(model.n_iter_ < 2000)})
+
+
+def ppca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+    model = sm.baselines.PPCA(cells, n_latent=N_LATENT, layer=INPUT).fit(seed)
+    return Latent(*model.get_latent_representation(return_dist=True))
+
+
+def trained(
+    model_class: Any,
+    *,
+    setup: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Fit of a model of scvi-tools' kind, with what its setup_anndata, constructor and train are given."""
+
+    def fit(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+        scvi.settings.seed = seed
+        cells = cells.copy()
+        model_class.setup_anndata(cells, **(setup or {}))
+        model = model_class(cells, **{"n_latent": N_LATENT, **(init or {})})
+        options = {"max_epochs": epochs, **(train or {})}
+        model.train(enable_progress_bar=False, **options)
+        mean, variance = model.get_latent_representation(return_dist=True)
+        run = max(map(len, model.history.values()))
+        return Latent(mean, variance, {"init": dict(init or {}), "epochs": run, "train": dict(train or {})})
+
+    return fit
+
+
+ROWS = {
+    "pca": Row(pca),
+    "ica": Row(ica),
+    "ppca": Row(ppca),
+    # takes the library size as observed, so that its latent space need not hold it
+    "scvi": Row(trained(scvi.model.SCVI), has_epochs=True, on_counts=True),
+}
+
+
+def log1p_scaled(x: sp.csr_matrix) -> sp.csr_matrix:
+    """log1p counts, each gene over its standard deviation."""
+    x = x.log1p()
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    sd = np.sqrt(np.maximum(np.asarray(x.power(2).mean(axis=0)).ravel() - mean**2, 0))
+    return sp.csr_matrix(x @ sp.diags(np.divide(1, sd, out=np.zeros_like(sd), where=sd > 0)))
+
+
+INPUTS: dict[str, Callable[[sp.csr_matrix], sp.csr_matrix]] = {
+    "log1p": lambda x: x.log1p(),
+    "log1p_scaled": log1p_scaled,
+    "lognorm": log_normalise,
+}
+
+
+def read(path: str, factors: list[str], space: str) -> ad.AnnData:
+    """Counts with the input of the linear rows as a layer, and the factors as columns of obs."""
+    cells = ad.read_h5ad(path)
+    counts = sp.csr_matrix(cells.X, dtype=np.float64)
+    cells.X = counts.astype(np.float32)
+    cells.obs[LIBRARY] = np.asarray(counts.sum(axis=1)).ravel()
+    if missing := [name for name in factors if name not in cells.obs]:
+        raise SystemExit(f"{path}: no column {missing} in .obs. It holds: {list(cells.obs.columns)}.")
+    cells.layers[INPUT] = INPUTS[space](counts)
+    return cells
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds; LMS also over that of PCA on the same data, input and seed."""
+    same = ("data", "input", "seed")
+    base = {tuple(row[key] for key in same): row["lms_smi"] for row in rows if row["name"] == "pca"}
+    for row in rows:
+        # count models have the principal components of log1p counts beside them
+        space = "log1p" if row["input"] == "counts" else row["input"]
+        if reference := base.get((row["data"], space, row["seed"])):
+            row["lms_gain"] = row["lms_smi"] / reference
+    return mean_and_spread(rows, ("data", "input", "name"), MEASURES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True, help="h5ad files with raw counts in X")
+    parser.add_argument("--factors", nargs="+", default=["batch", "path", "step", LIBRARY])
+    parser.add_argument("--row", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS))
+    parser.add_argument("--input", nargs="+", choices=INPUTS, default=["log1p"], metavar="INPUT", help=" ".join(INPUTS))
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=int, help="epochs of the models; their own default without")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    file = args.out / "disentanglement.jsonl"
+    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = []
+    for path in args.data:
+        for space in args.input:
+            cells = None
+            # seeds outside, so that an interrupted run has every row
+            for seed in args.seed:
+                for name in args.row:
+                    key: dict[str, Any] = {
+                        "data": Path(path).stem,
+                        "input": "counts" if ROWS[name].on_counts else space,
+                        "name": name,
+                        "seed": seed,
+                        "factors": args.factors,
+                        "asked_epochs": args.epochs if ROWS[name].has_epochs else None,
+                    }
+                    found = [row for row in rows + done if all(row[k] == value for k, value in key.items())]
+                    if not found:
+                        cells = read(path, args.factors, space) if cells is None else cells
+                        start = time.perf_counter()
+                        latent = ROWS[name].fit(cells, seed, args.epochs)
+                        seconds = time.perf_counter() - start
+                        factors = {factor: cells.obs[factor].to_numpy() for factor in args.factors}
+                        figures = judge(latent.mean, factors, latent.variance, seed=seed)
+                        found = [{**key, "train_s": seconds, **figures, "settings": latent.settings}]
+                        append_json(file, [found[0] | {"environment": environment()}])
+                    if found[0] not in rows:
+                        rows.append(found[0])
+    lines = {" ".join((line["data"], line["input"], line["name"])): line for line in summary(rows)}
+    # more measures than rows: one line per measure
+    table = [{"measure": m} | {name: line.get(m) for name, line in lines.items()} for m in ("seeds", *MEASURES)]
+    show(table, ["measure", *lines], ", ".join(args.factors))
+
+
+if __name__ == "__main__":
+    main()

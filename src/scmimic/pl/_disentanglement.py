@@ -1,0 +1,120 @@
+"""Bars of what each latent dimension has to do with each factor (MichiGAN, figures S1 and S2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmimic import _keys
+from scmimic.pl._figure import category_palette, finish, make_axes, plain_frame
+from scmimic.tl._disentanglement import OVERALL
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GROUP_WIDTH = 0.82
+
+
+def disentanglement(
+    adata: AnnData,
+    *,
+    key: str = _keys.DISENTANGLEMENT,
+    estimator: str | None = None,
+    palette: Any = None,
+    ax: Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw the correlation and the mutual information of each latent dimension with each factor.
+
+    One group of bars per dimension, one colour per factor, as figures S1 and S2 of MichiGAN; above, the absolute
+    Spearman correlation, below, the normalised mutual information. A disentangled representation has one high bar of
+    each colour, each in a group of its own. The titles give the gap between the highest and the second highest bar of
+    a colour, averaged over the factors.
+
+    Parameters
+    ----------
+    adata
+        Cells with the results of :func:`scmimic.tl.disentanglement` in `.uns`; not changed.
+    key
+        Key of `.uns` with the results.
+    estimator
+        `"posterior"` or `"histogram"`: which mutual information is drawn; that of the posterior by default, where it
+        is there.
+    palette
+        Colours by factor (dict) or in their order.
+    ax
+        Two axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of the two axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If the results are not there, or not those of the estimator.
+    ValueError
+        If `estimator` is unknown.
+
+    Examples
+    --------
+    >>> import scanpy as sc
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200)
+    >>> sc.pp.log1p(adata)
+    >>> sc.pp.pca(adata, n_comps=5)
+    >>> table = sm.tl.disentanglement(adata, use_rep="X_pca", factors=["cell_type", "library_size"])
+    >>> axes = sm.pl.disentanglement(adata, show=False)
+    >>> len(axes)
+    2
+    """
+    if key not in adata.uns:
+        raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.disentanglement(adata, ...)` first.")
+    stored = adata.uns[key]
+    if estimator is None:
+        estimator = "posterior" if "mutual_information_posterior" in stored else "histogram"
+    if estimator not in ("posterior", "histogram"):
+        raise ValueError(f"Unknown `estimator` {estimator!r}: choose 'posterior' or 'histogram'.")
+    name = "mutual_information_posterior" if estimator == "posterior" else "mutual_information"
+    if name not in stored:
+        raise KeyError(f"`adata.uns[{key!r}]` has no {name!r}: run `sm.tl.disentanglement` with `use_var`.")
+    latents, factors = (list(stored[part]) for part in ("latents", "factors"))
+    colors = category_palette(factors, palette, name="factor")
+    if figsize is None:
+        figsize = (2.4 + max(0.14 * len(factors) + 0.1, 0.3) * len(latents), 4.6)
+    fig, axes = make_axes(2, ax, n_cols=1, panel_size=figsize, figsize=figsize)
+
+    panels = (
+        ("absolute Spearman\ncorrelation", "spearman_gap", "Spearman gap", np.abs(stored["spearman"])),
+        ("normalised mutual\ninformation", f"mig_{estimator}", f"MIG ({estimator})", stored[name]),
+    )
+    group, width = np.arange(len(latents)), _GROUP_WIDTH / len(factors)
+    for panel, (label, metric, title, matrix) in zip(axes, panels, strict=True):
+        for k, factor in enumerate(factors):
+            x = group - _GROUP_WIDTH / 2 + (k + 0.5) * width
+            # estimates of no information may come out slightly below 0
+            panel.bar(x, np.maximum(matrix[:, k], 0), width=0.94 * width, color=colors[factor], label=factor, zorder=2)
+        table = stored["results"]
+        score = table.loc[(table["metric"] == metric) & (table["factor"] == OVERALL), "value"].iloc[0]
+        panel.set_xticks(group, latents, rotation=90 if max(map(len, latents)) > 3 else 0)
+        panel.tick_params(axis="x", length=0)
+        panel.set(xlim=(-0.6, len(latents) - 0.4), ylim=(0, 1.02), ylabel=label)
+        panel.set_title(f"{title} {score:.2f}", fontsize="medium", loc="left")
+        panel.yaxis.grid(True, color="0.9", linewidth=0.8)
+        panel.set_axisbelow(True)
+        plain_frame(panel)
+    axes[1].set_xlabel("latent dimension")
+    axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
+    return finish(fig, axes, show=show, return_fig=return_fig)
