@@ -66,6 +66,7 @@ class MichiGAN(GANMixin, BaseModelClass):
     --------
     >>> import scmimic as sm
     >>> import scvi
+    >>> scvi.settings.verbosity = 30
     >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
     >>> scvi.model.SCVI.setup_anndata(adata)
     >>> vae = scvi.model.SCVI(adata, n_latent=4, n_hidden=16)

@@ -64,8 +64,9 @@ def code_faithfulness(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scmimic as sm
+    >>> import scvi
+    >>> scvi.settings.verbosity = 30
     >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
     >>> sm.ACTIVA.setup_anndata(adata)
     >>> vae = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
