@@ -8,13 +8,16 @@
 from scmimic import baselines, datasets, metrics, model, pl, pp, tl
 from scmimic._report import report
 from scmimic._sampling import package_version
-from scmimic.model import ACTINN, ACTIVA
+from scmimic.model import ACTINN, ACTIVA, WGANGP, InfoWGANGP, MichiGAN
 
 __version__ = package_version()
 
 __all__ = [
     "ACTINN",
     "ACTIVA",
+    "InfoWGANGP",
+    "MichiGAN",
+    "WGANGP",
     "__version__",
     "baselines",
     "datasets",

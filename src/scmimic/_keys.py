@@ -44,6 +44,16 @@ def latent(model_name: str) -> str:
     return f"X_{model_name.lower()}"
 
 
+def code(model_name: str) -> str:
+    """`.obsm` key of the codes that a MichiGAN is trained on, by the model that made them: ``"X_scvi_code"``."""
+    return f"X_{model_name.lower()}_code"
+
+
+def code_var(model_name: str) -> str:
+    """`.obsm` key of the variances of these codes."""
+    return f"{code(model_name)}_var"
+
+
 def joint(basis: str, key_added: str | None = None) -> str:
     """`.obsm` key of :func:`scmimic.tl.joint_embedding`: ``"X_joint_umap"``, or ``"X_mine_umap"`` for `key_added`."""
     return f"X_{key_added or 'joint'}_{basis}"
@@ -55,7 +65,6 @@ OBS_BATCH = "batch"
 
 OBS_LIBRARY_SIZE = "library_size"
 """`.obs` column with the expected total counts of a simulated cell."""
-
 OBS_PATH = "path"
 """Further `.obs` columns of :func:`scmimic.datasets.splat`."""
 OBS_GROUP = "group"
@@ -91,3 +100,13 @@ def sigma_factor(path: str) -> str:
 def step_factors(path: str) -> str:
     """`.varm` key of the factors along a path, genes x steps: ``"step_factors_path_0"``."""
     return f"step_factors_{path}"
+
+
+OBS_CATEGORY = "category"
+"""`.obs` column with the category of cells from an InfoWGANGP that has categories but no labels."""
+
+CODE_FAITHFULNESS = "code_faithfulness"
+"""`.uns` key of :func:`scmimic.tl.code_faithfulness`."""
+
+CODE_FACTORS = "code_factor_correlation"
+"""`.uns` key of :func:`scmimic.tl.code_factor_correlation`."""

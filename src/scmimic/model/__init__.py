@@ -2,5 +2,8 @@
 
 from scmimic.model._actinn import ACTINN
 from scmimic.model._activa import ACTIVA
+from scmimic.model._infowgangp import InfoWGANGP
+from scmimic.model._michigan import MichiGAN
+from scmimic.model._wgangp import WGANGP
 
-__all__ = ["ACTINN", "ACTIVA"]
+__all__ = ["ACTINN", "ACTIVA", "WGANGP", "InfoWGANGP", "MichiGAN"]

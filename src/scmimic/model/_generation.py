@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
-from rich.progress import Progress
 from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._margins import GeneMargins, histogram
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._realism import RealismMixin
+from scmimic.model._requests import CellRequestsMixin, library_sizes
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
-from scmimic.model._writing import CellDescription, Chunk, check_path, collect, stream
+from scmimic.model._writing import check_path, collect, deliver
 
 
-class GenerationMixin(RealismMixin):
+class GenerationMixin(RealismMixin, CellRequestsMixin):
     """:meth:`generate` and :meth:`decode`."""
 
     margins_: GeneMargins | None = None
@@ -141,8 +140,7 @@ class GenerationMixin(RealismMixin):
         )
         self.module.eval()
         blocks = sampler.run(requests, shuffle=labels is None)
-        chunks = _progress(_merge(blocks, batch_size), total, silent)
-        return collect(chunks, about) if path is None else stream(chunks, about, total, path)
+        return deliver(blocks, about, total, batch_size=batch_size, path=path, silent=silent)
 
     @torch.inference_mode()
     def decode(
@@ -182,11 +180,7 @@ class GenerationMixin(RealismMixin):
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
         self._check_can_generate()
-        z = np.asarray(z, dtype=np.float32)
-        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
-            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
-        if not np.isfinite(z).all():
-            raise ValueError("`z` holds NaN or infinite values.")
+        z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
@@ -282,15 +276,6 @@ class GenerationMixin(RealismMixin):
         indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
         return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
-    def _check_can_generate(self) -> None:
-        if not self.is_trained or getattr(self, "posterior_", None) is None:
-            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
-
-    def _label_proportions(self) -> np.ndarray | None:
-        if self.label_categories_ is None:
-            return None
-        return np.bincount(self.posterior_.labels, minlength=self.module.n_labels)[: len(self.label_categories_)]
-
     def _check_confidence(self, min_confidence: float | None, method: str, labels) -> None:
         needs = min_confidence is not None or (method == "prior" and self.label_categories_ is not None)
         if needs and getattr(self.module, "classifier", None) is None:
@@ -299,12 +284,9 @@ class GenerationMixin(RealismMixin):
             raise ValueError(f"`min_confidence` must lie between 0 and 1, not {min_confidence}.")
 
     def _requests(self, counts, method, labels, min_confidence, total) -> list[tuple[int, int]]:
-        if self.label_categories_ is None or (method == "prior" and labels is None and min_confidence is None):
+        if method == "prior" and labels is None and min_confidence is None:
             return [(ANY, total)]
-        empty = [name for name in counts if self.posterior_.cells(self.label_categories_.index(name)).size == 0]
-        if empty:
-            raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
-        return [(self.label_categories_.index(name), k) for name, k in counts.items()]
+        return self._label_requests(counts)
 
     def _check_library_size(self, library_size, n: int) -> np.ndarray | None:
         if library_size is None:
@@ -314,12 +296,7 @@ class GenerationMixin(RealismMixin):
                 "`library_size` needs a count likelihood; with gene_likelihood='normal' the cells have the totals of "
                 "the training layer."
             )
-        values = np.asarray(library_size, dtype=float)
-        if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
-            raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise ValueError("`library_size` must be positive and finite.")
-        return np.broadcast_to(values, (n,))
+        return library_sizes(library_size, n)
 
     def _batch_code(self, batch: str | None) -> int | None:
         if batch is None:
@@ -329,57 +306,3 @@ class GenerationMixin(RealismMixin):
         if batch not in self.batch_categories_:
             raise ValueError(f"Unknown batch {batch!r}. Batches: {self.batch_categories_}.")
         return self.batch_categories_.index(batch)
-
-    def _label_codes(self, labels, n: int) -> np.ndarray:
-        if labels is None:
-            return np.full(n, ANY)
-        if self.label_categories_ is None:
-            raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
-        names = [labels] * n if isinstance(labels, str) else [str(name) for name in labels]
-        if len(names) != n:
-            raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
-        codes = pd.Categorical(names, categories=self.label_categories_).codes
-        if (codes < 0).any():
-            unknown = sorted({name for name, code in zip(names, codes, strict=True) if code < 0})
-            raise ValueError(f"Unknown labels {unknown}. Labels: {self.label_categories_}.")
-        return codes.astype(np.int64)
-
-    def _describe_cells(self, seed: int, parameters: dict) -> CellDescription:
-        return CellDescription(
-            var=self.var_,
-            dtype=np.dtype(self.dtype_),
-            model_name=type(self).__name__,
-            parameters=parameters,
-            seed=seed,
-            labels_key=self.labels_key_,
-            label_categories=self.label_categories_,
-            batch_key=self.batch_key_,
-            batch_categories=self.batch_categories_,
-        )
-
-
-def _merge(blocks: Iterator[Chunk], batch_size: int) -> Iterator[Chunk]:
-    """Gather blocks until they hold ``batch_size`` cells."""
-    held: list[Chunk] = []
-    for block in blocks:
-        held.append(block)
-        if sum(len(chunk.z) for chunk in held) >= batch_size:
-            yield _stack(held)
-            held = []
-    if held:
-        yield _stack(held)
-
-
-def _stack(chunks: list[Chunk]) -> Chunk:
-    return Chunk(
-        sp.vstack([chunk.x for chunk in chunks], format="csr"),
-        *(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("z", "labels", "batches")),
-    )
-
-
-def _progress(chunks: Iterator[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
-    with Progress(disable=silent) as progress:
-        task = progress.add_task("Generating cells", total=total)
-        for chunk in chunks:
-            yield chunk
-            progress.advance(task, len(chunk.z))

@@ -50,7 +50,11 @@ class AggregatedPosterior:
 
     def nearest_labels(self, z: np.ndarray) -> np.ndarray:
         """Label of the training cell whose mean code is nearest to each row of ``z``."""
-        return self.labels[pairwise_distances_argmin(z, self.mean)]
+        return self.labels[self.nearest(z, np.arange(len(self)))]
+
+    def nearest(self, z: np.ndarray, pool: np.ndarray) -> np.ndarray:
+        """Position in ``pool`` of the training cell whose mean code is nearest to each row of ``z``."""
+        return pairwise_distances_argmin(z, self.mean[pool])
 
     def library_parameters(self, label: int | None, batch: int | None) -> tuple[float, float]:
         """Mean and standard deviation of the log library size of a label, for sampling from the prior."""

@@ -20,6 +20,12 @@ ANY = -1
 """Label code of a cell whose type is not asked for."""
 
 
+def random_stream(seed: int, device: torch.device, *stream_id: int) -> torch.Generator:
+    """A generator of random numbers for one block of cells."""
+    state = np.random.SeedSequence([seed, *stream_id]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(state >> 1))
+
+
 class CellSampler:
     """Draws cells block by block; every block has random numbers of its own.
 
@@ -67,8 +73,7 @@ class CellSampler:
         self.names = model.label_categories_
 
     def _generator(self, *stream_id: int) -> torch.Generator:
-        state = np.random.SeedSequence([self.seed, *stream_id]).generate_state(1, np.uint64)[0]
-        return torch.Generator(device=self.module.device).manual_seed(int(state >> 1))
+        return random_stream(self.seed, self.module.device, *stream_id)
 
     def run(self, requests: list[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
         """Cells for ``(label code, n)`` requests, in order, or mixed."""

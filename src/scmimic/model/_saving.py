@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,13 @@ class SafeSaveMixin:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as staging:
             super().save(staging, prefix=prefix, overwrite=True, **kwargs)
+            self._save_parts(Path(staging), prefix or "")
             target.mkdir(exist_ok=True)
             for written in Path(staging).iterdir():
                 os.replace(written, target / written.name)
+
+    def _save_parts(self, staging: Path, prefix: str) -> None:
+        """Write what a model needs besides its own file; nothing here."""
 
     @classmethod
     def load(cls, dir_path: str | os.PathLike, adata: AnnData | MuData | None = None, **kwargs):
@@ -80,8 +85,7 @@ class SafeSaveMixin:
         -----
         The file is a pickle: loading one from a source that you do not trust can run any code.
         """
-        prefix = kwargs.get("prefix") or ""
-        path = Path(dir_path) / f"{prefix}{MODEL_FILE}"
+        path = Path(dir_path) / f"{kwargs.get('prefix') or ''}{MODEL_FILE}"
         if not path.is_file() and not kwargs.get("backup_url"):
             raise ValueError(
                 f"{dir_path} is no saved model: there is no {path.name} in it. Name the directory that was given to "
@@ -91,9 +95,19 @@ class SafeSaveMixin:
             _check_saved_genes(path, adata)
         return super().load(str(dir_path), adata=adata, **kwargs)
 
+    @staticmethod
+    def _saved_attributes(dir_path: str | os.PathLike, prefix: str | None) -> dict[str, Any]:
+        """Attributes of a saved model, or none where there is no such file."""
+        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
+        return _read(path)["attr_dict"] if path.is_file() else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+
 
 def _check_saved_genes(path: Path, adata: AnnData | MuData) -> None:
-    var_names = torch.load(path, map_location="cpu", weights_only=False, mmap=True)["var_names"]
+    var_names = _read(path)["var_names"]
     if isinstance(var_names, dict):
         for modality, names in var_names.items():
             if modality not in adata.mod:

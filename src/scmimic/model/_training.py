@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch import LightningModule
 from scvi import settings
 from scvi.dataloaders import DataSplitter
 
@@ -60,6 +61,10 @@ class PlanTrainingMixin:
             **trainer_kwargs,
         )
         runner()
+        self._after_training(runner.training_plan)
+
+    def _after_training(self, plan: LightningModule) -> None:
+        """What a model does once its training has ended, by itself or by an interrupt."""
 
 
 def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:

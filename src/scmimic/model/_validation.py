@@ -104,6 +104,18 @@ def check_obs_key(obs: pd.DataFrame, key: str | None, argument: str) -> None:
         )
 
 
+def check_obsm(adata: AnnData, key: str, argument: str) -> np.ndarray:
+    """``adata.obsm[key]`` as float32, if it is a finite table of numbers."""
+    if key not in adata.obsm:
+        raise KeyError(f"`{argument}={key!r}`: there is no such key in `adata.obsm`. Keys: {list(adata.obsm.keys())}.")
+    values = adata.obsm[key]
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
+        raise ValueError(f"`adata.obsm[{key!r}]` must be a NumPy array of numbers, cells x dimensions.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"`adata.obsm[{key!r}]` holds values that are NaN or infinite.")
+    return values.astype(np.float32)
+
+
 def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
     """Reject size factors that are not positive numbers."""
     check_obs_key(obs, key, "size_factor_key")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 import zarr
 from anndata.io import sparse_dataset, write_elem
+from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._sampling import assemble, generation_record
@@ -53,6 +54,41 @@ class CellDescription:
         if self.batch_key is not None:
             columns[self.batch_key] = pd.Categorical.from_codes(batches, self.batch_categories)
         return columns
+
+
+def deliver(
+    blocks: Iterable[Chunk], about: CellDescription, total: int, *, batch_size: int, path: Path | None, silent: bool
+) -> ad.AnnData:
+    """Gather `total` cells in memory, or stream them to `path` in chunks of at least `batch_size` cells."""
+    chunks = _progress(_merge(blocks, batch_size), total, silent)
+    return collect(chunks, about) if path is None else stream(chunks, about, total, path)
+
+
+def _merge(blocks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
+    """Gather blocks until they hold ``batch_size`` cells."""
+    held: list[Chunk] = []
+    for block in blocks:
+        held.append(block)
+        if sum(len(chunk.z) for chunk in held) >= batch_size:
+            yield _stack(held)
+            held = []
+    if held:
+        yield _stack(held)
+
+
+def _stack(chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        sp.vstack([chunk.x for chunk in chunks], format="csr"),
+        *(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("z", "labels", "batches")),
+    )
+
+
+def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
+    with Progress(disable=silent) as progress:
+        task = progress.add_task("Generating cells", total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk.z))
 
 
 def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:

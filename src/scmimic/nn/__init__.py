@@ -1,17 +1,21 @@
 """Layers and networks."""
 
 from scmimic.nn._actinn import ACTINNClassifier
+from scmimic.nn._critic import Critic
 from scmimic.nn._decoders import CountDecoder, ExpressionDecoder
 from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
 from scmimic.nn._encoder import Encoder
+from scmimic.nn._generator import ExpressionGenerator
 from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear
 
 __all__ = [
     "ACTINNClassifier",
     "CountDecoder",
+    "Critic",
     "DenseStack",
     "Encoder",
     "ExpressionDecoder",
+    "ExpressionGenerator",
     "RealBatchNorm1d",
     "WideLinear",
     "fake_cells",

@@ -1,10 +1,20 @@
 """Tools that work on AnnData objects of real and synthetic cells."""
 
 from scmimic.tl._augment import augment
+from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithfulness
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
-__all__ = ["augment", "disentanglement", "evaluate", "joint_embedding", "privacy", "rare_augmentation"]
+__all__ = [
+    "augment",
+    "code_factor_correlation",
+    "code_faithfulness",
+    "disentanglement",
+    "evaluate",
+    "joint_embedding",
+    "privacy",
+    "rare_augmentation",
+]

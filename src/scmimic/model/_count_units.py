@@ -1,0 +1,80 @@
+"""What normalised expression still tells of the counts behind it, and counts made of continuous cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+Units = Literal["counts", "linear", "log1p"]
+
+# Share of the entries that must be whole multiples of their cell's smallest one.
+_WHOLE = 0.9
+# Multiples above this are not tested: their rounding errors near one half.
+_TESTED = 30
+
+
+@dataclass
+class CountUnits:
+    """How the values of a layer relate to counts.
+
+    Attributes
+    ----------
+    units
+        ``"counts"``: raw counts. ``"linear"`` and ``"log1p"``: counts scaled in each cell, and their log1p. None: it
+        does not show.
+    library_size
+        Total counts of each cell over the registered genes, ``(n_cells,)``; NaN where it does not show.
+    """
+
+    units: Units | None
+    library_size: np.ndarray
+
+
+def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
+    """Find out whether `x` holds counts or scaled counts, and each cell's total.
+
+    In scaled counts the smallest positive value of nearly every cell is one count, and the others are whole multiples
+    of it; in log1p'd ones they are so after expm1. That gives the library sizes that normalisation took away.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, non-negative, dense or sparse.
+    """
+    x = sp.csr_matrix(x)
+    x.eliminate_zeros()
+    values = x.data
+    row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    if np.array_equal(values, np.rint(values)):
+        return CountUnits("counts", np.bincount(row, values, x.shape[0]))
+    for units in ("linear", "log1p"):
+        # a logarithm this large is none
+        if units == "log1p" and values.max(initial=0) > 30:
+            break
+        amount = values.astype(np.float64) if units == "linear" else np.expm1(values.astype(np.float64))
+        least = np.full(x.shape[0], np.inf)
+        np.minimum.at(least, row, amount)
+        multiple = amount / least[row]
+        tested = multiple[(multiple > 1) & (multiple < _TESTED)]
+        if tested.size and (np.abs(tested - np.rint(tested)) < 0.02).mean() >= _WHOLE:
+            return CountUnits(units, np.rint(np.bincount(row, multiple, x.shape[0])))
+    return CountUnits(None, np.full(x.shape[0], np.nan))
+
+
+def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:
+    """Non-negative cells scaled to the totals `library_size`, ``(n, 1)``."""
+    x = x.clamp_min(0)
+    return x * (library_size / x.sum(-1, keepdim=True).clamp_min(1e-12))
+
+
+def round_at_random(x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Every value up or down to a whole number, so that its mean is kept.
+
+    The noise of the counts is in continuous cells already, which learned it from normalised counts; a Poisson draw
+    would add it once more.
+    """
+    return torch.floor(x + torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype))

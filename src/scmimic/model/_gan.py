@@ -1,0 +1,390 @@
+"""What the GANs share: start, training that can go on, generation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+
+from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic.model._count_units import count_units
+from scmimic.model._gan_presets import default_epochs, gan_preset
+from scmimic.model._gan_sampler import GANSampler
+from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._registration import RegistrationMixin
+from scmimic.model._requests import CellRequestsMixin, library_sizes
+from scmimic.model._sampler import ANY, random_stream
+from scmimic.model._saving import SafeSaveMixin
+from scmimic.model._training import PlanTrainingMixin
+from scmimic.model._validation import check_counts
+from scmimic.model._writing import check_path, collect, deliver
+from scmimic.module import COUNTS_TARGET_SUM, Draw
+from scmimic.train import WassersteinTrainingPlan
+
+# Cells whose hidden layers give the batch norm its statistics once training has ended.
+_STATISTICS_CELLS = 4096
+
+
+class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
+    """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
+
+    _training_plan_cls = WassersteinTrainingPlan
+
+    def _check_likelihood(self, gene_likelihood: str) -> None:
+        if gene_likelihood != "normal":
+            raise ValueError(
+                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no "
+                "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
+                "`generate(as_counts=True)` makes counts of the cells."
+            )
+
+    def _set_up_networks(
+        self,
+        preset: str,
+        n_hidden_generator: Sequence[int] | None,
+        n_hidden_critic: Sequence[int] | None,
+        output: str | None,
+        **kwargs,
+    ) -> str:
+        """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
+        sizes = gan_preset(preset)
+        self._preset_name = preset
+        has_data = self.adata is not None
+        if has_data:
+            self._inspect_expression()
+        if output is None:
+            output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
+        if output == "counts" and has_data and self.count_units_ != "counts":
+            raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
+        generator = tuple(n_hidden_generator or sizes.n_hidden_generator)
+        critic = tuple(n_hidden_critic or sizes.n_hidden_critic)
+        n_input = self.summary_stats.n_vars
+        self.module = self._module_cls(
+            n_input,
+            n_hidden_generator=generator,
+            n_hidden_critic=critic,
+            negative_slope=sizes.negative_slope,
+            output=output,
+            log_counts=has_data and self.count_units_ == "counts",
+            **kwargs,
+        )
+        if has_data:
+            self._start_from_data()
+        self.posterior_: AggregatedPosterior | None = None
+        self.training_state_: dict[str, Any] | None = None
+        self._model_summary_string = (
+            f"{type(self).__name__}: {n_input} genes, {self.module.n_latent} latent dimensions, generator {generator}, "
+            f"critic {critic}, "
+            f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
+        )
+        return output
+
+    def _label_array(self) -> np.ndarray:
+        return np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
+
+    def _expression(self):
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+
+    def _inspect_expression(self) -> None:
+        """Find out the units of the data, and the library sizes behind them."""
+        found = count_units(self._expression())
+        if found.units == "counts":
+            check_counts(self._expression(), "the registered expression", "normal")
+        self.count_units_ = found.units
+        self._library_size = found.library_size
+
+    def _start_from_data(self) -> None:
+        """Begin with the average cell, and bring the data to unit variance per gene on average."""
+        x = self._expression()
+        total, square, profile, n = 0.0, 0.0, 0.0, x.shape[0]
+        for start in range(0, n, 1024):
+            rows = x[start : start + 1024]
+            rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+            rows = rows.astype(np.float64)
+            profile = profile + rows.sum(0)
+            if self.module.log_counts:
+                rows = np.log1p(rows * (COUNTS_TARGET_SUM / rows.sum(1, keepdims=True)))
+            total, square = total + rows.sum(0), square + np.square(rows).sum(0)
+        mean = total / n
+        scale = float(np.sqrt(np.maximum(square / n - mean**2, 0).mean()))
+        if scale == 0:
+            raise ValueError("All cells of the registered expression are the same; there is nothing to learn.")
+        profile /= profile.sum()
+        self.module.start_from(*(torch.as_tensor(v, dtype=torch.float32) for v in (mean, profile)), scale)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 1.0,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train critic and generator; a further call goes on where the last one ended, also after save and load.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
+            as hold 40,000 steps of the critic.
+        accelerator, devices
+            As in scvi-tools; one device.
+        train_size
+            Fraction of cells to train on. All by default.
+        validation_size
+            Fraction of cells on which ``wasserstein_validation`` is computed, with ``check_val_every_n_epoch=1``.
+        shuffle_set_split
+            Shuffle before splitting.
+        load_sparse_tensor
+            Move sparse tensors to the device.
+        batch_size
+            Cells per step. None: the preset's, 32 as MichiGAN or 128 as scGAN.
+        early_stopping
+            Not offered: no loss of a GAN says when to stop.
+        datasplitter_kwargs
+            Passed to :class:`scvi.dataloaders.DataSplitter`.
+        plan_kwargs
+            Passed to :class:`scmimic.train.WassersteinTrainingPlan`: ``n_critic``, ``gradient_penalty``, ``lr``,
+            ``prediction``, ``average_decay``, and so on.
+        **trainer_kwargs
+            Passed to :class:`scvi.train.Trainer`.
+
+        Raises
+        ------
+        ValueError
+            If the number of epochs is not positive, or early stopping is asked for.
+        TypeError
+            If `plan_kwargs` holds an unknown setting.
+
+        Notes
+        -----
+        ``history`` holds, for each epoch, the means of ``critic_loss_train``, ``wasserstein_train`` (mean score of real
+        minus generated cells), ``gradient_penalty_train`` (without its weight), ``gradient_norm_train`` and
+        ``generator_loss_train``. An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not
+        finite ends the training with the weights of the last good epoch.
+        """
+        if early_stopping:
+            raise ValueError(
+                "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
+                "of several lengths of training with `scmimic.tl.evaluate`."
+            )
+        preset = gan_preset(self._preset_name)
+        batch_size = preset.batch_size if batch_size is None else batch_size
+        state = self.training_state_
+        self._run_training(
+            max_epochs=default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=False,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": state},
+            trainer_kwargs=trainer_kwargs,
+        )
+
+    def _after_training(self, plan: WassersteinTrainingPlan) -> None:
+        """Keep what generation and further training need; also after an interrupt."""
+        self.training_state_ = plan.state()
+        self._remember_cells()
+        rng, stream = np.random.default_rng(0), random_stream(0, self.module.device, 5)
+        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), rng)
+        z = self._draw_codes(source, stream)
+        noise = torch.randn(len(z), self.module.n_noise, generator=stream, device=self.module.device)
+        labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
+        self.module.refresh_statistics(Draw(z, noise, labels))
+
+    def _remember_cells(self) -> None:
+        """Labels, library sizes and codes of the training cells, so that a saved model generates without its data."""
+        n = self.adata.n_obs
+        rows = np.arange(n) if self.train_indices_ is None else np.sort(self.train_indices_)
+        labels = self._label_array()[rows]
+        mean, std = self._codes_of_cells(rows)
+        self.posterior_ = AggregatedPosterior(
+            mean, std, np.log(np.maximum(self._library_size[rows], 1)), labels, np.zeros(len(rows), dtype=np.int64)
+        )
+
+    def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the codes of training cells; none where codes come from N(0, I)."""
+        empty = np.empty((len(rows), 0), dtype=np.float32)
+        return empty, empty
+
+    def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
+        """A code for each of the training cells `source`."""
+        return torch.randn(len(source), self.module.n_latent, generator=stream, device=self.module.device)
+
+    def _sources(self, z: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each code a training cell that lends it label and library size."""
+        source = np.empty(len(z), dtype=np.int64)
+        for code in np.unique(label):
+            rows = np.flatnonzero(label == code)
+            source[rows] = rng.choice(self._pool(int(code)), len(rows))
+        return source
+
+    def _pool(self, code: int) -> np.ndarray:
+        """Training cells of a label; those of any label but the unlabelled ones for `ANY`."""
+        pool = self.posterior_.cells(None if code == ANY else code)
+        if code == ANY and self.label_categories_ is not None:
+            pool = pool[self.posterior_.labels < len(self.label_categories_)]
+        if len(pool) == 0:
+            raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
+        return pool
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        n: int | None = None,
+        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        *,
+        library_size: float | Sequence[float] | None = None,
+        as_counts: bool | None = None,
+        seed: int | None = None,
+        batch_size: int = 1024,
+        path: str | os.PathLike | None = None,
+        silent: bool = True,
+    ) -> AnnData:
+        """Generate new cells.
+
+        Parameters
+        ----------
+        n
+            Total number of cells.
+        labels
+            None: all types, in the proportions of the training data. One type, a list of types (`n` is shared evenly,
+            the remainder goes to the first), or a dict from type to number of cells (then `n` is left out).
+        library_size
+            Counts per cell: one number, or one for each cell. None: those of training cells of the same type. Only
+            with counts.
+        as_counts
+            Make integer counts. None: where the training layer holds raw counts. Models of raw counts draw them
+            (``output="counts"``), with False they give the expected counts. Of normalised values and their log1p they
+            are made afterwards: each cell is scaled to a library size, and every value rounded up or down at random so
+            that its mean is kept; the library sizes are read from the data, where the smallest value of a cell is one
+            count.
+        seed
+            Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
+            ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
+        batch_size
+            Cells that are gathered before they are written out; bounds the memory with `path`.
+        path
+            Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
+        silent
+            Show no progress bar.
+
+        Returns
+        -------
+        AnnData with
+
+        ``.X`` : CSR matrix
+            Expression in the units and the dtype of the training layer, or integer counts.
+        ``.obs[labels_key]`` : categorical
+            The requested type.
+        ``.obsm["X_<model>"]`` : ndarray
+            The codes.
+        ``.uns["scmimic"]`` : dict
+            Model, version, parameters and seed.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If a label is unknown, `n` is not positive, or an argument does not fit the model or its data.
+        """
+        self._check_can_generate()
+        path = None if path is None else check_path(path)
+        counts = resolve_counts(n, labels, self.label_categories_, self._label_proportions())
+        total = sum(counts.values())
+        as_counts, library = self._check_counts_request(as_counts, library_size, total)
+        requests = self._label_requests(counts)
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        parameters = {"n": total, "labels": {k: v for k, v in counts.items() if k != ALL_CELLS}}
+        about = self._describe_output(seed, parameters, as_counts, library_size)
+        self.module.eval()
+        blocks = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).run(requests, labels is None)
+        return deliver(blocks, about, total, batch_size=batch_size, path=path, silent=silent)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        *,
+        labels: str | Sequence[str] | None = None,
+        library_size: float | Sequence[float] | None = None,
+        as_counts: bool | None = None,
+        seed: int | None = None,
+    ) -> AnnData:
+        """Turn codes into cells.
+
+        Parameters
+        ----------
+        z
+            Codes, shape ``(n, n_latent)``.
+        labels
+            Type of every cell, or one for all. None: those of random training cells; for
+            :class:`~scmimic.model.MichiGAN` that of the training cell with the nearest code.
+        library_size, as_counts
+            As in :meth:`generate`.
+        seed
+            Seed of what the codes leave open: noise, library sizes and the rounding of counts.
+
+        Returns
+        -------
+        AnnData as from :meth:`generate`.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the codes have another size than the latent space or are not finite, or a label is unknown.
+        """
+        self._check_can_generate()
+        z = self._check_codes(z)
+        label = self._label_codes(labels, len(z))
+        as_counts, library = self._check_counts_request(as_counts, library_size, len(z))
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        source = self._sources(z, label, np.random.default_rng([seed, 2]))
+        about = self._describe_output(seed, {"n": len(z), "method": "decode"}, as_counts, library_size)
+        self.module.eval()
+        return collect(GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).decode(z, source), about)
+
+    def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size):
+        said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
+        about = self._describe_cells(seed, {**parameters, "as_counts": as_counts, "library_size": said})
+        if not as_counts and about.dtype.kind != "f":
+            # fractions of counts would be cut off in an integer layer's type
+            about.dtype = np.dtype(np.float32)
+        return about
+
+    def _check_counts_request(self, as_counts: bool | None, library_size, n: int) -> tuple[bool, np.ndarray | None]:
+        as_counts = self.count_units_ == "counts" if as_counts is None else as_counts
+        if as_counts and self.count_units_ is None:
+            raise ValueError(
+                "`as_counts` needs a training layer of counts, of counts scaled to a common total, or of the log1p of "
+                "these; this model's layer is none of them."
+            )
+        if library_size is None:
+            return as_counts, None
+        if not as_counts:
+            raise ValueError(
+                "`library_size` needs counts: pass `as_counts=True`, or leave it out; the values have the totals of "
+                "the training layer."
+            )
+        return as_counts, library_sizes(library_size, n)

@@ -1,0 +1,365 @@
+"""MichiGAN: cells from the codes of a pre-trained representation, by a conditional Wasserstein GAN.
+
+Yu and Welch (2021) MichiGAN: sampling from disentangled representations of single-cell data using generative
+adversarial networks. Genome Biology 22, 158. Algorithm 1 and appendix A.1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scvi.data import fields
+from scvi.model.base import BaseModelClass
+
+from scmimic import _keys
+from scmimic.model._gan import GANMixin
+from scmimic.model._registration import anndata_fields, register
+from scmimic.model._representation import (
+    REPRESENTATION_PREFIX,
+    check_representation,
+    class_path,
+    encode,
+    load_representation,
+)
+from scmimic.model._validation import check_obsm
+from scmimic.module import CODE_KEY, CODE_VAR_KEY, MichiGANModule
+
+
+class MichiGAN(GANMixin, BaseModelClass):
+    """Projection-conditional WGAN-GP on the codes of a trained representation (MichiGAN).
+
+    Usually made by :meth:`from_representation`.
+
+    Parameters
+    ----------
+    adata
+        Data registered with :meth:`setup_anndata`.
+    n_noise
+        Size of the noise beside the code, 118 as the paper: what the code leaves open.
+    gene_likelihood
+        ``"normal"`` only: the critic compares cells as they are.
+    conditioning
+        How the critic is told the code: ``"projection"`` on a learned embedding (default; the paper found it most
+        effective), or ``"concat"``.
+    preset, n_hidden_generator, n_hidden_critic, output, dropout_rate
+        As for :class:`~scmimic.model.WGANGP`.
+    registry
+        Registration of a saved model that is loaded without data; set by :meth:`load`.
+
+    Attributes
+    ----------
+    representation
+        The model that encodes, or None where the codes were registered.
+
+    Notes
+    -----
+    The networks see raw counts scaled to 10,000 per cell and log1p'd, and :meth:`generate` gives integer counts for
+    them. So a MichiGAN on :class:`scvi.model.SCVI` makes cells that the SCVI can encode again.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> import scvi
+    >>> scvi.settings.verbosity = 30
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
+    >>> scvi.model.SCVI.setup_anndata(adata)
+    >>> vae = scvi.model.SCVI(adata, n_latent=4, n_hidden=16)
+    >>> vae.train(max_epochs=2, enable_progress_bar=False)
+    >>> model = sm.MichiGAN.from_representation(vae, n_hidden_generator=(16, 32), n_hidden_critic=(32, 16))
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> model.decode(vae.get_latent_representation()[:5], seed=0).shape
+    (5, 50)
+    """
+
+    _module_cls = MichiGANModule
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        *,
+        n_noise: int = 118,
+        gene_likelihood: Literal["normal"] = "normal",
+        conditioning: Literal["projection", "concat"] = "projection",
+        preset: Literal["michigan", "scgan"] = "michigan",
+        n_hidden_generator: Sequence[int] | None = None,
+        n_hidden_critic: Sequence[int] | None = None,
+        output: Literal["relu", "linear", "library", "counts"] | None = None,
+        dropout_rate: float = 0.0,
+        registry: dict[str, Any] | None = None,
+    ):
+        self._check_likelihood(gene_likelihood)
+        if conditioning not in ("projection", "concat"):
+            raise ValueError(f"`conditioning` must be 'projection' or 'concat', not {conditioning!r}.")
+        super().__init__(adata, registry)
+        self._remember_registration()
+        self.representation: BaseModelClass | None = None
+        self.representation_class_: str | None = None
+        output = self._set_up_networks(
+            preset,
+            n_hidden_generator,
+            n_hidden_critic,
+            output,
+            n_latent=self.summary_stats[f"n_{CODE_KEY}"],
+            n_noise=n_noise,
+            conditioning=conditioning,
+            dropout_rate=dropout_rate,
+        )
+        if adata is not None:
+            mean, std = self._codes_of_cells(np.arange(adata.n_obs))
+            spread = np.sqrt(mean.var(0) + np.square(std).mean(0))
+            self.module.code_mean.copy_(torch.as_tensor(mean.mean(0)))
+            self.module.code_std.copy_(torch.as_tensor(np.where(spread > 1e-6, spread, 1.0)))
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def from_representation(
+        cls,
+        model: BaseModelClass,
+        code: Literal["sample", "mean"] = "sample",
+        *,
+        layer: str | None = None,
+        labels_key: str | None = None,
+        **kwargs,
+    ) -> MichiGAN:
+        """Make a MichiGAN on the codes of a trained model (Algorithm 1).
+
+        Parameters
+        ----------
+        model
+            Any trained scvi-tools model with a normal latent posterior, such as :class:`scvi.model.SCVI`,
+            :class:`~scmimic.model.ACTIVA` or :class:`~scmimic.model.BetaTCVAE`. It is kept as ``representation``.
+        code
+            ``"sample"``: a fresh sample from the cell's posterior in every step. ``"mean"``: its mean.
+        layer
+            Layer to learn to generate. None: the one that `model` was trained on.
+        labels_key
+            Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types. None:
+            the one that `model` knows, if any.
+        **kwargs
+            Of :class:`MichiGAN`.
+
+        Returns
+        -------
+        MichiGAN that is not trained yet. The codes are written to
+
+        ``model.adata.obsm["X_<model>_code"]`` : ndarray
+            Posterior means.
+        ``model.adata.obsm["X_<model>_code_var"]`` : ndarray
+            Posterior variances, with ``code="sample"``.
+
+        Raises
+        ------
+        TypeError
+            If `model` has no latent posterior, or its data are a MuData.
+        RuntimeError
+            If `model` is not trained.
+        ValueError
+            If `code` is unknown, or the posterior is not normal.
+        """
+        if code not in ("sample", "mean"):
+            raise ValueError(f"`code` must be 'sample' or 'mean', not {code!r}.")
+        adata = check_representation(model)
+        known = model.registry_.get("setup_args", {})
+        code_key, var_key = _write_codes(model, adata, sample=code == "sample")
+        cls.setup_anndata(
+            adata,
+            layer=known.get("layer") if layer is None else layer,
+            code_key=code_key,
+            code_var_key=var_key,
+            labels_key=known.get("labels_key") if labels_key is None else labels_key,
+        )
+        made = cls(adata, **kwargs)
+        made.representation, made.representation_class_ = model, class_path(model)
+        return made
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        code_key: str = "X_pca",
+        code_var_key: str | None = None,
+        labels_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data and their codes.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes: any non-negative expression.
+        layer
+            Layer that holds the expression; None: ``adata.X``.
+        code_key
+            Key of ``adata.obsm`` with a code for each cell.
+        code_var_key
+            Key of ``adata.obsm`` with the variances of the codes, of the same shape: fresh samples are drawn in every
+            step. None: the codes as they are.
+        labels_key
+            Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types; the
+            networks do not see it.
+        **kwargs
+            Passed on by scvi-tools when it transfers a registration.
+
+        Raises
+        ------
+        KeyError
+            If the layer, a key or the column does not exist.
+        ValueError
+            If values are NaN or negative, codes are NaN, shapes differ, a label is missing, gene names repeat, or
+            `adata` is a view or backed.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        field_list = anndata_fields(
+            adata, layer=layer, labels_key=labels_key, unlabeled_category=None, batch_key=None, size_factor_key=None
+        )
+        code = check_obsm(adata, code_key, "code_key")
+        field_list.append(fields.ObsmField(CODE_KEY, code_key))
+        if code_var_key is not None:
+            var = check_obsm(adata, code_var_key, "code_var_key")
+            if var.shape != code.shape or (var < 0).any():
+                raise ValueError(
+                    f"`adata.obsm[{code_var_key!r}]` must hold a variance for each number of "
+                    f"`adata.obsm[{code_key!r}]`: shape {code.shape}, none negative."
+                )
+            field_list.append(fields.ObsmField(CODE_VAR_KEY, code_var_key))
+        register(cls, adata, field_list, setup_method_args, **kwargs)
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Codes of cells, by the representation.
+
+        Parameters
+        ----------
+        adata
+            Real or generated cells in the layer and the units of the representation's own data. None: the training
+            data.
+        indices
+            Cells to encode; None: all.
+        give_mean
+            Give the posterior's mean; otherwise a sample, by torch's generator.
+        batch_size
+            Cells per pass.
+        return_dist
+            Give means and variances.
+
+        Returns
+        -------
+        Codes ``(n, n_latent)``, or means and variances.
+
+        Raises
+        ------
+        ValueError
+            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any.
+        """
+        if self.representation is not None:
+            mean, var = encode(self.representation, adata, indices=indices, batch_size=batch_size)
+        else:
+            mean, var = self._registered_codes(adata)
+            keep = slice(None) if indices is None else np.asarray(indices)
+            mean, var = mean[keep], var[keep]
+        if return_dist:
+            return mean, var
+        return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()
+
+    def _registered_codes(self, adata: AnnData | None) -> tuple[np.ndarray, np.ndarray]:
+        adata = self.adata if adata is None else adata
+        args = self.registry_["setup_args"]
+        if adata is None or args["code_key"] not in adata.obsm:
+            raise ValueError(
+                f"This MichiGAN was trained on registered codes and cannot encode: give cells with "
+                f"`.obsm[{args['code_key']!r}]`, or make the model with `MichiGAN.from_representation`."
+            )
+        mean = check_obsm(adata, args["code_key"], "code_key")
+        var = np.zeros_like(mean)
+        if args["code_var_key"] is not None:
+            var = check_obsm(adata, args["code_var_key"], "code_var_key")
+        return mean, var
+
+    def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, var = self._registered_codes(None)
+        return mean[rows], np.sqrt(var[rows])
+
+    def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
+        mean, std = (
+            torch.as_tensor(x[source], device=self.module.device) for x in (self.posterior_.mean, self.posterior_.std)
+        )
+        return mean + std * torch.randn(mean.shape, generator=stream, device=mean.device)
+
+    def _sources(self, z: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each code the training cell with the nearest mean code, of its label where one is given."""
+        source = np.empty(len(z), dtype=np.int64)
+        for code in np.unique(label):
+            rows = np.flatnonzero(label == code)
+            pool = self._pool(int(code))
+            source[rows] = pool[self.posterior_.nearest(z[rows], pool)]
+        return source
+
+    def _save_parts(self, staging: Path, prefix: str) -> None:
+        if self.representation is not None:
+            self.representation.save(str(staging), prefix=f"{prefix}{REPRESENTATION_PREFIX}", overwrite=True)
+
+    @classmethod
+    def load(cls, dir_path: str | os.PathLike, adata: AnnData | None = None, **kwargs) -> MichiGAN:
+        """Load a saved model, its representation included.
+
+        Parameters
+        ----------
+        dir_path
+            Directory that :meth:`save` wrote.
+        adata
+            Data with the genes of the training data, in the same order; they are encoded anew, where the model has a
+            representation. None: the data saved with the model, or none at all; :meth:`generate` works without.
+        **kwargs
+            Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
+
+        Returns
+        -------
+        The model.
+
+        Raises
+        ------
+        ValueError
+            If the directory holds no model of this class, or the genes of `adata` differ.
+
+        Notes
+        -----
+        The file is a pickle: loading one from a source that you do not trust can run any code.
+        """
+        prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
+        devices = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
+        known = cls._saved_attributes(dir_path, kwargs.get("prefix"))
+        path, representation = known.get("representation_class_"), None
+        if adata is not None and path is not None:
+            representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
+            sample = known["registry_"]["setup_args"]["code_var_key"] is not None
+            _write_codes(representation, adata, sample=sample)
+        model = super().load(dir_path, adata=adata, **kwargs)
+        if path is not None and representation is None:
+            representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
+        model.representation = representation
+        return model
+
+
+def _write_codes(model: BaseModelClass, adata: AnnData, *, sample: bool) -> tuple[str, str | None]:
+    """Encode `adata` into its ``.obsm``, and return the keys."""
+    mean, var = encode(model, adata)
+    name = type(model).__name__
+    adata.obsm[_keys.code(name)] = mean
+    if not sample:
+        return _keys.code(name), None
+    adata.obsm[_keys.code_var(name)] = var
+    return _keys.code(name), _keys.code_var(name)

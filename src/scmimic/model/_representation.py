@@ -1,0 +1,97 @@
+"""A trained model as the source of MichiGAN's codes: encode with it, save and load it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scvi.model.base import BaseModelClass
+
+from scmimic import _keys
+
+REPRESENTATION_PREFIX = "representation_"
+"""Prefix of the representation's files in the directory of a saved MichiGAN."""
+
+
+def check_representation(model: Any) -> AnnData:
+    """Reject what has no normal posterior, and return the model's cells."""
+    name = type(model).__name__
+    if not isinstance(model, BaseModelClass) or not hasattr(model, "get_latent_representation"):
+        raise TypeError(
+            f"`model` must be a trained scvi-tools model with a latent posterior, not a {name}. For codes from "
+            "elsewhere use `MichiGAN.setup_anndata(adata, code_key=...)` with a key of `adata.obsm`."
+        )
+    if not model.is_trained:
+        raise RuntimeError(f"The {name} is not trained yet. Call its `train()` first.")
+    if getattr(model.module, "latent_distribution", "normal") != "normal":
+        raise ValueError(
+            f"The codes of this {name} are not normal (latent_distribution={model.module.latent_distribution!r}). "
+            "Train it with latent_distribution='normal'."
+        )
+    if model.adata is None:
+        raise ValueError(f"This {name} was loaded without data. Load it with `adata=`, or use `setup_anndata`.")
+    if not isinstance(model.adata, AnnData):
+        raise TypeError(
+            "`from_representation` needs a model of an AnnData. For a MuData, put the codes into `.obsm` of the "
+            "expression's AnnData and use `MichiGAN.setup_anndata(adata, code_key=...)`."
+        )
+    return model.adata
+
+
+def encode(
+    model: BaseModelClass, adata: AnnData | None = None, *, indices=None, batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of the codes of cells, each ``(n, n_latent)``."""
+    if adata is not None and _keys.UNS in adata.uns:
+        adata = _with_registered_fields(model, adata)
+    try:
+        mean, var = model.get_latent_representation(
+            adata=adata, indices=indices, return_dist=True, batch_size=batch_size
+        )
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"{type(model).__name__} gives no posterior (`get_latent_representation(return_dist=True)`): {error}. Put "
+            "its codes into `adata.obsm` and use `MichiGAN.setup_anndata(adata, code_key=...)`."
+        ) from error
+    mean, var = np.asarray(mean, dtype=np.float32), np.asarray(var, dtype=np.float32)
+    if not (np.isfinite(mean).all() and np.isfinite(var).all()):
+        raise ValueError(f"The {type(model).__name__} gives codes that are NaN or infinite.")
+    return mean, var
+
+
+def _with_registered_fields(model: BaseModelClass, adata: AnnData) -> AnnData:
+    """Generated cells with the layer and the columns that `model` was set up with: those they lack, by a first value.
+
+    A generated cell is of no batch. Encoders look at the expression alone, unless they were told to.
+    """
+    args, registries = model.registry_["setup_args"], model.registry_["field_registries"]
+    missing = {}
+    for registry in registries.values():
+        key = registry["data_registry"].get("attr_key")
+        if registry["data_registry"].get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
+            missing[key] = registry["state_registry"].get("categorical_mapping", [1.0])[0]
+    layer = args.get("layer")
+    if not missing and (layer is None or layer in adata.layers):
+        return adata
+    filled = adata.copy()
+    for key, value in missing.items():
+        filled.obs[key] = value
+    if layer is not None and layer not in filled.layers:
+        filled.layers[layer] = filled.X
+    return filled
+
+
+def class_path(model: BaseModelClass) -> str:
+    """Where the model's class is imported from."""
+    return f"{type(model).__module__}:{type(model).__qualname__}"
+
+
+def load_representation(path: str, dir_path: Path, prefix: str, adata: AnnData | None, **kwargs: Any) -> BaseModelClass:
+    """Load the model that :func:`class_path` named."""
+    module, name = path.split(":")
+    cls = getattr(importlib.import_module(module), name)
+    # False: without data, and without looking for data
+    return cls.load(str(dir_path), adata=False if adata is None else adata, prefix=prefix, **kwargs)

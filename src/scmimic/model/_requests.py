@@ -1,0 +1,79 @@
+"""What is asked of a model that generates cells, and what is said of the cells; shared by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from scmimic.model._sampler import ANY
+from scmimic.model._writing import CellDescription
+
+
+class CellRequestsMixin:
+    """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
+
+    def _check_can_generate(self) -> None:
+        if not self.is_trained or getattr(self, "posterior_", None) is None:
+            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+
+    def _label_proportions(self) -> np.ndarray | None:
+        if self.label_categories_ is None:
+            return None
+        n = len(self.label_categories_)
+        return np.bincount(self.posterior_.labels, minlength=n)[:n]
+
+    def _label_requests(self, counts: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Label codes and numbers of cells."""
+        if self.label_categories_ is None:
+            return [(ANY, sum(counts.values()))]
+        empty = [name for name in counts if self.posterior_.cells(self.label_categories_.index(name)).size == 0]
+        if empty:
+            raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
+        return [(self.label_categories_.index(name), k) for name, k in counts.items()]
+
+    def _check_codes(self, z: np.ndarray) -> np.ndarray:
+        z = np.asarray(z, dtype=np.float32)
+        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
+            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
+        if not np.isfinite(z).all():
+            raise ValueError("`z` holds NaN or infinite values.")
+        return z
+
+    def _label_codes(self, labels, n: int) -> np.ndarray:
+        if labels is None:
+            return np.full(n, ANY)
+        if self.label_categories_ is None:
+            raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
+        names = [labels] * n if isinstance(labels, str) else [str(name) for name in labels]
+        if len(names) != n:
+            raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
+        codes = pd.Categorical(names, categories=self.label_categories_).codes
+        if (codes < 0).any():
+            unknown = sorted({name for name, code in zip(names, codes, strict=True) if code < 0})
+            raise ValueError(f"Unknown labels {unknown}. Labels: {self.label_categories_}.")
+        return codes.astype(np.int64)
+
+    def _describe_cells(self, seed: int, parameters: dict) -> CellDescription:
+        return CellDescription(
+            var=self.var_,
+            dtype=np.dtype(self.dtype_),
+            model_name=type(self).__name__,
+            parameters=parameters,
+            seed=seed,
+            labels_key=self.labels_key_,
+            label_categories=self.label_categories_,
+            batch_key=self.batch_key_,
+            batch_categories=self.batch_categories_,
+        )
+
+
+def library_sizes(library_size, n: int) -> np.ndarray:
+    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
+    values = np.asarray(library_size, dtype=float)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError("`library_size` must be positive and finite.")
+    return np.broadcast_to(values, (n,))

@@ -1,0 +1,219 @@
+"""Do generated cells show the codes that they were generated from? (MichiGAN, section 3.3 and figure S5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import KNeighborsRegressor
+
+from scmimic import _keys
+from scmimic.metrics._arrays import fit_pca
+from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+# Below this share of a code's variance the posterior is mostly prior, and a cell can hardly show the code.
+INFORMATIVE = 0.5
+
+
+def code_faithfulness(
+    adata: AnnData, model: Any, *, use_rep: str | None = None, key_added: str | None = None
+) -> pd.DataFrame:
+    """Encode generated cells again, and correlate the codes with those asked for; 1 is ideal.
+
+    Parameters
+    ----------
+    adata
+        Cells that `model` generated, with their codes in ``.obsm``.
+    model
+        A trained :class:`~scmimic.model.MichiGAN` from a representation, or any model with
+        ``get_latent_representation(adata, return_dist=True)``.
+    use_rep
+        Key of ``.obsm`` with the codes asked for. `None`: the model's own, such as ``"X_michigan"``.
+    key_added
+        Key of ``.uns``; ``"code_faithfulness"`` by default.
+
+    Returns
+    -------
+    DataFrame with one row per dimension of the code; also written, with the parameters, to
+
+    `adata.uns['code_faithfulness' | key_added]` : dict
+        `'params'`; `'table'`: the DataFrame; `'median'`: median Pearson correlation over informative dimensions.
+
+    Its columns are
+
+    `pearson`, `spearman`
+        Correlations of the codes asked for with the posterior means of the generated cells.
+    `ceiling`
+        What a perfect generator would reach: the correlation of a sample of a cell's posterior with its mean, by the
+        spread of the means and the widths of the posteriors in the training data.
+    `informative`
+        Whether the means vary more than the posteriors are wide. Other dimensions are mostly prior: the sample asked
+        for says little of the cell, and the cell cannot show it.
+
+    Raises
+    ------
+    KeyError
+        If ``.obsm`` has no such key.
+    ValueError
+        If the codes have another size than the model's.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> import scvi
+    >>> scvi.settings.verbosity = 30
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
+    >>> sm.ACTIVA.setup_anndata(adata)
+    >>> vae = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    >>> vae.train(max_epochs=2, warmup_epochs=2, enable_progress_bar=False)
+    >>> model = sm.MichiGAN.from_representation(vae, n_hidden_generator=(16, 32), n_hidden_critic=(32, 16))
+    >>> model.train(max_epochs=2, enable_progress_bar=False)
+    >>> sm.tl.code_faithfulness(model.generate(50, seed=0), model).shape
+    (4, 4)
+    """
+    key = _keys.latent(type(model).__name__) if use_rep is None else use_rep
+    if key not in adata.obsm:
+        raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
+    asked = np.asarray(adata.obsm[key], dtype=np.float64)
+    shown, _ = model.get_latent_representation(adata, return_dist=True)
+    if shown.shape != asked.shape:
+        raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
+    of_cells, width = (np.asarray(v, dtype=np.float64) for v in _training_codes(model))
+    spread = of_cells.var(0)
+    share = spread / np.maximum(spread + width.mean(0), 1e-12)
+    table = pd.DataFrame(
+        {
+            "pearson": [_correlation(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
+            "spearman": [_correlation(*_ranks(a, b)) for a, b in zip(asked.T, shown.T, strict=True)],
+            "ceiling": np.sqrt(share),
+            "informative": share > INFORMATIVE,
+        },
+        index=pd.Index([f"z{j}" for j in range(asked.shape[1])], name="dimension"),
+    )
+    informative = table.loc[table["informative"], "pearson"]
+    adata.uns[key_added or _keys.CODE_FAITHFULNESS] = {
+        "params": {"use_rep": key, "model": type(model).__name__},
+        "table": table.copy(),
+        "median": float(informative.median()) if len(informative) else float("nan"),
+    }
+    return table
+
+
+def _training_codes(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of the training cells, from the model's memory where it has one."""
+    posterior = getattr(model, "posterior_", None)
+    if posterior is not None and posterior.mean.shape[1]:
+        return posterior.mean, np.square(posterior.std)
+    return model.get_latent_representation(return_dist=True)
+
+
+def code_factor_correlation(
+    adata: AnnData,
+    synthetic: AnnData,
+    *,
+    factors: Sequence[str],
+    use_rep: str = "X_michigan",
+    n_neighbors: int = 3,
+    n_comps: int = 50,
+    layer: str | None = None,
+    log1p: bool = True,
+    target_sum: float = 1e4,
+    key_added: str | None = None,
+) -> pd.DataFrame:
+    """Correlate the codes of generated cells with the factors that their expression shows (figure S5b).
+
+    A regressor on the nearest real cells predicts each factor for the generated cells; its predictions are correlated
+    with each dimension of the codes. A generator that keeps a representation's meaning gives the table that the
+    representation gives on real cells.
+
+    Parameters
+    ----------
+    adata
+        Real cells with the factors in ``.obs``.
+    synthetic
+        Generated cells with their codes in ``.obsm``.
+    factors
+        Columns of ``adata.obs``. Values that are no numbers count as the codes of their categories.
+    use_rep
+        Key of ``synthetic.obsm`` with the codes.
+    n_neighbors
+        Real cells that predict a factor, 3 as the paper.
+    n_comps
+        Principal components of the real cells in which neighbours are sought.
+    layer
+        Layer of the real cells, `.X` by default; that of the generated ones too, where they have it.
+    log1p
+        Scale each cell to `target_sum` and take log(1 + x) first.
+    target_sum
+        See `log1p`.
+    key_added
+        Key of ``synthetic.uns``; ``"code_factor_correlation"`` by default.
+
+    Returns
+    -------
+    DataFrame of Spearman correlations, dimensions of the code x factors; 0 where a side is constant. Also written to
+
+    `synthetic.uns['code_factor_correlation' | key_added]` : dict
+        `'params'` and `'table'`.
+
+    Raises
+    ------
+    KeyError
+        If a factor, the layer or the codes are not there.
+    ValueError
+        If the genes differ, or a factor has missing values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
+    >>> synthetic = adata[100:].copy()
+    >>> synthetic.obsm["X_michigan"] = np.asarray(np.log(synthetic.obs[["library_size"]]))
+    >>> sm.tl.code_factor_correlation(adata[:100].copy(), synthetic, factors=["cell_type"]).shape
+    (1, 1)
+    """
+    check_same_genes(adata, synthetic)
+    if use_rep not in synthetic.obsm:
+        raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
+    target = np.stack([_numbers(adata, name) for name in factors], axis=1)
+    real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    pca = fit_pca(real, n_comps)
+    regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), target)
+    predicted = regressor.predict(pca.transform(fake))
+    codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
+    table = pd.DataFrame(
+        [[_correlation(*_ranks(code, factor)) for factor in predicted.T] for code in codes.T],
+        index=pd.Index([f"z{j}" for j in range(codes.shape[1])], name="dimension"),
+        columns=list(factors),
+    )
+    params = {"use_rep": use_rep, "n_neighbors": n_neighbors, "n_comps": int(pca.n_components_), "log1p": log1p}
+    synthetic.uns[key_added or _keys.CODE_FACTORS] = {"params": params, "table": table.copy()}
+    return table
+
+
+def _numbers(adata: AnnData, name: str) -> np.ndarray:
+    if name not in adata.obs:
+        raise KeyError(f"`factors`: {name!r} is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
+    column = adata.obs[name]
+    if column.isna().any():
+        raise ValueError(f"`adata.obs[{name!r}]` is missing for {int(column.isna().sum())} cells.")
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(dtype=np.float64)
+    return column.astype("category").cat.codes.to_numpy(dtype=np.float64)
+
+
+def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return pd.Series(a).rank().to_numpy(), pd.Series(b).rank().to_numpy()
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 1e-12 else 0.0

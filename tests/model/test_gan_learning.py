@@ -1,0 +1,88 @@
+"""What the GANs learn of two types with known means and one shared direction of variation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+from anndata import AnnData
+
+import scmimic as sm
+
+SMALL = {"n_latent": 8, "n_hidden_generator": (32, 32), "n_hidden_critic": (64, 32)}
+PLAN = {"lr": 2e-3, "n_critic": 2, "average_decay": 0.99}
+MEANS = np.array([[2.0] * 6 + [4.0] * 6, [5.0] * 6 + [1.0] * 6])
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """400 cells of type a, 200 of b; the standard deviation of a gene is 0.58, 0.5 of it shared by all genes."""
+    rng = np.random.default_rng(0)
+    label = rng.permutation(np.arange(600) % 3 == 0).astype(int)
+    x = MEANS[label] + 0.5 * rng.normal(size=(600, 1)) + 0.3 * rng.normal(size=(600, 12))
+    obs = pd.DataFrame({"type": np.array(["a", "b"])[label]}, index=[f"c{i}" for i in range(600)])
+    return AnnData(np.clip(x, 0, None).astype(np.float32), obs=obs)
+
+
+def fit(cls, toy, epochs=120, labels_key="type", plan_kwargs=None, **kwargs):
+    scvi.settings.seed = 0
+    cls.setup_anndata(toy, labels_key=labels_key)
+    model = cls(toy, **{**SMALL, **kwargs})
+    model.train(epochs, batch_size=64, plan_kwargs={**PLAN, **(plan_kwargs or {})}, enable_progress_bar=False)
+    return model
+
+
+def cells_of(generated, label):
+    return generated[generated.obs["type"] == label].X.toarray()
+
+
+def test_conditional_distribution(toy):
+    new = fit(sm.WGANGP, toy, epochs=150).generate(2000, seed=0)
+    for label, mean in zip("ab", MEANS, strict=True):
+        x = cells_of(new, label)
+        # the types are 3 apart in every gene
+        assert np.abs(x.mean(0) - mean).max() < 0.5
+        assert 0.2 < x.std(0).mean() < 0.8
+        correlation = np.corrcoef(x.T)[np.triu_indices(12, 1)]
+        assert correlation.mean() > 0.15
+
+
+def test_averaged_weights_are_better_than_the_last_ones(toy):
+    def error(decay):
+        new = fit(sm.WGANGP, toy, epochs=40, plan_kwargs={"average_decay": decay}).generate(2000, seed=0)
+        return np.mean([np.abs(cells_of(new, t).mean(0) - m).mean() for t, m in zip("ab", MEANS, strict=True)])
+
+    assert error(0.99) < error(0.0)
+
+
+def test_unconditional_model_finds_both_types(toy):
+    x = fit(sm.WGANGP, toy, epochs=90, labels_key=None).generate(2000, seed=0).X.toarray()
+    is_b = x[:, :6].mean(1) > x[:, 6:].mean(1)
+    assert is_b.mean() == pytest.approx(1 / 3, abs=0.2)
+    for chosen, mean in ((~is_b, MEANS[0]), (is_b, MEANS[1])):
+        assert np.abs(x[chosen].mean(0) - mean).mean() < 0.7
+
+
+def test_codes_come_back_and_labels_are_guided_by_a_few(toy):
+    """ssInfoGAN with every fifth label: types are the requested ones, codes are found again in new cells."""
+    few = toy.copy()
+    few.obs["type"] = np.where(np.arange(600) % 5 == 0, few.obs["type"], "Unknown")
+    model = fit(sm.InfoWGANGP, few, epochs=100)
+    assert sorted(model.label_categories_) == ["a", "b"]
+    new = model.generate(1000, ["a", "b"], seed=0)
+    for label, mean in zip("ab", MEANS, strict=True):
+        assert np.abs(cells_of(new, label).mean(0) - mean).mean() < 0.7
+    found, asked = model.get_latent_representation(new), new.obsm["X_infowgangp"]
+    correlation = [np.corrcoef(found[:, j], asked[:, j])[0, 1] for j in range(8)]
+    assert np.median(correlation) > 0.6
+    bound = model.history["mutual_information_train"].to_numpy(dtype=float).ravel()
+    entropy = -(np.array([2, 1]) / 3 * np.log(np.array([2, 1]) / 3)).sum()
+    assert bound[0] + 1 < bound[-1] < 8 / 2 + entropy + 0.1
+
+
+def test_categories_without_labels(toy):
+    model = fit(sm.InfoWGANGP, toy, epochs=2, labels_key=None, n_categories=2)
+    new = model.generate(10, "category_1", seed=0)
+    assert (new.obs["category"] == "category_1").all()
+    assert model.generate(10, seed=0).obs["category"].value_counts().tolist() == [5, 5]
+    with pytest.raises(ValueError, match="`n_categories` must be 0"):
+        fit(sm.InfoWGANGP, toy, n_categories=2)

@@ -1,0 +1,100 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy.stats import pearsonr, spearmanr
+
+import scmimic as sm
+
+
+class Encoder:
+    """Reads two codes off the first two genes; the third dimension is all posterior."""
+
+    def __init__(self, n=2000, seed=0):
+        z = np.random.default_rng(seed).normal(size=(n, 3))
+        mean = z * [1.0, 1.0, 0.1]
+        self.posterior_ = SimpleNamespace(mean=mean, std=np.sqrt(np.tile([0.05, 0.2, 0.99], (n, 1))))
+
+    def get_latent_representation(self, adata, return_dist):
+        x = np.concatenate([adata.X[:, :2], adata.X[:, 2:3] * 0.1], axis=1)
+        return x, np.ones_like(x)
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(500, 3))
+    x = np.concatenate([z[:, :1], z[:, 1:2] ** 3 + rng.normal(size=(500, 1)), rng.normal(size=(500, 1))], axis=1)
+    return AnnData(x, obsm={"X_encoder": z})
+
+
+def test_table(cells):
+    table = sm.tl.code_faithfulness(cells, Encoder())
+    z, x = cells.obsm["X_encoder"], cells.X
+    for j in range(3):
+        assert table["pearson"].iloc[j] == pytest.approx(pearsonr(z[:, j], x[:, j])[0])
+        assert table["spearman"].iloc[j] == pytest.approx(spearmanr(z[:, j], x[:, j])[0])
+    np.testing.assert_allclose(table["ceiling"], np.sqrt([1 / 1.05, 1 / 1.2, 0.01 / 1.0]), rtol=0.02)
+    assert table["informative"].tolist() == [True, True, False]
+    record = cells.uns["code_faithfulness"]
+    assert record["params"] == {"use_rep": "X_encoder", "model": "Encoder"}
+    assert record["median"] == pytest.approx(table["pearson"].iloc[:2].median())
+    pd.testing.assert_frame_equal(record["table"], table)
+
+
+def test_ceiling_is_what_the_posteriors_allow():
+    """Codes drawn from each cell's posterior correlate with its mean by the ceiling."""
+    encoder = Encoder()
+    posterior = encoder.posterior_
+    z = posterior.mean + posterior.std * np.random.default_rng(2).normal(size=posterior.mean.shape)
+    x = posterior.mean * [1, 1, 10]
+    table = sm.tl.code_faithfulness(AnnData(x, obsm={"X_encoder": z}), encoder)
+    np.testing.assert_allclose(table["pearson"], table["ceiling"], atol=0.05)
+
+
+def test_errors(cells):
+    with pytest.raises(KeyError, match="not in `adata.obsm`"):
+        sm.tl.code_faithfulness(cells, Encoder(), use_rep="X_other")
+    cells.obsm["X_encoder"] = cells.obsm["X_encoder"][:, :2]
+    with pytest.raises(ValueError, match="have shape"):
+        sm.tl.code_faithfulness(cells, Encoder())
+
+
+@pytest.fixture
+def pair():
+    """Expression that follows `u`; the first code of the synthetic cells is u, the second is noise."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(1, 5, size=(2, 400))
+    parts = []
+    for values in u:
+        x = values[:, None] * np.linspace(0.5, 2, 8) + 0.05 * rng.normal(size=(400, 8))
+        obs = pd.DataFrame({"u": values, "group": np.where(values > 3, "high", "low")})
+        parts.append(AnnData(x, obs=obs.set_index(pd.Index([f"c{i}" for i in range(400)]))))
+    parts[1].obsm["X_michigan"] = np.stack([np.log(u[1]), rng.normal(size=400), np.ones(400)], axis=1)
+    return parts
+
+
+def test_factors_are_inferred_from_expression(pair):
+    real, synthetic = pair
+    del synthetic.obs["u"]
+    table = sm.tl.code_factor_correlation(real, synthetic, factors=["u", "group"], log1p=False)
+    assert table.shape == (3, 2)
+    assert table.loc["z0", "u"] > 0.99
+    # high comes before low
+    assert table.loc["z0", "group"] < -0.8
+    assert table.loc["z1"].abs().max() < 0.15
+    assert (table.loc["z2"] == 0).all()
+    pd.testing.assert_frame_equal(synthetic.uns["code_factor_correlation"]["table"], table)
+
+
+def test_factor_errors(pair):
+    real, synthetic = pair
+    with pytest.raises(KeyError, match="`factors`"):
+        sm.tl.code_factor_correlation(real, synthetic, factors=["v"], log1p=False)
+    real.obs.loc[real.obs_names[0], "u"] = np.nan
+    with pytest.raises(ValueError, match="missing for 1"):
+        sm.tl.code_factor_correlation(real, synthetic, factors=["u"], log1p=False)
+    with pytest.raises(KeyError, match="`use_rep"):
+        sm.tl.code_factor_correlation(real, real, factors=["group"], log1p=False)

@@ -1,0 +1,115 @@
+"""The written-out gradients against automatic differentiation's double backward pass, and against closed forms."""
+
+import pytest
+import torch
+from torch import nn
+
+from scmimic.nn import Critic
+from scmimic.train import critic_gradients, generator_gradient
+
+N, GENES = 7, 20
+CONDITIONS = {"none": (0, "projection"), "projection": (3, "projection"), "concat": (3, "concat")}
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def make(kind="none", slope=0.2, n_hidden=(16, 8, 5)):
+    n_condition, conditioning = CONDITIONS[kind]
+    critic = Critic(GENES, n_hidden, n_condition=n_condition, conditioning=conditioning, negative_slope=slope)
+    condition = torch.randn(N, n_condition) if n_condition else None
+    return critic, torch.rand(N, GENES), torch.rand(N, GENES), condition
+
+
+def reference_loss(critic, real, fake, condition, epsilon, weight, feature_loss):
+    mixed = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(mixed, condition).sum(), mixed, create_graph=True)
+    penalty = (gradient.norm(dim=1) - 1).square().mean()
+    loss = critic(fake, condition).mean() - critic(real, condition).mean() + weight * penalty
+    return loss + feature_loss(critic.hidden(real, condition), critic.hidden(fake, condition)), penalty
+
+
+def gradients(*modules):
+    return [p.grad.clone() for module in modules for p in module.parameters()]
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("n_hidden", [(16, 8, 5), (12,)])
+def test_critic_step(kind, slope, n_hidden):
+    critic, real, fake, condition = make(kind, slope, n_hidden)
+    head, epsilon = nn.Linear(n_hidden[-1], 2), torch.rand(N, 1)
+
+    def feature_loss(of_real, of_fake):
+        return head(of_fake).square().sum() + (head(of_real) ** 3).sum()
+
+    ours = []
+    # twice, so that memory that is used again and gradients that pile up would show
+    for _ in range(2):
+        for parameter in (*critic.head_parameters(), *head.parameters()):
+            parameter.grad = None
+        terms = critic_gradients(
+            critic, real, fake, condition, epsilon=epsilon, penalty_weight=7.0, feature_loss=feature_loss
+        )
+        ours = gradients(critic, head)
+    critic.zero_grad()
+    head.zero_grad()
+    loss, penalty = reference_loss(critic, real, fake, condition, epsilon, 7.0, feature_loss)
+    loss.backward()
+    for a, b in zip(ours, gradients(critic, head), strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(terms["critic_loss"], loss.detach())
+    torch.testing.assert_close(terms["gradient_penalty"], penalty.detach())
+    wasserstein = critic(real, condition).mean() - critic(fake, condition).mean()
+    torch.testing.assert_close(terms["wasserstein"], wasserstein.detach())
+
+
+def test_penalty_of_a_linear_critic():
+    """With slope 1 the critic is x -> (w W2 W1).x + c, whose gradient is the same everywhere."""
+    critic, real, fake, _ = make(slope=1.0, n_hidden=(16, 8))
+    w = critic.score.weight @ critic.layers[1].weight @ critic.layers[0].weight
+    norm = w.norm()
+    terms = critic_gradients(critic, real, fake)
+    torch.testing.assert_close(terms["gradient_penalty"], (norm - 1).square().detach())
+    expected = w.squeeze(0) @ (fake.mean(0) - real.mean(0)) + 10 * (norm - 1).square()
+    torch.testing.assert_close(terms["critic_loss"], expected.detach())
+    # d/d score of 10 (|w| - 1)^2, by the chain rule through |w|
+    below = critic.layers[1].weight @ critic.layers[0].weight
+    of_penalty = 20 * (norm - 1) / norm * (w @ below.t())
+    h = critic.hidden(torch.cat([real, fake]))
+    of_score = h[N:].mean(0) - h[:N].mean(0)
+    torch.testing.assert_close(critic.score.weight.grad, (of_penalty + of_score).detach())
+
+
+def test_every_cell_has_its_own_share():
+    """Shares of 0 and 1 put the penalty on fake and on real cells, row by row."""
+    critic, real, fake, _ = make()
+    epsilon = (torch.arange(N) % 2).double().unsqueeze(1)
+    mixed = torch.where(epsilon == 1, real, fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(mixed).sum(), mixed)
+    expected = (gradient.norm(dim=1) - 1).square().mean()
+    torch.testing.assert_close(critic_gradients(critic, real, fake, epsilon=epsilon)["gradient_penalty"], expected)
+    drawn = {float(critic_gradients(critic, real, fake)["gradient_penalty"]) for _ in range(3)}
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_generator_step(kind):
+    critic, _, fake, condition = make(kind)
+    head = nn.Linear(5, 2)
+
+    def feature_loss(_, of_fake):
+        return head(of_fake).square().sum()
+
+    ours_loss, ours = generator_gradient(critic, fake, condition, feature_loss=feature_loss)
+    assert all(p.grad is None for p in (*critic.parameters(), *head.parameters()))
+    cells = fake.clone().requires_grad_()
+    loss = -critic(cells, condition).mean() + feature_loss(None, critic.hidden(cells, condition))
+    loss.backward()
+    torch.testing.assert_close(ours, cells.grad)
+    torch.testing.assert_close(ours_loss, loss.detach())
