@@ -8,13 +8,14 @@
 from scmimic import baselines, datasets, metrics, model, pl, pp, tl
 from scmimic._report import report
 from scmimic._sampling import package_version
-from scmimic.model import ACTINN, ACTIVA
+from scmimic.model import ACTINN, ACTIVA, BetaTCVAE
 
 __version__ = package_version()
 
 __all__ = [
     "ACTINN",
     "ACTIVA",
+    "BetaTCVAE",
     "__version__",
     "baselines",
     "datasets",

@@ -2,5 +2,6 @@
 
 from scmimic.model._actinn import ACTINN
 from scmimic.model._activa import ACTIVA
+from scmimic.model._beta_tcvae import BetaTCVAE
 
-__all__ = ["ACTINN", "ACTIVA"]
+__all__ = ["ACTINN", "ACTIVA", "BetaTCVAE"]

@@ -23,6 +23,8 @@ from scmimic.model._writing import CellDescription, Chunk, check_path, collect, 
 class GenerationMixin:
     """:meth:`generate` and :meth:`decode`."""
 
+    _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
+
     @torch.inference_mode()
     def generate(
         self,
@@ -256,11 +258,8 @@ class GenerationMixin:
     def _check_library_size(self, library_size, n: int) -> np.ndarray | None:
         if library_size is None:
             return None
-        if not self.module.is_count:
-            raise ValueError(
-                "`library_size` needs a count likelihood; with gene_likelihood='normal' the cells have the totals of "
-                "the training layer."
-            )
+        if not self.module.takes_library_size:
+            raise ValueError(f"`library_size` cannot be asked of this model: {self._library_size_note}.")
         values = np.asarray(library_size, dtype=float)
         if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
             raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")

@@ -1,5 +1,6 @@
 """Training plans, optimisers and the train runner."""
 
+from scmimic.train._beta_tcvae import BetaTCVAETrainingPlan
 from scmimic.train._classifier import ClassifierTrainingPlan
 from scmimic.train._gradients import GameWeights, introspective_gradients
 from scmimic.train._introspective import IntrospectiveTrainingPlan
@@ -7,6 +8,7 @@ from scmimic.train._runner import KeepFiniteWeights, KeepingTrainRunner
 from scmimic.train._softadapt import softadapt_weights
 
 __all__ = [
+    "BetaTCVAETrainingPlan",
     "ClassifierTrainingPlan",
     "GameWeights",
     "IntrospectiveTrainingPlan",
