@@ -171,12 +171,7 @@ class GenerationMixin:
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate()
-        z = np.asarray(z, dtype=np.float32)
-        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
-            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
-        if not np.isfinite(z).all():
-            raise ValueError("`z` holds NaN or infinite values.")
+        z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
@@ -205,6 +200,66 @@ class GenerationMixin:
         result = collect((chunk for _, chunk in chunks), about)[order].copy()
         result.obs_names = [f"synthetic_{i}" for i in range(len(z))]
         return result
+
+    @torch.inference_mode()
+    def expected_expression(
+        self,
+        z: np.ndarray,
+        *,
+        labels: str | Sequence[str] | None = None,
+        library_size: float | Sequence[float] | None = None,
+        transform_batch: str | None = None,
+        batch_size: int = 1024,
+    ) -> np.ndarray:
+        """Mean expression that the decoder gives to latent codes, without noise.
+
+        Parameters
+        ----------
+        z
+            Codes, shape ``(n, n_latent)``.
+        labels
+            Type of every cell, or one for all. None: the type of the training cell with the nearest code.
+        library_size
+            Counts per cell, one number or one for each. None: the geometric mean of the training cells'.
+        transform_batch
+            Batch to decode into. None: the most frequent one.
+        batch_size
+            Cells per pass.
+
+        Returns
+        -------
+        Array ``(n, n_genes)``: expected counts for count likelihoods, else the units of the training layer.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another size than the latent space or are not finite, or a label is unknown.
+        """
+        z = self._check_codes(z)
+        posterior, module = self.posterior_, self.module
+        label = self._label_codes(labels, len(z))
+        if labels is None and self.label_categories_ is not None:
+            label = posterior.nearest_labels(z)
+        library = self._check_library_size(library_size, len(z))
+        log_library = np.full(len(z), posterior.log_library.mean()) if library is None else np.log(library)
+        batch = self._batch_code(transform_batch)
+        batch = np.bincount(posterior.batches).argmax() if batch is None else batch
+        columns = (z, log_library[:, None].astype(np.float32), np.full((len(z), 1), batch), label.clip(0)[:, None])
+        module.eval()
+        parts = []
+        for start in range(0, len(z), batch_size):
+            block = (torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns)
+            parts.append(module.expected(module.decode(*block)).cpu().numpy())
+        return np.concatenate(parts)
+
+    def _check_codes(self, z: np.ndarray) -> np.ndarray:
+        self._check_can_generate()
+        z = np.asarray(z, dtype=np.float32)
+        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
+            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
+        if not np.isfinite(z).all():
+            raise ValueError("`z` holds NaN or infinite values.")
+        return z
 
     @torch.inference_mode()
     def _remember_posterior(self) -> None:

@@ -7,6 +7,8 @@ import logging
 import numpy as np
 import pandas as pd
 
+from scmimic import _keys
+
 logger = logging.getLogger(__name__)
 
 ACTIVE_VARIANCE = 0.01
@@ -46,7 +48,7 @@ class LatentActivityMixin:
                 "kl": 0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(axis=0),
                 "active": spread > ACTIVE_VARIANCE,
             },
-            index=[f"Z{i}" for i in range(1, mean.shape[1] + 1)],
+            index=_keys.latent_names(mean.shape[1]),
         )
 
     def _report_vanished_latents(self) -> None:

@@ -135,6 +135,8 @@ class BetaTCVAEModule(CellVAEModule):
 
     def scales(self) -> list[GeneScale]:
         """The networks' standardisations of genes, which the model fills from its data."""
+        if self.encoder.standard is None:
+            return []
         return [scale for scale in (self.encoder.standard, self.decoder.standard) if scale is not None]
 
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:

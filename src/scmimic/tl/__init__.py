@@ -3,7 +3,8 @@
 from scmimic.tl._augment import augment
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
+from scmimic.tl._latent_genes import rank_latent_genes
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
-__all__ = ["augment", "evaluate", "joint_embedding", "privacy", "rare_augmentation"]
+__all__ = ["augment", "evaluate", "joint_embedding", "privacy", "rank_latent_genes", "rare_augmentation"]
