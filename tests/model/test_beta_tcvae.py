@@ -173,23 +173,56 @@ def test_expected_expression(model):
 
 def test_unit_noise_and_no_standardising_are_the_papers_loss(logged):
     sm.BetaTCVAE.setup_anndata(logged, layer="log")
-    model = sm.BetaTCVAE(logged, beta=0, dispersion="unit", standardize=False, **SMALL)
+    model = sm.BetaTCVAE(logged, beta=0, dispersion="unit", standardize=False, n_comps=None, **SMALL)
     assert model.module.px_r is None
+    assert model.module.encoder.input_map is None
     tensors = {"X": torch.as_tensor(logged.layers["log"][:50].toarray()), "batch": torch.zeros(50, 1)}
     _, generative, loss = model.module(tensors)
     squares = 0.5 * (tensors["X"] - generative["px"].loc).square().sum(1) + 60 * 0.5 * np.log(2 * np.pi)
     torch.testing.assert_close(loss.reconstruction_loss["reconstruction_loss"], squares)
-    assert (model.module.encoder.standard, model.module.decoder.standard.std.unique().item()) == (None, 1)
+    assert model.module.decoder.standard.std.unique().item() == 1
+
+
+def floored_std(x):
+    return np.maximum(x.std(0), 0.1 * np.quantile(x.std(0), 0.9))
 
 
 def test_genes_are_standardised(adata):
     sm.BetaTCVAE.setup_anndata(adata)
-    module = sm.BetaTCVAE(adata, gene_likelihood="nb", **SMALL).module
+    module = sm.BetaTCVAE(adata, gene_likelihood="nb", n_comps=None, **SMALL).module
     x = np.log1p(adata.X.toarray())
-    np.testing.assert_allclose(module.encoder.standard.mean, x.mean(0), rtol=1e-4)
-    floor = 0.1 * np.quantile(x.std(0), 0.9)
-    np.testing.assert_allclose(module.encoder.standard.std, np.maximum(x.std(0), floor), rtol=1e-4)
+    np.testing.assert_allclose(module.encoder.input_map.mean, x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(module.encoder.input_map.std, floored_std(x), rtol=1e-4)
     np.testing.assert_allclose(module.decoder.mean.bias.detach().exp(), adata.X.mean(0).A1, atol=0.01)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_encoder_reads_principal_components(adata, sparse):
+    from sklearn.decomposition import PCA
+
+    if not sparse:
+        adata.X = adata.X.toarray()
+    sm.BetaTCVAE.setup_anndata(adata)
+    module = sm.BetaTCVAE(adata, gene_likelihood="nb", library="observed", n_comps=5, **SMALL).module
+    counts = np.asarray(adata.X.toarray() if sparse else adata.X, dtype=np.float64)
+    size = counts.sum(1, keepdims=True)
+    x = np.log1p(counts / size * np.exp(np.log(size).mean()))
+    expected = PCA(5, svd_solver="full").fit_transform((x - x.mean(0)) / floored_std(x))
+    expected *= 3 / expected[:, 0].std()
+    with torch.no_grad():
+        counts = torch.as_tensor(counts, dtype=torch.float32)
+        ours = module.encoder.input_map(torch.log1p(module.encoder_input(counts, module.log_library(counts))))
+    np.testing.assert_allclose(np.abs(ours), np.abs(expected), rtol=0.01, atol=0.01)
+
+
+def test_fewer_cells_than_components(adata):
+    small = adata[:20].copy()
+    sm.BetaTCVAE.setup_anndata(small)
+    model = sm.BetaTCVAE(small, gene_likelihood="nb", **SMALL)
+    assert model.module.encoder.input_map.weight.shape == (50, 60)
+    assert not model.module.encoder.input_map.weight[19:].any()
+    model.train(1, **QUIET)
+    assert np.isfinite(model.get_latent_representation()).all()
 
 
 def test_beta_warms_up(logged):
@@ -307,6 +340,7 @@ def test_bad_arguments(adata):
         {"estimator": "exact"},
         {"beta": -1},
         {"kl_weight": float("nan")},
+        {"n_comps": 0},
         {"gene_likelihood": "nb", "dispersion": "unit"},
     ):
         with pytest.raises(ValueError, match=list(wrong)[-1]):

@@ -33,7 +33,7 @@ from scmimic.module._total_correlation import (
     log_density_with_posteriors,
     log_weights,
 )
-from scmimic.nn import Encoder, GeneScale, MeanDecoder
+from scmimic.nn import Encoder, MeanDecoder
 
 NEGATIVE_SLOPE = 0.2
 
@@ -67,6 +67,8 @@ class BetaTCVAEModule(CellVAEModule):
         ``"latent"``: the code tells the library size. ``"observed"``: the decoder is given it.
     standardize
         Standardise the encoder's input, and with ``"normal"`` the decoder's output.
+    n_comps
+        Number of principal components that the encoder reads in place of the genes, or None.
     estimator
         See :func:`~scmimic.module.log_weights`.
     posterior_gradients
@@ -88,6 +90,7 @@ class BetaTCVAEModule(CellVAEModule):
         dispersion: Literal["gene", "unit"] = "gene",
         library: Literal["latent", "observed"] = "latent",
         standardize: bool = True,
+        n_comps: int | None = 50,
         estimator: Estimator = "mss",
         posterior_gradients: bool = False,
         dropout_rate: float = 0.0,
@@ -101,6 +104,7 @@ class BetaTCVAEModule(CellVAEModule):
         self.gene_likelihood = gene_likelihood
         self.is_count = gene_likelihood in COUNT_LIKELIHOODS
         self.library = library
+        self.standardize = standardize
         self.estimator = estimator
         self.posterior_gradients = posterior_gradients
         self.classifier = None
@@ -111,7 +115,9 @@ class BetaTCVAEModule(CellVAEModule):
             "norm_first": True,
             "negative_slope": NEGATIVE_SLOPE,
         }
-        self.encoder = Encoder(n_input, n_latent, n_hidden, log1p=self.is_count, standardize=standardize, **style)
+        self.encoder = Encoder(
+            n_input, n_latent, n_hidden, log1p=self.is_count, standardize=standardize, n_comps=n_comps, **style
+        )
         link = "identity" if not self.is_count else "exp" if library == "latent" else "softmax"
         self.decoder = MeanDecoder(
             n_latent,
@@ -132,12 +138,6 @@ class BetaTCVAEModule(CellVAEModule):
     def takes_library_size(self) -> bool:
         """Whether cells can be generated with a library size that is asked for."""
         return self.library == "observed"
-
-    def scales(self) -> list[GeneScale]:
-        """The networks' standardisations of genes, which the model fills from its data."""
-        if self.encoder.standard is None:
-            return []
-        return [scale for scale in (self.encoder.standard, self.decoder.standard) if scale is not None]
 
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
         """Counts at one library size where it is observed, so that the code need not tell it; else as they are."""

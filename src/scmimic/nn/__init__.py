@@ -4,6 +4,7 @@ from scmimic.nn._actinn import ACTINNClassifier
 from scmimic.nn._decoders import CountDecoder, ExpressionDecoder
 from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
 from scmimic.nn._encoder import Encoder
+from scmimic.nn._gene_projection import GeneProjection
 from scmimic.nn._gene_scale import GeneScale
 from scmimic.nn._mean_decoder import MeanDecoder
 from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear
@@ -14,6 +15,7 @@ __all__ = [
     "DenseStack",
     "Encoder",
     "ExpressionDecoder",
+    "GeneProjection",
     "GeneScale",
     "MeanDecoder",
     "RealBatchNorm1d",
