@@ -4,10 +4,10 @@ Hengshi Yu, Joshua D. Welch (2021) MichiGAN: sampling from disentangled represen
 generative adversarial networks. Genome Biology 22, 158. Loss: Chen et al. (2018), equation 4, written as MichiGAN does:
 the VAE's loss plus ``beta`` times the total correlation, so that beta is one less than Chen's.
 
-Deviations, each an argument: genes enter standardised and have a noise of their own (the paper: log expression as it is
-and N(mu, 1)); the total correlation is estimated against a memory of posteriors and its gradient runs through the
-samples alone (see :mod:`scmimic.module._total_correlation`); the encoder gives log variances where the authors' gives
-standard deviations through softplus.
+Deviations, each but the last an argument: genes are standardised, and the encoder reads their principal components; the
+total correlation is estimated against a memory of posteriors, and its gradient runs through the samples alone (see
+:mod:`scmimic.module._total_correlation`); the encoder gives log variances where the authors' gives standard deviations
+through softplus.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ class BetaTCVAEModule(CellVAEModule):
         Weight of the KL.
     gene_likelihood
         ``"normal"``, ``"nb"``, ``"zinb"`` or ``"poisson"``.
-    dispersion
-        ``"gene"``: noise or inverse dispersion of each gene are learned. ``"unit"``: noise of one standardised unit;
-        only for ``"normal"``.
+    noise
+        Of ``"normal"``: ``"unit"`` or, learned, ``"gene"``.
     library
         ``"latent"``: the code tells the library size. ``"observed"``: the decoder is given it.
     standardize
@@ -84,10 +83,10 @@ class BetaTCVAEModule(CellVAEModule):
         n_batch: int = 1,
         n_latent: int = 10,
         n_hidden: Sequence[int] = (512, 256),
-        beta: float = 50.0,
+        beta: float = 20.0,
         kl_weight: float = 1.0,
         gene_likelihood: Literal["normal", "nb", "zinb", "poisson"] = "normal",
-        dispersion: Literal["gene", "unit"] = "gene",
+        noise: Literal["unit", "gene"] = "unit",
         library: Literal["latent", "observed"] = "latent",
         standardize: bool = True,
         n_comps: int | None = 50,
@@ -131,7 +130,7 @@ class BetaTCVAEModule(CellVAEModule):
         self.px_r = None
         if gene_likelihood in ("nb", "zinb"):
             self.px_r = nn.Parameter(torch.full((1, n_input), LOG_DISPERSION_START))
-        elif gene_likelihood == "normal" and dispersion == "gene":
+        elif gene_likelihood == "normal" and noise == "gene":
             self.px_r = nn.Parameter(torch.zeros(1, n_input))
 
     @property
