@@ -8,7 +8,7 @@
 from scmimic import baselines, datasets, metrics, model, pl, pp, tl
 from scmimic._report import report
 from scmimic._sampling import package_version
-from scmimic.model import ACTINN, ACTIVA, WGANGP, InfoWGANGP, MichiGAN
+from scmimic.model import ACTINN, ACTIVA, WGANGP, BetaTCVAE, InfoWGANGP, MichiGAN
 
 __version__ = package_version()
 
@@ -18,6 +18,7 @@ __all__ = [
     "InfoWGANGP",
     "MichiGAN",
     "WGANGP",
+    "BetaTCVAE",
     "__version__",
     "baselines",
     "datasets",

@@ -29,6 +29,9 @@ JOINT_EMBEDDING = "joint_embedding"
 PRIVACY = "privacy"
 """`.uns` key of :func:`scmimic.tl.privacy`."""
 
+RANK_LATENT_GENES = "rank_latent_genes"
+"""`.uns` key of :func:`scmimic.tl.rank_latent_genes`."""
+
 RARE_AUGMENTATION = "rare_augmentation"
 """`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
 
@@ -52,6 +55,11 @@ def code(model_name: str) -> str:
 def code_var(model_name: str) -> str:
     """`.obsm` key of the variances of these codes."""
     return f"{code(model_name)}_var"
+
+
+def latent_names(n_latent: int) -> list[str]:
+    """What the dimensions of a latent space are called in tables and pictures: ``"Z1"``, ``"Z2"``, ..."""
+    return [f"Z{i}" for i in range(1, n_latent + 1)]
 
 
 def joint(basis: str, key_added: str | None = None) -> str:

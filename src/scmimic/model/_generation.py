@@ -25,6 +25,7 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
     """:meth:`generate` and :meth:`decode`."""
 
     margins_: GeneMargins | None = None
+    _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 
     @torch.inference_mode()
     def generate(
@@ -209,6 +210,58 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
         return result
 
     @torch.inference_mode()
+    def expected_expression(
+        self,
+        z: np.ndarray,
+        *,
+        labels: str | Sequence[str] | None = None,
+        library_size: float | Sequence[float] | None = None,
+        transform_batch: str | None = None,
+        batch_size: int = 1024,
+    ) -> np.ndarray:
+        """Mean expression that the decoder gives to latent codes, without noise.
+
+        Parameters
+        ----------
+        z
+            Codes, shape ``(n, n_latent)``.
+        labels
+            Type of every cell, or one for all. None: the type of the training cell with the nearest code.
+        library_size
+            Counts per cell, one number or one for each. None: the geometric mean of the training cells'.
+        transform_batch
+            Batch to decode into. None: the most frequent one.
+        batch_size
+            Cells per pass.
+
+        Returns
+        -------
+        Array ``(n, n_genes)``: expected counts for count likelihoods, else the units of the training layer.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another size than the latent space or are not finite, or a label is unknown.
+        """
+        self._check_can_generate()
+        z = self._check_codes(z)
+        posterior, module = self.posterior_, self.module
+        label = self._label_codes(labels, len(z))
+        if labels is None and self.label_categories_ is not None:
+            label = posterior.nearest_labels(z)
+        library = self._check_library_size(library_size, len(z))
+        log_library = np.full(len(z), posterior.log_library.mean()) if library is None else np.log(library)
+        batch = self._batch_code(transform_batch)
+        batch = np.bincount(posterior.batches).argmax() if batch is None else batch
+        columns = (z, log_library[:, None].astype(np.float32), np.full((len(z), 1), batch), label.clip(0)[:, None])
+        module.eval()
+        parts = []
+        for start in range(0, len(z), batch_size):
+            block = (torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns)
+            parts.append(module.expected(module.decode(*block)).cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
     def _remember_posterior(self) -> None:
         """Encode the training cells, so that a saved model generates without its data."""
         self.module.eval()
@@ -291,11 +344,8 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
     def _check_library_size(self, library_size, n: int) -> np.ndarray | None:
         if library_size is None:
             return None
-        if not self.module.is_count:
-            raise ValueError(
-                "`library_size` needs a count likelihood; with gene_likelihood='normal' the cells have the totals of "
-                "the training layer."
-            )
+        if not self.module.takes_library_size:
+            raise ValueError(f"`library_size` cannot be asked of this model: {self._library_size_note}.")
         return library_sizes(library_size, n)
 
     def _batch_code(self, batch: str | None) -> int | None:

@@ -11,7 +11,6 @@ import torch
 from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._writing import Chunk
-from scmimic.module import sample_counts
 
 # Cells that are decoded together. Fixed, so that a seed gives the same cells whatever the user's batch size: matrix
 # products of another height round differently, which is enough to flip a count.
@@ -145,17 +144,17 @@ class CellSampler:
         if self.names is not None and (codes == ANY).any():
             codes = self._find_labels(z, log_library, batches)
         px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
-        x = sample_counts(px, generator) if module.is_count else module.expected(px)
-        counts, codes = sp.csr_matrix(x.cpu().numpy()), codes.cpu().numpy()
+        counts = sp.csr_matrix(module.draw(px, generator).cpu().numpy())
+        codes = codes.cpu().numpy()
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=generator, device=z.device).cpu().numpy()
             counts = self.margins.apply(counts, codes.clip(0), uniform)
         return Chunk(counts, z.cpu().numpy(), codes, batches.squeeze(1).cpu().numpy())
 
     def _find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
-        """The type that the classifier sees in the decoded cell; where decoding needs the type, that of the code."""
+        """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""
         module = self.module
-        if module.has_label_baseline:
+        if module.has_label_baseline or module.classifier is None:
             return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy()), device=z.device)
         px = module.decode(z, log_library, batches, torch.zeros_like(batches))
         return module.classifier(module.expected(px)).argmax(-1)

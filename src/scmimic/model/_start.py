@@ -1,4 +1,4 @@
-"""What a count model knows of its data before it learns: library sizes and the types' average profiles."""
+"""What a model knows of its data before it learns: library sizes, scales of genes, the types' average profiles."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from scmimic.nn import GeneProjection
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass
+
+
+_BLOCK = 4096
+# more cells do not move the leading components
+_PCA_CELLS = 20_000
+_FIRST_COMPONENT_STD = 3.0
+# a cell without any expression has a library size too
+SMALLEST_SIZE = 1e-6
 
 
 def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
@@ -26,17 +38,122 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_ba
         Share of the log ratio of a label's profile to that of all cells.
     """
     manager, decoder = model.adata_manager, model.module.decoder
-    if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
-        size = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
-    else:
-        size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
-    log_size = np.log(size)
-    decoder.log_library_mean.fill_(float(log_size.mean()))
-    decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
+    write_library_statistics(model, x)
     if decoder.label_baseline is not None:
         labels = manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel().astype(np.int64)
         profiles = label_profiles(x, labels, decoder.label_baseline.shape[0])
         decoder.label_baseline.copy_(torch.as_tensor(label_baseline * np.log(profiles / profiles.mean(0))))
+
+
+def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
+    """Write mean and standard deviation of the log library size (or size factor) into the model's decoder."""
+    decoder, log_size = model.module.decoder, log_library_size(model, x)
+    decoder.log_library_mean.fill_(float(log_size.mean()))
+    decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
+
+
+def log_library_size(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> np.ndarray:
+    """Log of the registered size factor, or of the cell's total."""
+    manager = model.adata_manager
+    if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
+        size = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
+    else:
+        size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
+    return np.log(np.maximum(size, SMALLEST_SIZE))
+
+
+def gene_moments(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None = None) -> np.ndarray:
+    """Mean and standard deviation of every gene, ``(2, n_genes)``, from blocks of cells.
+
+    No standard deviation is smaller than a tenth of that of the most variable tenth of the genes.
+
+    Parameters
+    ----------
+    x
+        Cells x genes.
+    log1p
+        Of log(1 + x).
+    log_factor
+        Log of a factor per cell, by which counts are multiplied first.
+    """
+    scaler = StandardScaler(with_mean=not sp.issparse(x))
+    for start in range(0, x.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        scaler.partial_fit(_transform(x[rows], log1p, None if log_factor is None else log_factor[rows]))
+    # a gene of one cell in thousands would become the network's largest input by far
+    return np.stack([scaler.mean_, np.maximum(scaler.scale_, 0.1 * np.quantile(scaler.scale_, 0.9))])
+
+
+def principal_components(
+    x: np.ndarray | sp.spmatrix,
+    log1p: bool,
+    log_factor: np.ndarray | None,
+    moments: np.ndarray,
+    n_comps: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Map from the transformed genes to the principal components of the standardised ones: weight and bias.
+
+    Parameters
+    ----------
+    x, log1p, log_factor
+        As in :func:`gene_moments`.
+    moments
+        Mean and standard deviation of every gene.
+    n_comps
+        Number of components; fewer come back where the cells allow fewer.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:_PCA_CELLS])
+    sample = _transform(x[rows], log1p, None if log_factor is None else log_factor[rows])
+    mean, inverse = moments[0], 1 / moments[1]
+    sample = sample @ sp.diags(inverse) if sp.issparse(sample) else sample * inverse
+    n_comps = min(n_comps, min(sample.shape) - 1)
+    if n_comps < 1:
+        return np.zeros((0, x.shape[1])), np.zeros(0)
+    pca = PCA(n_comps, svd_solver="arpack", random_state=0).fit(sample)
+    # on the scale of the first component; whitened, the noise of the last ones would drown the rest
+    weight = pca.components_ * inverse / np.sqrt(max(pca.explained_variance_[0], 1e-12)) * _FIRST_COMPONENT_STD
+    return weight, -weight @ mean
+
+
+def _transform(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None) -> np.ndarray | sp.spmatrix:
+    """Cells as the encoder reads them."""
+    x = x.astype(np.float64)
+    if log_factor is not None:
+        factor = np.exp(log_factor)
+        x = sp.diags(factor) @ x if sp.issparse(x) else factor[:, None] * x
+    if log1p:
+        x = x.log1p() if sp.issparse(x) else np.log1p(x)
+    return x
+
+
+def start_mean_decoder(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
+    """Write library statistics, scales of genes and mean log expression into a model with a MeanDecoder.
+
+    Parameters
+    ----------
+    model
+        A model whose ``module`` is a :class:`~scmimic.module.BetaTCVAEModule`, with its AnnData registered.
+    x
+        The registered expression, cells x genes.
+    """
+    module = model.module
+    write_library_statistics(model, x)
+    log_factor = None
+    if module.is_count:
+        average = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
+        module.decoder.start_at(torch.as_tensor(np.log(average + 0.5 / x.shape[0]), dtype=torch.float32))
+        if module.library == "observed":
+            log_factor = module.decoder.log_library_mean.item() - log_library_size(model, x)
+    moments = gene_moments(x, module.is_count, log_factor)
+    if not module.standardize:
+        moments[1] = 1.0
+    if isinstance(module.encoder.input_map, GeneProjection):
+        weight, bias = principal_components(x, module.is_count, log_factor, moments, len(module.encoder.input_map.bias))
+        module.encoder.input_map.set(torch.as_tensor(weight), torch.as_tensor(bias))
+    elif module.standardize:
+        module.encoder.input_map.set(*torch.as_tensor(moments))
+    if module.standardize and module.decoder.standard is not None:
+        module.decoder.standard.set(*torch.as_tensor(moments))
 
 
 def label_profiles(x: np.ndarray | sp.spmatrix, labels: np.ndarray, n_labels: int) -> np.ndarray:

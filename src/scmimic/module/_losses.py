@@ -6,6 +6,8 @@ rates and weights mean the same for any batch size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -13,6 +15,11 @@ from torch.nn import functional as F
 def kl_standard_normal(mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
     """L_REG: KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over the latent dimensions; shape ``(n,)``."""
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
+
+
+def log_normal(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    """Log density of N(mean, exp(log_var)) at ``z``, dimension by dimension."""
+    return -0.5 * (math.log(2 * math.pi) + log_var + (z - mean).square() * (-log_var).exp())
 
 
 def squared_error(x: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,8 @@
-"""Fully connected stacks in the order of ACTIVA: linear, ReLU, batch norm (section 2.5, figure 2 of the paper)."""
+"""Fully connected stacks.
+
+ACTIVA's order is linear, ReLU, batch norm (section 2.5, figure 2 of its paper); MichiGAN's is linear, batch norm, leaky
+ReLU, dropout.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,7 @@ def fake_cells(network: nn.Module, statistics: str = "batch", *, n_groups: int =
 
 
 class DenseStack(nn.Module):
-    """Linear, ReLU, batch norm, dropout; once per hidden width.
+    """Linear, activation, batch norm, dropout; once per hidden width.
 
     Parameters
     ----------
@@ -80,6 +84,10 @@ class DenseStack(nn.Module):
         Dropout after each layer. The papers' networks have none.
     use_batch_norm
         Batch norm after each activation.
+    norm_first
+        Batch norm before the activation instead.
+    negative_slope
+        Slope of the activation below zero; 0 is the plain ReLU.
     """
 
     def __init__(
@@ -91,6 +99,8 @@ class DenseStack(nn.Module):
         n_cont: int = 0,
         dropout_rate: float = 0.0,
         use_batch_norm: bool = True,
+        norm_first: bool = False,
+        negative_slope: float = 0.0,
     ):
         super().__init__()
         self.n_cat = n_cat if n_cat > 1 else 0
@@ -98,9 +108,10 @@ class DenseStack(nn.Module):
         widths = [n_in + self.n_cat + n_cont, *n_hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [WideLinear(fan_in, fan_out), nn.ReLU()]
+            steps: list[nn.Module] = [nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()]
             if use_batch_norm:
-                layers.append(RealBatchNorm1d(fan_out))
+                steps.insert(0 if norm_first else 1, RealBatchNorm1d(fan_out))
+            layers += [WideLinear(fan_in, fan_out), *steps]
             if dropout_rate > 0:
                 layers.append(nn.Dropout(dropout_rate))
         self.layers = nn.Sequential(*layers)

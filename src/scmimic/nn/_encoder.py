@@ -1,4 +1,4 @@
-"""ACTIVA's encoder, which is also its discriminator (section 2.1)."""
+"""The encoder of the autoencoders; ACTIVA's is also its discriminator (section 2.1 of its paper)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from scmimic.nn._dense import DenseStack, RealBatchNorm1d
+from scmimic.nn._gene_projection import GeneProjection
+from scmimic.nn._gene_scale import GeneScale
 
 
 class Encoder(nn.Module):
@@ -32,6 +34,13 @@ class Encoder(nn.Module):
         Feed log(1 + x); for raw counts.
     dropout_rate
         Dropout in the hidden layers.
+    standardize
+        Bring every gene to mean 0 and standard deviation 1, by numbers that the model takes from its data; after the
+        logarithm. Has no effect with `n_comps`.
+    n_comps
+        Read this many fixed projections of the genes, which the model takes from its data, in place of the genes.
+    norm_first, negative_slope
+        See :class:`~scmimic.nn.DenseStack`.
     """
 
     def __init__(
@@ -44,10 +53,25 @@ class Encoder(nn.Module):
         head: Literal["linear", "relu_bn"] = "linear",
         log1p: bool = False,
         dropout_rate: float = 0.0,
+        standardize: bool = False,
+        n_comps: int | None = None,
+        norm_first: bool = False,
+        negative_slope: float = 0.0,
     ):
         super().__init__()
         self.log1p = log1p
-        self.stack = DenseStack(n_input, n_hidden, n_cat=n_cat, dropout_rate=dropout_rate)
+        if n_comps is not None:
+            self.input_map = GeneProjection(n_input, n_comps)
+        else:
+            self.input_map = GeneScale(n_input) if standardize else None
+        self.stack = DenseStack(
+            n_input if n_comps is None else n_comps,
+            n_hidden,
+            n_cat=n_cat,
+            dropout_rate=dropout_rate,
+            norm_first=norm_first,
+            negative_slope=negative_slope,
+        )
         output = nn.Linear(self.stack.n_out, 2 * n_latent)
         if head == "linear":
             self.head = output
@@ -58,7 +82,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: torch.Tensor, batch_index: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance, each ``(n, n_latent)``."""
-        hidden = self.stack(torch.log1p(x) if self.log1p else x, batch_index)
+        x = torch.log1p(x) if self.log1p else x
+        hidden = self.stack(x if self.input_map is None else self.input_map(x), batch_index)
         mean, log_var = self.head(hidden).chunk(2, dim=-1)
         # no posterior is wider than the prior's exp(0); the bounds keep the KL of synthetic cells finite
         return mean, log_var.clamp(-15.0, 5.0)

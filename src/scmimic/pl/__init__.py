@@ -4,9 +4,20 @@ from scmimic.pl._augmentation import augmentation
 from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
 from scmimic.pl._gene_statistics import gene_statistics
+from scmimic.pl._latent import latent
 from scmimic.pl._markers import markers
 from scmimic.pl._report import report
 from scmimic.pl._roc import roc
 from scmimic.pl._training import training
 
-__all__ = ["augmentation", "disentanglement", "embedding", "gene_statistics", "markers", "report", "roc", "training"]
+__all__ = [
+    "augmentation",
+    "disentanglement",
+    "embedding",
+    "gene_statistics",
+    "latent",
+    "markers",
+    "report",
+    "roc",
+    "training",
+]

@@ -5,6 +5,7 @@ from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithful
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
+from scmimic.tl._latent_genes import rank_latent_genes
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
@@ -16,5 +17,6 @@ __all__ = [
     "evaluate",
     "joint_embedding",
     "privacy",
+    "rank_latent_genes",
     "rare_augmentation",
 ]

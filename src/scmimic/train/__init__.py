@@ -1,5 +1,6 @@
 """Training plans, optimisers and the train runner."""
 
+from scmimic.train._beta_tcvae import BetaTCVAETrainingPlan
 from scmimic.train._classifier import ClassifierTrainingPlan
 from scmimic.train._critic_gradients import critic_gradients, generator_gradient
 from scmimic.train._gradients import GameWeights, introspective_gradients
@@ -10,6 +11,7 @@ from scmimic.train._softadapt import softadapt_weights
 from scmimic.train._wasserstein import WassersteinTrainingPlan
 
 __all__ = [
+    "BetaTCVAETrainingPlan",
     "ClassifierTrainingPlan",
     "GameWeights",
     "IntrospectiveTrainingPlan",

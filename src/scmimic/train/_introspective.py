@@ -16,6 +16,7 @@ from scmimic.module import ACTIVAModule, labelled_cross_entropy
 from scmimic.nn import recycle_gradients
 from scmimic.train._gradients import GameWeights, introspective_gradients
 from scmimic.train._optimizers import adam
+from scmimic.train._schedules import cosine_tail
 from scmimic.train._softadapt import softadapt_weights
 
 logger = logging.getLogger(__name__)
@@ -173,12 +174,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
 
     def _lr_factor(self, epoch: int) -> float:
         total = max(self.trainer.max_epochs or 1, 1)
-        start = (1 - self.lr_decay_fraction) * total
-        if self.lr_final_factor >= 1 or epoch <= start:
-            return 1.0
-        progress = min((epoch - start) / max(total - start, 1e-9), 1.0)
-        cosine = 0.5 * (1 + math.cos(progress * math.pi))
-        return self.lr_final_factor + (1 - self.lr_final_factor) * cosine
+        return cosine_tail(epoch, total, final_factor=self.lr_final_factor, fraction=self.lr_decay_fraction)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
         """One step of the warm-up or of the game, and one of the classifier."""

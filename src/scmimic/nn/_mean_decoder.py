@@ -1,0 +1,110 @@
+"""MichiGAN's decoder (appendix A.1): from a code to the mean of every gene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from scmimic.nn._decoders import GeneDecoder
+from scmimic.nn._dense import DenseStack
+from scmimic.nn._gene_scale import GeneScale
+from scmimic.nn._wide_linear import WideLinear
+
+# exp(20) counts of one gene: far above any cell, far below what overflows
+MAX_LOG_RATE = 20.0
+
+
+class MeanDecoder(GeneDecoder):
+    """Code to the means of the genes, by one of three links.
+
+    Parameters
+    ----------
+    n_latent
+        Size of the latent space.
+    n_output
+        Number of genes.
+    n_hidden
+        Widths of the hidden layers, latent side first. Empty: a linear decoder.
+    link
+        ``"identity"``: expression in the units of the data, from standardised outputs. ``"exp"``: expected counts,
+        which depend on the code alone. ``"softmax"``: proportions, rows sum to 1.
+    n_cat
+        Number of batches that are joined to the code as one-hot (1: none).
+    library_covariate
+        Join the standardised log library size to the code.
+    zero_inflation
+        Also give the logits of an extra zero per gene.
+    dropout_rate
+        Dropout in the hidden layers.
+    norm_first, negative_slope
+        See :class:`~scmimic.nn.DenseStack`.
+    """
+
+    label_baseline = None
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_output: int,
+        n_hidden: Sequence[int],
+        *,
+        link: Literal["identity", "exp", "softmax"],
+        n_cat: int = 1,
+        library_covariate: bool = False,
+        zero_inflation: bool = False,
+        dropout_rate: float = 0.0,
+        norm_first: bool = False,
+        negative_slope: float = 0.0,
+    ):
+        super().__init__()
+        self.link = link
+        self.library_covariate = library_covariate
+        self.stack = DenseStack(
+            n_latent,
+            n_hidden,
+            n_cat=n_cat,
+            n_cont=int(library_covariate),
+            dropout_rate=dropout_rate,
+            norm_first=norm_first,
+            negative_slope=negative_slope,
+        )
+        self.mean = WideLinear(self.stack.n_out, n_output)
+        self.zero_logits = WideLinear(self.stack.n_out, n_output) if zero_inflation else None
+        self.standard = GeneScale(n_output) if link == "identity" else None
+        self.register_buffer("log_library_mean", torch.zeros(()))
+        self.register_buffer("log_library_std", torch.ones(()))
+
+    @property
+    def heads(self) -> tuple[WideLinear, ...]:
+        """The linear layers from the last hidden layer to the genes."""
+        return (self.mean,) if self.zero_logits is None else (self.mean, self.zero_logits)
+
+    def start_at(self, log_mean: torch.Tensor) -> None:
+        """Begin at the log mean of every gene, ``(n_genes,)``, instead of equal genes."""
+        nn.init.zeros_(self.mean.bias)
+        with torch.no_grad():
+            self.mean.bias += log_mean
+
+    def hidden(
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
+        if not self.library_covariate:
+            return self.stack(z, batch_index)
+        return self.stack(z, batch_index, (log_library - self.log_library_mean) / self.log_library_std)
+
+    def finish(
+        self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Means of the genes and zero logits, from the heads' outputs."""
+        mean, *rest = outputs
+        if self.link == "identity":
+            mean = self.standard.invert(mean)
+        elif self.link == "exp":
+            mean = mean.clamp_max(MAX_LOG_RATE).exp()
+        else:
+            mean = torch.softmax(mean, dim=-1)
+        return mean, rest[0] if rest else None
