@@ -4,8 +4,8 @@
     python benchmarks/gan.py --split-dir split --labels cell_type --row wgangp --epochs 20 --out out
 
 Cells are split as in realism.py: generators see train alone, and as many cells as the test set has are generated, of
-the test set's types. All cells are compared after scaling to 10,000 counts and log1p. The PCA of the random-forest error is
-fitted on reference cells, which the test does not hold; the error has its interval over folds. The forest of the
+the test set's types. All cells are compared after scaling to 10,000 counts and log1p. The PCA of the random-forest
+error is fitted on reference cells, which the test does not hold; the error comes with its interval. The forest of the
 inception score learns train; `real` is the score of the test cells. Each run is kept in gan.jsonl of --out, and runs
 that are there already are not repeated.
 
