@@ -44,7 +44,7 @@ def plane():
     return adata
 
 
-def fit(plane, epochs=100, var=None, **kwargs):
+def fit(plane, epochs=60, var=None, **kwargs):
     scvi.settings.seed = 0
     sm.MichiGAN.setup_anndata(plane, code_key="X_code", code_var_key=var, labels_key="half")
     model = sm.MichiGAN(plane, **{**SMALL, **kwargs})

@@ -139,7 +139,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         ----------
         max_epochs
             Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
-            as hold 40,000 steps of the critic.
+            as hold 20,000 steps of the critic.
         accelerator, devices
             As in scvi-tools; one device.
         train_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-CRITIC_STEPS = 40_000
+CRITIC_STEPS = 20_000
 """Default length of a run in steps of the critic, five for each of the generator."""
 
 
@@ -39,7 +39,7 @@ class GANPreset:
 
 GAN_PRESETS: Mapping[str, GANPreset] = MappingProxyType(
     {
-        "michigan": GANPreset((256, 512, 1024), (1024, 512, 10), 0.2, "relu", 32),
+        "michigan": GANPreset((256, 512, 1024), (1024, 512, 10), 0.2, "relu", 32, MappingProxyType({"lr": 3e-4})),
         "scgan": GANPreset(
             (256, 512, 1024),
             (1024, 512, 256),

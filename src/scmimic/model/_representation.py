@@ -70,9 +70,10 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData) -> AnnData:
     args, registries = model.registry_["setup_args"], model.registry_["field_registries"]
     missing = {}
     for registry in registries.values():
-        key = registry["data_registry"].get("attr_key")
-        if registry["data_registry"].get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
-            missing[key] = registry["state_registry"].get("categorical_mapping", [1.0])[0]
+        where, state = registry["data_registry"], registry["state_registry"]
+        key = state.get("original_key", where.get("attr_key"))
+        if where.get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
+            missing[key] = state.get("categorical_mapping", [1.0])[0]
     layer = args.get("layer")
     if not missing and (layer is None or layer in adata.layers):
         return adata

@@ -29,7 +29,7 @@ class WassersteinTrainingPlan(TrainingPlan):
     gradient_penalty
         lambda, the weight of the penalty; 10 as the papers.
     lr
-        Learning rate of both.
+        Learning rate of both. Models of the preset "michigan" set 3e-4, as the paper names none.
     betas, eps, weight_decay, amsgrad
         Adam's. scGAN has AMSGrad.
     lr_decay_steps
