@@ -53,7 +53,8 @@ class BetaTCVAE(
         Widths of the encoder's hidden layers; the decoder has them in reverse. 512, 256 as the paper.
     beta
         Weight of the total correlation, on top of the one that the KL holds. 0: a VAE. The default found every factor
-        of the simulated cells, linear and non-linear; several times as much makes weak factors merge or vanish.
+        of the simulated cells, linear and non-linear, with ``"normal"``; several times as much makes weak factors merge
+        or vanish. Counts, and learned noise, weigh reconstruction more and need a larger beta for the same effect.
     kl_weight
         Weight of the KL. 1: as the paper; above 1 with ``beta=0``: a beta-VAE.
     gene_likelihood
