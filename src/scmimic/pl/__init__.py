@@ -4,9 +4,22 @@ from scmimic.pl._augmentation import augmentation
 from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
 from scmimic.pl._gene_statistics import gene_statistics
+from scmimic.pl._latent_arithmetic import latent_arithmetic
+from scmimic.pl._latent_traversal import latent_traversal
 from scmimic.pl._markers import markers
 from scmimic.pl._report import report
 from scmimic.pl._roc import roc
 from scmimic.pl._training import training
 
-__all__ = ["augmentation", "disentanglement", "embedding", "gene_statistics", "markers", "report", "roc", "training"]
+__all__ = [
+    "augmentation",
+    "disentanglement",
+    "embedding",
+    "gene_statistics",
+    "latent_arithmetic",
+    "latent_traversal",
+    "markers",
+    "report",
+    "roc",
+    "training",
+]

@@ -4,7 +4,20 @@ from scmimic.tl._augment import augment
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
+from scmimic.tl._latent_arithmetic import latent_arithmetic
+from scmimic.tl._latent_entropy import latent_entropy
+from scmimic.tl._latent_traversal import latent_traversal
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
-__all__ = ["augment", "disentanglement", "evaluate", "joint_embedding", "privacy", "rare_augmentation"]
+__all__ = [
+    "augment",
+    "disentanglement",
+    "evaluate",
+    "joint_embedding",
+    "latent_arithmetic",
+    "latent_entropy",
+    "latent_traversal",
+    "privacy",
+    "rare_augmentation",
+]
