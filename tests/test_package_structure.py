@@ -59,6 +59,7 @@ MORE_POSITIONAL = {
     "metrics.duplicate_fraction": 3,
     "metrics.inception_score": 3,
     "metrics.label_agreement": 4,
+    "metrics.latent_entropy": 3,
     "metrics.membership_inference": 3,
     "metrics.nearest_neighbor_distance_ratio": 3,
 }

@@ -38,6 +38,25 @@ RARE_AUGMENTATION = "rare_augmentation"
 DISENTANGLEMENT = "disentanglement"
 """`.uns` key of :func:`scmimic.tl.disentanglement`."""
 
+LATENT_ARITHMETIC = "latent_arithmetic"
+"""`.uns` key of :func:`scmimic.tl.latent_arithmetic`."""
+
+OBS_CONTROL_CELL = "control_cell"
+"""`.obs` column of its cells: the real cell whose code was moved."""
+
+LATENT_ENTROPY = "latent_entropy"
+"""`.uns` key of :func:`scmimic.tl.latent_entropy`."""
+
+HOLDOUT_ARITHMETIC = "holdout_arithmetic"
+"""`.uns` key of :func:`scmimic.tl.holdout_arithmetic`."""
+
+LATENT_TRAVERSAL = "latent_traversal"
+"""`.uns` key of :func:`scmimic.tl.latent_traversal`."""
+
+OBS_DIMENSION = "dimension"
+"""`.obs` columns of its cells: the dimension that was moved, and its value."""
+OBS_VALUE = "value"
+
 REALISM = "realism"
 """`.uns` key of :func:`scmimic.tl.evaluate`."""
 

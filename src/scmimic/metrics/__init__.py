@@ -13,6 +13,7 @@ from scmimic.metrics._factors import FactorScores
 from scmimic.metrics._genes import GeneStatistics, gene_statistics_distance
 from scmimic.metrics._inception import inception_score
 from scmimic.metrics._label_agreement import LabelAgreement, fit_label_classifier, label_agreement
+from scmimic.metrics._latent_entropy import latent_entropy
 from scmimic.metrics._latent_matching import LatentMatching, latent_matching_score
 from scmimic.metrics._mmd import mmd
 from scmimic.metrics._modularity import modularity
@@ -55,6 +56,7 @@ __all__ = [
     "gene_statistics_distance",
     "inception_score",
     "label_agreement",
+    "latent_entropy",
     "latent_matching_score",
     "lisi_mixing",
     "membership_inference",

@@ -5,6 +5,8 @@ from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
 from scmimic.pl._gene_statistics import gene_statistics
 from scmimic.pl._latent import latent
+from scmimic.pl._latent_arithmetic import latent_arithmetic
+from scmimic.pl._latent_traversal import latent_traversal
 from scmimic.pl._markers import markers
 from scmimic.pl._report import report
 from scmimic.pl._roc import roc
@@ -16,6 +18,8 @@ __all__ = [
     "embedding",
     "gene_statistics",
     "latent",
+    "latent_arithmetic",
+    "latent_traversal",
     "markers",
     "report",
     "roc",

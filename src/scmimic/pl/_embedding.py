@@ -114,7 +114,7 @@ def embedding(
     """
     if legend_loc not in ("right margin", "on data", None):
         raise ValueError(f"`legend_loc` must be 'right margin', 'on data' or None, got {legend_loc!r}.")
-    coordinates = _coordinates(adata, synthetic, basis)
+    coordinates = joint_coordinates(adata, synthetic, basis)
     coloring = _coloring(adata, synthetic, color, layer, palette)
     if size is None:
         size = float(np.clip(20_000 / max(adata.n_obs, synthetic.n_obs), 2, 14))
@@ -144,7 +144,7 @@ def embedding(
     # a quarter more transparent, since twice as many cells share the panel
     axes[2].scatter(*both[order].T, c=source[order], **{**style, "alpha": 0.75 * alpha})
 
-    _frame(axes, both, basis, titles)
+    frame(axes, both, basis, titles)
     if coloring.limits is not None:
         bar = fig.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, aspect=25)
         bar.solids.set(alpha=1)
@@ -190,15 +190,18 @@ class _Coloring:
     """Ends of the colour map, where the colours are numbers."""
 
 
-def _coordinates(adata: AnnData, synthetic: AnnData, basis: str) -> tuple[np.ndarray, np.ndarray]:
+def joint_coordinates(
+    adata: AnnData, other: AnnData, basis: str, *, name: str = "synthetic"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of both objects in an embedding that they share; `name` is what to call `other`."""
     candidates = [_keys.joint(basis), basis, f"X_{basis}"]
-    key = next((k for k in candidates if k in adata.obsm and k in synthetic.obsm), None)
+    key = next((k for k in candidates if k in adata.obsm and k in other.obsm), None)
     if key is None:
         raise KeyError(
             f"No embedding for `basis={basis!r}` in both objects: `.obsm` has {list(adata.obsm)} in `adata` and "
-            f"{list(synthetic.obsm)} in `synthetic`. Run `sm.tl.joint_embedding(adata, synthetic, basis={basis!r})`."
+            f"{list(other.obsm)} in `{name}`. Run `sm.tl.joint_embedding(adata, {name}, basis={basis!r})`."
         )
-    found = tuple(np.asarray(a.obsm[key])[:, :2] for a in (adata, synthetic))
+    found = tuple(np.asarray(a.obsm[key])[:, :2] for a in (adata, other))
     if any(xy.shape[1] < 2 for xy in found):
         raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
     return found
@@ -232,7 +235,8 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str 
     return _Coloring(values, names={c: colors[c] for c in categories if c in present})
 
 
-def _frame(axes: Sequence[Axes], both: np.ndarray, basis: str, titles: tuple[str, str]) -> None:
+def frame(axes: Sequence[Axes], both: np.ndarray, basis: str, titles: Sequence[str]) -> None:
+    """Give the panels of an embedding the same limits around all points, names instead of ticks, and titles."""
     low, high = both.min(axis=0), both.max(axis=0)
     margin = 0.04 * np.where(high > low, high - low, 1)
     name = _AXIS_NAMES.get(basis.removeprefix("X_").removeprefix("joint_"), basis.removeprefix("X_"))

@@ -21,6 +21,9 @@ REAL_COLOR = "#2f6db3"
 SYNTHETIC_COLOR = "#d1442f"
 """Blue for real and red for synthetic cells, as in the papers; apart also for the colour-blind and in grey."""
 
+CONTROL_COLOR = "#e8a735"
+"""Yellow for the cells that a prediction starts from."""
+
 MISSING_COLOR = "lightgray"
 
 # matplotlib's backends without a screen; plt.show() only warns there

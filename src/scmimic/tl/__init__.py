@@ -5,7 +5,10 @@ from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithful
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._joint_embedding import joint_embedding
+from scmimic.tl._latent_arithmetic import latent_arithmetic
+from scmimic.tl._latent_entropy import latent_entropy
 from scmimic.tl._latent_genes import rank_latent_genes
+from scmimic.tl._latent_traversal import latent_traversal
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
 
@@ -16,6 +19,9 @@ __all__ = [
     "disentanglement",
     "evaluate",
     "joint_embedding",
+    "latent_arithmetic",
+    "latent_entropy",
+    "latent_traversal",
     "privacy",
     "rank_latent_genes",
     "rare_augmentation",

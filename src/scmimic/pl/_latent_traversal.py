@@ -1,0 +1,125 @@
+"""Cells along latent dimensions on the map of the real cells (MichiGAN, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmimic import _keys
+from scmimic.pl._embedding import frame, joint_coordinates
+from scmimic.pl._figure import MISSING_COLOR, finish, make_axes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def latent_traversal(
+    adata: AnnData,
+    traversal: AnnData,
+    *,
+    dims: int | Sequence[int] | None = None,
+    basis: str = "umap",
+    cmap: Any = "viridis",
+    size: float | None = None,
+    background_size: float | None = None,
+    n_cols: int = 5,
+    rasterized: bool = True,
+    ax: Axes | Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw the cells of latent traversals on the real cells, coloured by the value of the dimension.
+
+    One panel per dimension. Points that stay in one place belong to a dimension without meaning there; points that walk
+    along the map in the order of their colours show what the dimension stands for.
+
+    Parameters
+    ----------
+    adata
+        Real cells, drawn in grey.
+    traversal
+        Cells of :func:`~scmimic.tl.latent_traversal`, placed by `sm.tl.joint_embedding(adata, traversal)`. Neither is
+        changed.
+    dims
+        Dimensions to draw; all by default.
+    basis
+        `"umap"`, `"tsne"` or `"pca"` of the joint embedding, or another key that `.obsm` of both has.
+    cmap
+        Colour map of the values, the same for all panels.
+    size, background_size
+        Point areas of the traversal and of the real cells in points squared; by their numbers by default.
+    n_cols
+        Panels per row.
+    rasterized
+        Draw points as pixels in vector files.
+    ax
+        Axes to draw into, one per dimension; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If `traversal` has no dimensions and values, or the embedding is missing in one of the objects.
+    ValueError
+        If a dimension was not traversed.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=30)
+    >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    >>> model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    >>> model.train(max_epochs=2, warmup_epochs=1, enable_progress_bar=False)
+    >>> cells = sm.tl.latent_traversal(adata, model, start="type_0", n_steps=5, seed=0)
+    >>> sm.tl.joint_embedding(adata, cells, basis="pca")
+    >>> len(sm.pl.latent_traversal(adata, cells, basis="pca", show=False))
+    4
+    """
+    for column in (_keys.OBS_DIMENSION, _keys.OBS_VALUE):
+        if column not in traversal.obs:
+            raise KeyError(
+                f"`traversal.obs` has no column {column!r}: pass the cells that `sm.tl.latent_traversal` returned."
+            )
+    column = traversal.obs[_keys.OBS_DIMENSION].astype("category")
+    known = [str(name) for name in column.cat.categories]
+    chosen = known if dims is None else [str(dim) for dim in np.atleast_1d(dims)]
+    if missing := [name for name in chosen if name not in known]:
+        raise ValueError(f"`dims`: {missing} were not traversed; {known} were.")
+    real, moved = joint_coordinates(adata, traversal, basis, name="traversal")
+    values = pd.to_numeric(traversal.obs[_keys.OBS_VALUE]).to_numpy(dtype=float)
+    drawn = np.isin(column.astype(str), chosen)
+    limits = {"vmin": values[drawn].min(), "vmax": values[drawn].max()}
+    per_panel = max(int((column == name).sum()) for name in known)
+    if size is None:
+        size = float(np.clip(1_500 / per_panel, 6, 30))
+    if background_size is None:
+        background_size = float(np.clip(8_000 / adata.n_obs, 0.8, 8))
+
+    fig, axes = make_axes(len(chosen), ax, n_cols=n_cols, panel_size=(2.3, 2.5), figsize=figsize, layout="compressed")
+    points = None
+    for panel, name in zip(axes, chosen, strict=True):
+        panel.scatter(*real.T, c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
+        cells = np.flatnonzero((column.astype(str) == name).to_numpy())
+        points = panel.scatter(
+            *moved[cells].T, c=values[cells], cmap=cmap, s=size, linewidths=0, rasterized=rasterized, **limits
+        )
+    frame(axes, np.vstack([real, moved[drawn]]), basis, [f"Z{name}" for name in chosen])
+    bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
+    bar.outline.set_visible(False)
+    bar.set_label("value of the dimension")
+    return finish(fig, axes, show=show, return_fig=return_fig)

@@ -1,0 +1,154 @@
+"""Latent space entropy of held-out combinations (MichiGAN, sections 2.3 and 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from scmimic import _keys
+from scmimic._sampling import storable
+from scmimic.tl._combinations import Combinations, Target, entropies, predict_codes
+from scmimic.tl._latent_model import Code, as_seed, check_code, encode, stream
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def latent_entropy(
+    adata: AnnData,
+    model: Any,
+    *,
+    group_key: str,
+    condition_key: str,
+    target: tuple[str, str] | None = None,
+    control: str | Sequence[str] | None = None,
+    reference_group: str | Sequence[str] | None = None,
+    code: Code = "sample",
+    max_cells: int | None = 12_000,
+    seed: int | None = None,
+    key_added: str = _keys.LATENT_ENTROPY,
+) -> pd.DataFrame:
+    """Measure how well latent arithmetic places the cells of a combination: H and delta-H (MichiGAN, section 2.3).
+
+    The codes of the combination's cells as the encoder gives them are compared with those that latent arithmetic
+    predicts without them. Both entropies are taken against the posteriors of the combination's own cells. Delta-H near
+    0 says that the predicted codes lie where the cells lie; a large one says that the effect of the condition differs
+    between groups, or that the model holds it in a tangle, and the predicted cells deserve no trust.
+
+    By this definition each cell's own code profits from the cell's own posterior. With few cells or narrow posteriors
+    delta-H is therefore above 0 even for perfect predictions: compare combinations of like size with each other.
+
+    Parameters
+    ----------
+    adata
+        Cells with the genes that the model was trained on, those of the combination included; only `.uns` is written.
+    model
+        A trained model with `.get_latent_representation` that gives means and variances (`return_dist=True`), and
+        `.decode`.
+    group_key
+        Column of `adata.obs` with the groups, such as cell types.
+    condition_key
+        Column of `adata.obs` with the conditions, such as treatments.
+    target
+        The combination (group, condition). `None`: every combination with cells that can be predicted from others.
+    control, reference_group, code
+        As in :func:`~scmimic.tl.latent_arithmetic`.
+    max_cells
+        Largest number of cells and of predicted codes of a combination, drawn at random; `None` uses all. Time and
+        densities grow with its square.
+    seed
+        Seed of everything random. `None`: from torch's generator, which `scvi.settings.seed` sets.
+    key_added
+        Key in `adata.uns`.
+
+    Returns
+    -------
+    One row per combination, with the columns `group`, `condition`, `n_cells` (observed), `n_predicted`,
+    `entropy` (H of the cells' own codes, in nats), `entropy_predicted` (H of the predicted codes) and `delta_entropy`
+    (predicted less own; 0 or below is ideal).
+
+    Also writes `adata.uns['latent_entropy' | key_added]` : dict with `'results'` (this table) and `'params'`.
+
+    Raises
+    ------
+    KeyError
+        If a column is not in `adata.obs`.
+    ValueError
+        If the target's group or condition is unknown, it has no cells, no jointly observed combination leads to it,
+        or the model gives no variances.
+    TypeError
+        If the model cannot encode.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=30, n_batches=2)
+    >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    >>> model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    >>> model.train(max_epochs=2, warmup_epochs=1, enable_progress_bar=False)
+    >>> table = sm.tl.latent_entropy(
+    ...     adata, model, group_key="cell_type", condition_key="batch", target=("type_0", "batch_1"), seed=0
+    ... )
+    >>> table[["group", "condition"]].values.tolist()
+    [['type_0', 'batch_1']]
+    """
+    check_code(code)
+    combinations = Combinations(adata, group_key, condition_key)
+    routes = _routes(combinations, target, control, reference_group)
+    seed = as_seed(seed)
+    posterior = encode(model, adata)
+    if posterior.variance is None:
+        raise ValueError(
+            f"{type(model).__name__} gives no variances of its posteriors (`get_latent_representation("
+            "return_dist=True)`), without which codes have no density."
+        )
+    rows = []
+    for number, (combination, ways) in enumerate(routes.items()):
+        rng = stream(seed, number)
+        observed = posterior[combinations.rows[combination]]
+        predicted = predict_codes(posterior, combinations, combination, ways, code=code, n=None, rng=rng).codes
+        own, other = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
+        rows.append((*combination, len(observed), len(predicted), own, other, other - own))
+    columns = ["group", "condition", "n_cells", "n_predicted", "entropy", "entropy_predicted", "delta_entropy"]
+    table = pd.DataFrame(rows, columns=columns)
+    adata.uns[key_added] = {
+        "results": table.copy(),
+        "params": storable(
+            {
+                "group_key": group_key,
+                "condition_key": condition_key,
+                "target": target,
+                "control": control,
+                "reference_group": reference_group,
+                "code": code,
+                "max_cells": max_cells,
+                "seed": seed,
+                "model": type(model).__name__,
+            }
+        ),
+    }
+    return table
+
+
+def _routes(combinations: Combinations, target: Target | None, control: Any, reference_group: Any) -> dict:
+    if target is not None:
+        target = combinations.check_target(target)
+        if target not in combinations.rows:
+            raise ValueError(
+                f"There are no cells of {target} to compare predicted codes with. `sm.tl.latent_arithmetic` judges a "
+                "combination without cells by the groups that were seen under both conditions."
+            )
+        return {target: combinations.routes(target, control, reference_group)}
+    found = {}
+    for combination in combinations.rows:
+        try:
+            found[combination] = combinations.routes(combination, control, reference_group)
+        except ValueError:
+            continue
+    if not found:
+        raise ValueError("No combination with cells can be predicted from other combinations.")
+    return found

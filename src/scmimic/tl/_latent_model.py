@@ -1,0 +1,112 @@
+"""What the tools ask of a model with a latent space: the posterior of cells, and cells of given codes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from scmimic.metrics._factors import as_latent, as_variance
+from scmimic.tl._checks import check_same_genes
+
+Code = Literal["sample", "mean"]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Means of the latent posteriors of cells (cells x dimensions), and their variances where the model has them."""
+
+    mean: np.ndarray
+    variance: np.ndarray | None
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Posterior:
+        return Posterior(self.mean[rows], None if self.variance is None else self.variance[rows])
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def codes(self, code: Code, rng: np.random.Generator) -> np.ndarray:
+        """The means, or one draw for each cell; without variances the means either way."""
+        if code == "mean" or self.variance is None:
+            return self.mean
+        return self.mean + np.sqrt(self.variance) * rng.standard_normal(self.mean.shape)
+
+
+def check_model(model: Any) -> None:
+    """Raise unless `model` encodes and decodes, and is trained."""
+    for method in ("get_latent_representation", "decode"):
+        if not callable(getattr(model, method, None)):
+            raise TypeError(
+                f"`model` must have `.get_latent_representation(adata)` and `.decode(z)`, but {type(model).__name__} "
+                f"has no `{method}`."
+            )
+    if getattr(model, "is_trained", True) is False:
+        raise RuntimeError(f"This {type(model).__name__} is not trained yet. Call `model.train()` first.")
+
+
+def check_code(code: str) -> None:
+    """Raise unless `code` is known."""
+    if code not in ("sample", "mean"):
+        raise ValueError(f"`code` must be 'sample' or 'mean', got {code!r}.")
+
+
+def encode(model: Any, adata: AnnData) -> Posterior:
+    """Posterior of every cell of `adata`; without variances from a model that gives means alone."""
+    check_model(model)
+    encoder = model.get_latent_representation
+    found = encoder(adata, return_dist=True) if _takes(encoder, "return_dist") else encoder(adata)
+    mean, variance = found if isinstance(found, tuple) else (found, None)
+    mean = as_latent(mean, "the latent representation")
+    if len(mean) != adata.n_obs:
+        raise ValueError(f"The model gave {len(mean)} codes for {adata.n_obs} cells.")
+    return Posterior(mean, None if variance is None else as_variance(variance, mean))
+
+
+def decode(
+    model: Any,
+    z: np.ndarray,
+    *,
+    known: Mapping[str, str],
+    seed: int,
+    decode_kwargs: Mapping[str, Any] | None,
+    adata: AnnData,
+) -> AnnData:
+    """Cells of the codes `z`.
+
+    `known` says what all these cells are, by column of `.obs`: where the model was set up with such a column, it is
+    told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`.
+    """
+    options: dict[str, Any] = {"seed": seed}
+    arguments = (("labels", "labels_key_", "label_categories_"), ("transform_batch", "batch_key_", "batch_categories_"))
+    for argument, key, categories in arguments:
+        name = known.get(getattr(model, key, None))
+        if name is not None and name in (getattr(model, categories, None) or ()):
+            options[argument] = name
+    options = {name: value for name, value in options.items() if _takes(model.decode, name)} | dict(decode_kwargs or {})
+    cells = model.decode(np.asarray(z, dtype=np.float32), **options)
+    if not isinstance(cells, AnnData):
+        raise TypeError(f"`model.decode` returned {type(cells).__name__}, but an AnnData is needed.")
+    if cells.n_obs != len(z):
+        raise ValueError(f"`model.decode` returned {cells.n_obs} cells for {len(z)} codes.")
+    check_same_genes(adata, cells, name="decoded")
+    return cells
+
+
+def as_seed(seed: int | None) -> int:
+    """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
+    return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+
+
+def _takes(function: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def stream(seed: int, *name: int) -> np.random.Generator:
+    """Generator of one use of a seed; never that of `default_rng(seed)`, which may have made the data."""
+    return np.random.default_rng([seed, len(name), *name])

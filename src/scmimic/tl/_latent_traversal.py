@@ -1,0 +1,179 @@
+"""Cells along single latent dimensions (MichiGAN, section 3.4 and figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scmimic import _keys
+from scmimic._sampling import storable
+from scmimic.tl._checks import label_array
+from scmimic.tl._latent_model import Posterior, as_seed, check_model, decode, encode, stream
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Start = str | Mapping[str, str] | Sequence[float] | np.ndarray
+
+
+def latent_traversal(
+    adata: AnnData,
+    model: Any,
+    *,
+    start: Start,
+    dims: int | Sequence[int] | None = None,
+    n_steps: int = 50,
+    span: tuple[float, float] = (0.01, 0.99),
+    decode_kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    key_added: str = _keys.LATENT_TRAVERSAL,
+) -> AnnData:
+    """Decode codes that change in one dimension at a time (MichiGAN, section 3.4).
+
+    Every other dimension stays as in `start`. What changes among the cells of a traversal is what the dimension means;
+    in a disentangled representation that is one thing. To see it, place the cells among the real ones with
+    :func:`~scmimic.tl.joint_embedding` and draw them with :func:`~scmimic.pl.latent_traversal`.
+
+    Parameters
+    ----------
+    adata
+        Cells with the genes that the model was trained on. Their posteriors say how far each dimension reaches. Only
+        `.uns` is written.
+    model
+        Any trained model with `.get_latent_representation` and `.decode`.
+    start
+        Where all traversals start: the name of a cell (its mean code), a dict from columns of `adata.obs` to values
+        such as `{"cell_type": "fibroblast"}` (mean code of the cells that have them all), a label of the column that
+        the model was trained with, or a code with one number per dimension.
+    dims
+        Dimensions to move, counted from 0. `None` moves each in turn.
+    n_steps
+        Values per dimension, evenly spaced. One cell is decoded for each.
+    span
+        Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell. The
+        default leaves out outlying cells.
+    decode_kwargs
+        Passed to `model.decode`, such as `labels` or `library_size`. Without `labels` the model chooses them itself.
+    seed
+        Same seed, same cells. `None`: from torch's generator, which `scvi.settings.seed` sets.
+    key_added
+        Key in `.uns`, and after `X_` in `.obsm`.
+
+    Returns
+    -------
+    The cells, dimension by dimension and value by value, as the model decodes them, with
+
+    `.obs['dimension']` : categorical
+        The dimension that was moved, as `"0"`, `"1"`, ...
+    `.obs['value']`
+        Its value.
+    `.obsm['X_latent_traversal' | X_key_added]` : ndarray
+        The codes.
+    `.uns['latent_traversal' | key_added]` : dict
+        `'start'`: the code; `'low'` and `'high'`: the ends of each dimension; `'params'`: the arguments.
+
+    Also writes the same dict to `adata.uns['latent_traversal' | key_added]`.
+
+    Raises
+    ------
+    KeyError
+        If `start` names no cell or label, or a column that is not there.
+    ValueError
+        If no cell fits `start`, a code has the wrong size, a dimension does not exist, `n_steps` is below 2, `span`
+        is no range of quantiles, or `adata` is a view.
+    TypeError
+        If the model cannot encode or decode.
+    RuntimeError
+        If the model is not trained.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=30)
+    >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    >>> model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    >>> model.train(max_epochs=2, warmup_epochs=1, enable_progress_bar=False)
+    >>> cells = sm.tl.latent_traversal(adata, model, start={"cell_type": "type_0"}, dims=[0, 2], n_steps=5, seed=0)
+    >>> cells.obs["dimension"].value_counts(sort=False).to_dict()
+    {'0': 5, '2': 5}
+    """
+    check_model(model)
+    if adata.is_view:
+        raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
+    if n_steps < 2:
+        raise ValueError(f"`n_steps` must be at least 2, got {n_steps}.")
+    if len(span) != 2 or not 0 <= span[0] < span[1] <= 1:
+        raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
+    seed = as_seed(seed)
+    posterior = encode(model, adata)
+    origin = _start_code(adata, model, posterior, start)
+    n_latent = posterior.mean.shape[1]
+    moved = np.arange(n_latent) if dims is None else np.atleast_1d(np.asarray(dims, dtype=int))
+    if moved.size == 0 or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
+        raise ValueError(f"`dims` must be different dimensions from 0 to {n_latent - 1}, got {dims}.")
+
+    # the means alone would not show how far a dimension reaches that says little about each cell
+    codes = posterior.codes("sample", stream(seed))
+    low, high = np.quantile(codes, span, axis=0)
+    values = np.linspace(low[moved], high[moved], n_steps, axis=1)
+    z = np.tile(origin, (values.size, 1))
+    z[np.arange(values.size), np.repeat(moved, n_steps)] = values.ravel()
+    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata)
+
+    names = [str(dim) for dim in moved]
+    cells.obs[_keys.OBS_DIMENSION] = pd.Categorical(np.repeat(names, n_steps), categories=names)
+    cells.obs[_keys.OBS_VALUE] = values.ravel()
+    cells.obsm[_keys.latent(key_added)] = z
+    record = {
+        "start": origin,
+        "low": low,
+        "high": high,
+        "params": storable(
+            {
+                "start": start if isinstance(start, str | Mapping) else "code",
+                "dims": moved,
+                "n_steps": n_steps,
+                "span": list(span),
+                "decode_kwargs": dict(decode_kwargs or {}),
+                "seed": seed,
+                "model": type(model).__name__,
+            }
+        ),
+    }
+    cells.uns[key_added] = record
+    adata.uns[key_added] = dict(record)
+    return cells
+
+
+def _start_code(adata: AnnData, model: Any, posterior: Posterior, start: Start) -> np.ndarray:
+    if isinstance(start, str):
+        rows = np.flatnonzero(adata.obs_names == start)
+        if len(rows) == 1:
+            return posterior.mean[rows[0]]
+        if len(rows) > 1:
+            raise ValueError(f"`start`: {len(rows)} cells are called {start!r}. Call `adata.obs_names_make_unique()`.")
+        key = getattr(model, "labels_key_", None)
+        if key is None or key not in adata.obs or start not in set(label_array(adata, key)):
+            raise KeyError(
+                f"`start={start!r}` is the name of no cell, nor a label that the model was trained with. Name other "
+                "cells by their column: `start={column: value}`."
+            )
+        start = {key: start}
+    if isinstance(start, Mapping):
+        if not start:
+            raise ValueError("`start` is an empty dict: name a column of `adata.obs` and its value.")
+        fits = np.ones(adata.n_obs, dtype=bool)
+        for key, value in start.items():
+            fits &= label_array(adata, key) == str(value)
+        if not fits.any():
+            raise ValueError(f"`start`: no cell has {dict(start)}.")
+        return posterior.mean[fits].mean(axis=0)
+    code = np.asarray(start, dtype=np.float64)
+    if code.shape != posterior.mean.shape[1:] or not np.isfinite(code).all():
+        raise ValueError(
+            f"`start` must be a code of {posterior.mean.shape[1]} finite numbers, got an array of shape {code.shape}."
+        )
+    return code

@@ -1,0 +1,82 @@
+import anndata as ad
+import numpy as np
+import pytest
+
+import scmimic as sm
+
+
+def test_one_dimension_moves_at_a_time(linear):
+    adata, model, codes = linear
+    start = np.array([0.5, -1.0])
+    cells = sm.tl.latent_traversal(adata, model, start=start, n_steps=7, span=(0.1, 0.8), seed=0)
+    z = cells.obsm["X_latent_traversal"]
+    assert cells.n_obs == 14
+    assert list(cells.obs["dimension"].cat.categories) == ["0", "1"]
+    np.testing.assert_array_equal(z[:7, 1], start[1])
+    np.testing.assert_array_equal(z[7:, 0], start[0])
+    np.testing.assert_allclose(cells.X, z @ model.axes, atol=1e-5)
+    np.testing.assert_array_equal(cells.obs["value"], np.r_[z[:7, 0], z[7:, 1]])
+    np.testing.assert_allclose(np.diff(z[:7, 0]), np.diff(z[:7, 0])[0])
+    # the posterior, not the means alone: variance of the means and 0.25
+    rng = np.random.default_rng(1)
+    drawn = codes + 0.5 * rng.standard_normal((50, *codes.shape))
+    np.testing.assert_allclose([z[0, 0], z[6, 0]], np.quantile(drawn[..., 0], [0.1, 0.8]), atol=0.15)
+
+
+def test_starts(linear, tmp_path):
+    adata, model, codes = linear
+    model.labels_key_ = "group"
+    both = ((adata.obs["group"] == "B") & (adata.obs["condition"] == "drug")).to_numpy()
+    expected = {
+        "c3": codes[3],
+        "B": codes[(adata.obs["group"] == "B").to_numpy()].mean(axis=0),
+    }
+    for start, code in expected.items():
+        cells = sm.tl.latent_traversal(adata, model, start=start, dims=1, n_steps=2)
+        np.testing.assert_allclose(cells.obsm["X_latent_traversal"][:, 0], code[0], atol=1e-6)
+    cells = sm.tl.latent_traversal(
+        adata, model, start={"group": "B", "condition": "drug"}, dims=[1], n_steps=2, key_added="mine"
+    )
+    np.testing.assert_allclose(cells.uns["mine"]["start"], codes[both].mean(axis=0), atol=1e-6)
+    cells.write_h5ad(tmp_path / "x.h5ad")
+    stored = ad.read_h5ad(tmp_path / "x.h5ad")
+    np.testing.assert_array_equal(stored.obsm["X_mine"], cells.obsm["X_mine"])
+    assert stored.uns["mine"]["params"]["start"] == {"group": "B", "condition": "drug"}
+
+
+def test_same_seed_same_cells_and_options_of_the_decoder(linear):
+    adata, model, _ = linear
+    kwargs = {"start": "c0", "n_steps": 3, "decode_kwargs": {"labels": "A"}}
+    first, second, other = (sm.tl.latent_traversal(adata, model, seed=seed, **kwargs) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.X, second.X)
+    assert not np.array_equal(first.X, other.X)
+    assert [call["labels"] for call in model.asked] == ["A"] * 3
+
+
+def test_bad_input(linear):
+    adata, model, _ = linear
+
+    def run(seen=adata, start="c0", **kwargs):
+        sm.tl.latent_traversal(seen, model, start=start, **kwargs)
+
+    with pytest.raises(KeyError, match="the name of no cell"):
+        run(start="B")
+    with pytest.raises(KeyError, match="not in `adata.obs`"):
+        run(start={"x": "y"})
+    with pytest.raises(ValueError, match="no cell has"):
+        run(start={"group": "y"})
+    with pytest.raises(ValueError, match="empty dict"):
+        run(start={})
+    with pytest.raises(ValueError, match="code of 2 finite numbers"):
+        run(start=[1.0, 2.0, 3.0])
+    for dims in ([], [2], [-1], [0, 0]):
+        with pytest.raises(ValueError, match="different dimensions from 0 to 1"):
+            run(dims=dims)
+    with pytest.raises(ValueError, match="`n_steps`"):
+        run(n_steps=1)
+    for span in ((0.9, 0.1), (0, 2)):
+        with pytest.raises(ValueError, match="`span`"):
+            run(span=span)
+    with pytest.raises(ValueError, match="is a view"):
+        run(adata[:])
+    assert "latent_traversal" not in adata.uns
