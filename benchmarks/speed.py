@@ -118,7 +118,7 @@ def training_rows(args) -> list[dict]:
     return rows
 
 
-def gan_rows(genes: int = 4_062, batch_size: int = 32, steps: int = 25) -> list[dict]:
+def gan_rows(genes: int = 4_062, batch_size: int = 32, steps: int = 15) -> list[dict]:
     """Steps of WGAN-GP at the size of the authors' measurement: written out, and by automatic differentiation."""
     data = cells(batch_size, genes)
     sm.WGANGP.setup_anndata(data, layer="norm")
