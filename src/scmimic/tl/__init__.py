@@ -3,6 +3,7 @@
 from scmimic.tl._augment import augment
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
+from scmimic.tl._holdout_arithmetic import holdout_arithmetic
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_entropy import latent_entropy
@@ -14,6 +15,7 @@ __all__ = [
     "augment",
     "disentanglement",
     "evaluate",
+    "holdout_arithmetic",
     "joint_embedding",
     "latent_arithmetic",
     "latent_entropy",
