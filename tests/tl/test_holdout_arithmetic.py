@@ -55,7 +55,6 @@ def test_additive_world(positive):
     exact = ["model", "model, mean codes", "mean shift", "linear model"]
     assert (by["r2"].min()[exact] > 0.99).all()
     assert (by["correlation_change"].min()[exact] > 0.99).all()
-    assert by["correlation_change"].max().isna()["control cells"]
     assert by["r2"].max()["control cells"] < 0.9
     assert by["rf_error"].max()["control cells"] < by["rf_error"].min()["mean shift"]
     assert table.loc[table["method"] == "mean shift", "rf_error"].min() > 15
@@ -95,7 +94,7 @@ def test_linear_model_is_least_squares_on_the_cells(positive):
     combinations = Combinations(train, "group", "condition")
     trial = HoldoutTrial(train.X, combinations, target, combinations.routes(target), adata.X[held])
     design = pd.get_dummies(train.obs, dtype=float)
-    fitted = np.linalg.pinv(design.to_numpy()) @ train.X
+    fitted = np.linalg.lstsq(design.to_numpy(), train.X, rcond=None)[0]
     expected = fitted[design.columns.get_loc("group_A")] + fitted[design.columns.get_loc("condition_drug")]
     np.testing.assert_allclose(trial._additive_mean(), expected)
     cells = trial.rival("linear model", 320, np.random.default_rng(0))
