@@ -20,7 +20,7 @@ def test_one_dimension_moves_at_a_time(linear):
     # the posterior, not the means alone: variance of the means and 0.25
     rng = np.random.default_rng(1)
     drawn = codes + 0.5 * rng.standard_normal((50, *codes.shape))
-    np.testing.assert_allclose([z[0, 0], z[6, 0]], np.quantile(drawn[..., 0], [0.1, 0.8]), atol=0.15)
+    np.testing.assert_allclose([z[0, 0], z[6, 0]], np.quantile(drawn[..., 0], [0.1, 0.8]), atol=0.25)
 
 
 def test_starts(linear, tmp_path):

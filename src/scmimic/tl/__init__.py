@@ -4,6 +4,7 @@ from scmimic.tl._augment import augment
 from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithfulness
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
+from scmimic.tl._holdout_arithmetic import holdout_arithmetic
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_entropy import latent_entropy
@@ -18,6 +19,7 @@ __all__ = [
     "code_faithfulness",
     "disentanglement",
     "evaluate",
+    "holdout_arithmetic",
     "joint_embedding",
     "latent_arithmetic",
     "latent_entropy",

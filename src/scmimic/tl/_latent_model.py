@@ -109,4 +109,5 @@ def _takes(function: Callable[..., Any], argument: str) -> bool:
 
 def stream(seed: int, *name: int) -> np.random.Generator:
     """Generator of one use of a seed; never that of `default_rng(seed)`, which may have made the data."""
-    return np.random.default_rng([seed, len(name), *name])
+    # the length stands first, since zeros at the end do not count
+    return np.random.default_rng([1 + len(name), seed, *name])

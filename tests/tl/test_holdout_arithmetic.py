@@ -1,0 +1,164 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr, wilcoxon
+
+import scmimic as sm
+from scmimic.tl._holdout_arithmetic import compare_methods
+from scmimic.tl._holdout_trial import changed_genes
+
+KEYS = {"group_key": "group", "condition_key": "condition", "log1p": False, "n_trees": 10}
+
+
+@pytest.fixture
+def positive(linear_world):
+    """A world without negative expression, in which mean shifts in gene space are exact too."""
+
+    def make(interaction=None):
+        adata, model, codes = linear_world(interaction)
+        # nothing is cut off at 0
+        adata.X = adata.X + 20
+        axes = model.axes
+        model.get_latent_representation = lambda adata, return_dist=True: (
+            (adata.X - 20) @ axes.T,
+            np.full((adata.n_obs, 2), 0.01),
+        )
+        decode = model.decode
+
+        def raised(z, seed=None):
+            cells = decode(z)
+            cells.X = cells.X + 20
+            return cells
+
+        model.decode = raised
+        return adata, model
+
+    return make
+
+
+def test_additive_world(positive):
+    adata, model = positive()
+    seen = []
+
+    def fit(train, seed):
+        seen.append((set(zip(train.obs["group"], train.obs["condition"], strict=True)), seed))
+        return model
+
+    table = sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, control="control", seeds=[3], n_cells=100)
+    # every drug and other combination of three groups, fitted without its own cells
+    assert len(table) == 6 * 5
+    targets = table[["group", "condition"]].drop_duplicates().itertuples(index=False, name=None)
+    for target, (pairs, seed) in zip(targets, seen, strict=True):
+        assert target not in pairs and len(pairs) == 8 and seed == 3
+    by = table.groupby("method")
+    exact = ["model", "model, mean codes", "mean shift", "linear model"]
+    assert (by["r2"].min()[exact] > 0.99).all()
+    assert (by["correlation_change"].min()[exact] > 0.99).all()
+    assert by["r2"].max()["control cells"] < 0.9
+    assert by["rf_error"].max()["control cells"] < by["rf_error"].min()["mean shift"]
+    assert table.loc[table["method"] == "mean shift", "rf_error"].min() > 15
+    assert (table["error"] == "").all()
+    stored = adata.uns["holdout_arithmetic"]
+    against = stored["tests"].set_index(["method", "rival"]).loc[("model, mean codes", "control cells")]
+    assert against["median_gain"] > 10
+    # six gains, all above 0
+    assert against["wilcoxon_p"] == pytest.approx(1 / 64)
+
+
+def test_delta_entropy_follows_the_interaction(positive):
+    adata, model = positive({("C", "other"): [0, 3]})
+    table = sm.tl.holdout_arithmetic(
+        adata,
+        **KEYS,
+        fit={"mine": lambda train, seed: model},
+        targets=[("C", "other"), ("C", "drug")],
+        control="control",
+        codes=["mean"],
+    )
+    mine = table[table["method"] == "mine, mean codes"].set_index("condition")
+    assert mine["delta_entropy"]["other"] > mine["delta_entropy"]["drug"] + 10
+    assert mine["rf_error"]["other"] < mine["rf_error"]["drug"] - 10
+    # wrong in the same way: A and B lack the interaction
+    assert table.query("method == 'mean shift' and condition == 'other'")["r2"].item() < 0.9
+
+
+def test_linear_model_is_least_squares_on_the_cells(positive):
+    from scmimic.tl._combinations import Combinations
+    from scmimic.tl._holdout_trial import HoldoutTrial
+
+    adata, _ = positive({("B", "other"): [1, 1], ("A", "control"): [0, 2]})
+    target = ("A", "drug")
+    held = ((adata.obs["group"] == "A") & (adata.obs["condition"] == "drug")).to_numpy()
+    train = adata[~held].copy()
+    combinations = Combinations(train, "group", "condition")
+    trial = HoldoutTrial(train.X, combinations, target, combinations.routes(target), adata.X[held])
+    design = pd.get_dummies(train.obs, dtype=float)
+    fitted = np.linalg.lstsq(design.to_numpy(), train.X, rcond=None)[0]
+    expected = fitted[design.columns.get_loc("group_A")] + fitted[design.columns.get_loc("condition_drug")]
+    np.testing.assert_allclose(trial._additive_mean(), expected)
+    cells = trial.rival("linear model", 320, np.random.default_rng(0))
+    np.testing.assert_allclose(cells.mean(axis=0), expected, rtol=1e-5)
+
+
+def test_genes_that_change():
+    rng = np.random.default_rng(0)
+    control, real = rng.normal(size=(50, 5)), rng.normal(size=(60, 5)) + [0, 3, 0, -5, 0]
+    real[:, 4] = control[:, 4].mean()
+    control[:, 4] = control[:, 4].mean()
+    assert list(changed_genes(control, real, 2)) == [3, 1]
+
+
+def test_comparison_of_methods():
+    rng = np.random.default_rng(1)
+    rows = []
+    for i in range(8):
+        for seed in (0, 1):
+            base = rng.uniform(0, 20)
+            rows += [
+                (f"g{i}", "c", seed, "model", base + i - 2, -float(i)),
+                (f"g{i}", "c", seed, "control cells", base, np.nan),
+            ]
+    table = pd.DataFrame(rows, columns=["group", "condition", "seed", "method", "rf_error", "delta_entropy"])
+    row = compare_methods(table).iloc[0]
+    gain = np.arange(8) - 2
+    assert row["median_gain"] == pytest.approx(1.5)
+    assert row["wilcoxon_p"] == pytest.approx(wilcoxon(gain, alternative="greater").pvalue, abs=0.02)
+    assert row["spearman"] == pytest.approx(spearmanr(-np.arange(8), gain).statistic)
+
+
+def test_a_fit_that_fails_leaves_the_rivals(positive, tmp_path):
+    adata, _ = positive()
+
+    def fit(train, seed):
+        raise ValueError("too few cells")
+
+    table = sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, targets=[("A", "drug")], key_added="mine")
+    failed = table["method"].str.startswith("model")
+    assert set(table.loc[failed, "error"]) == {"ValueError: too few cells"}
+    assert table.loc[failed, "rf_error"].isna().all() and table.loc[~failed, "rf_error"].notna().all()
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    assert len(ad.read_h5ad(tmp_path / "x.h5ad").uns["mine"]["results"]) == 5
+
+
+def test_bad_input(positive):
+    adata, model = positive()
+
+    def run(**kwargs):
+        sm.tl.holdout_arithmetic(adata, **KEYS | {"fit": lambda train, seed: model} | kwargs)
+
+    with pytest.raises(ValueError, match="names .* are those of rivals"):
+        run(fit={"mean shift": lambda train, seed: model})
+    with pytest.raises(ValueError, match="must be a callable"):
+        run(fit={})
+    with pytest.raises(ValueError, match="`code` must be"):
+        run(codes=["median"])
+    with pytest.raises(ValueError, match="has 160 cells"):
+        run(targets=[("A", "drug")], min_cells=200)
+    with pytest.raises(ValueError, match="No combination of"):
+        run(min_cells=10_000)
+    with pytest.raises(ValueError, match="at least 5"):
+        run(min_cells=2)
+    with pytest.raises(ValueError, match="`n_trees`"):
+        run(n_trees=0)
+    assert "holdout_arithmetic" not in adata.uns
