@@ -132,10 +132,26 @@ def trained(
     return fit
 
 
+PAPER = {"n_comps": None, "standardize": False, "posterior_gradients": True, "dropout_rate": 0.2}
+
 ROWS = {
     "pca": Row(pca),
     "ica": Row(ica),
     "ppca": Row(ppca),
+    "vae": Row(trained(sm.BetaTCVAE, setup={"layer": INPUT}, init={"beta": 0.0}), has_epochs=True),
+    "beta_vae": Row(
+        trained(sm.BetaTCVAE, setup={"layer": INPUT}, init={"beta": 0.0, "kl_weight": 4.0}), has_epochs=True
+    ),
+    "beta_tcvae": Row(trained(sm.BetaTCVAE, setup={"layer": INPUT}), has_epochs=True),
+    "beta_tcvae_paper": Row(
+        trained(
+            sm.BetaTCVAE,
+            setup={"layer": INPUT},
+            init={"beta": 10.0, **PAPER},
+            train={"plan_kwargs": {"memory_size": 0}},
+        ),
+        has_epochs=True,
+    ),
     # takes the library size as observed, so that its latent space need not hold it
     "scvi": Row(trained(scvi.model.SCVI), has_epochs=True, on_counts=True),
 }
