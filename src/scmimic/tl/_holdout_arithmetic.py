@@ -144,6 +144,8 @@ def holdout_arithmetic(
     Examples
     --------
     >>> import scmimic as sm
+    >>> import scvi
+    >>> scvi.settings.verbosity = 30
     >>> adata = sm.datasets.synthetic_counts(n_obs=300, n_vars=30, n_batches=2)
     >>> def fit(train, seed):
     ...     sm.ACTIVA.setup_anndata(train, labels_key="cell_type")
