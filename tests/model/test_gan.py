@@ -236,6 +236,9 @@ def test_errors(adata):
         model.train(0)
     with pytest.raises(ValueError, match="`early_stopping`"):
         model.train(1, early_stopping=True)
+    for devices in (2, [0, 1], -1):
+        with pytest.raises(ValueError, match="one device"):
+            model.train(1, devices=devices)
     with pytest.raises(KeyError, match="no such column"):
         sm.WGANGP.setup_anndata(adata, labels_key="nothing")
     adata.layers["scaled"] = -adata.X

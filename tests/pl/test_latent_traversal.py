@@ -21,7 +21,7 @@ def cells():
 def test_one_panel_per_dimension_with_its_values(cells):
     real, moved = cells
     axes = sm.pl.latent_traversal(real, moved, show=False)
-    assert [ax.get_title() for ax in axes] == ["Z0", "Z2", "Z10"]
+    assert [ax.get_title() for ax in axes] == ["Z1", "Z3", "Z11"]
     for i, ax in enumerate(axes):
         background, points = ax.collections
         np.testing.assert_array_equal(background.get_offsets(), real.obsm["X_joint_umap"])
@@ -33,7 +33,7 @@ def test_one_panel_per_dimension_with_its_values(cells):
 def test_some_dimensions_on_own_axes(cells):
     _, axes = plt.subplots(1, 2)
     drawn = sm.pl.latent_traversal(*cells, dims=[10, 0], ax=axes, show=False)
-    assert [ax.get_title() for ax in drawn] == ["Z10", "Z0"]
+    assert [ax.get_title() for ax in drawn] == ["Z11", "Z1"]
     assert list(drawn) == list(axes)
 
 

@@ -165,7 +165,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         Raises
         ------
         ValueError
-            If the number of epochs is not positive, or early stopping is asked for.
+            If the number of epochs is not positive, or early stopping or several devices are asked for.
         TypeError
             If `plan_kwargs` holds an unknown setting.
 
@@ -181,6 +181,9 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
                 "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
                 "of several lengths of training with `scmimic.tl.evaluate`."
             )
+        if (len(devices) if isinstance(devices, list) else devices) not in ("auto", "1", 1):
+            # its gradients are written by hand, and no process would learn of the others'
+            raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
         state = self.training_state_

@@ -47,7 +47,7 @@ def latent_traversal(
         Cells of :func:`~scmimic.tl.latent_traversal`, placed by `sm.tl.joint_embedding(adata, traversal)`. Neither is
         changed.
     dims
-        Dimensions to draw; all by default.
+        Indices of the dimensions to draw, from 0; all by default. Titles count from Z1, as everywhere.
     basis
         `"umap"`, `"tsne"` or `"pca"` of the joint embedding, or another key that `.obsm` of both has.
     cmap
@@ -118,7 +118,7 @@ def latent_traversal(
         points = panel.scatter(
             *moved[cells].T, c=values[cells], cmap=cmap, s=size, linewidths=0, rasterized=rasterized, **limits
         )
-    frame(axes, np.vstack([real, moved[drawn]]), basis, [f"Z{name}" for name in chosen])
+    frame(axes, np.vstack([real, moved[drawn]]), basis, [f"Z{int(name) + 1}" for name in chosen])
     bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
     bar.outline.set_visible(False)
     bar.set_label("value of the dimension")
