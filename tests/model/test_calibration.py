@@ -1,14 +1,17 @@
 """The dispersion that reproduces zeros, against closed forms and on a model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scvi
 import torch
 from scipy.stats import nbinom
+from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
 import scmimic as sm
-from scmimic.model._calibration import at, crossing, match_zeros, zero_probability
+from scmimic.model._calibration import at, crossing, match_zeros, pool_dispersion, zero_probability
 
 
 def test_zero_probability_is_scipys():
@@ -84,3 +87,44 @@ def test_no_excess_no_change():
     match_zeros(model.module, model._training_batches())
     assert excess < 0
     torch.testing.assert_close(model.module.px_r.detach(), before, rtol=0, atol=0)
+
+
+def test_pooling_is_a_weighted_mean():
+    """By hand: a gene that 2 of 3 cells of the first label express, and 1 of 2 of the second."""
+    module = SimpleNamespace(px_r=torch.nn.Parameter(torch.tensor([[4.0, 7.0], [-2.0, 9.0], [3.0, 3.0]])))
+    batches = [
+        {
+            REGISTRY_KEYS.X_KEY: torch.tensor([[5.0, 0.0], [0.0, 0.0]]),
+            REGISTRY_KEYS.LABELS_KEY: torch.tensor([[0], [0]]),
+        },
+        {
+            REGISTRY_KEYS.X_KEY: torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0]]),
+            REGISTRY_KEYS.LABELS_KEY: torch.tensor([[0], [1], [1]]),
+        },
+    ]
+    pool_dispersion(module, batches, prior_cells=10)
+    average = (2 * 4 + 1 * -2) / 3
+    first = [(2 * 4 + 10 * average) / 12, (1 * -2 + 10 * average) / 11, average]
+    torch.testing.assert_close(module.px_r.detach(), torch.tensor([first, [7.0, 9.0, 3.0]]).T)
+    one = SimpleNamespace(px_r=torch.nn.Parameter(torch.tensor([[4.0, 7.0]])))
+    pool_dispersion(one, batches)
+    torch.testing.assert_close(one.px_r.detach(), torch.tensor([[4.0, 7.0]]))
+
+
+def test_a_type_of_ten_cells_gets_no_bursts():
+    """Genes that ten cells happen not to express are generated as calmly as in the other types."""
+    scvi.settings.seed = 0
+    adata = sm.datasets.synthetic_counts(n_obs=600, n_vars=60, seed=0)
+    rare = np.flatnonzero(adata.obs["cell_type"] == "type_1")
+    adata = adata[np.r_[rare[:10], np.flatnonzero(adata.obs["cell_type"] != "type_1")]].copy()
+    spread = {}
+    for calibrate in (False, True):
+        scvi.settings.seed = 0
+        sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+        model.train(max_epochs=100, warmup_epochs=100, calibrate_dispersion=calibrate, enable_progress_bar=False)
+        row = model.label_categories_.index("type_1")
+        others = [i for i in range(len(model.label_categories_)) if i != row]
+        px_r = model.module.px_r.detach()
+        spread[calibrate] = (px_r[row] - px_r[others].mean(0)).abs().mean().item()
+    assert spread[True] < 0.5 * spread[False]

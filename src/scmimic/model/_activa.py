@@ -18,7 +18,7 @@ from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
 from torch import nn
 
 from scmimic.model._actinn import ACTINN, classify_cells
-from scmimic.model._calibration import match_zeros
+from scmimic.model._calibration import match_zeros, pool_dispersion
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
@@ -296,8 +296,8 @@ class ACTIVA(
         early_stopping
             Stop when ``elbo_validation`` no longer falls; needs validation cells, so give ``train_size`` below 1.
         calibrate_dispersion
-            After training, lower the dispersion of those genes that would be generated with more zeros than the
-            training cells have, by type with ``dispersion="gene-label"``. Only for ``"nb"`` and ``"zinb"``.
+            After training, draw a gene's dispersion in a type of which few cells express it towards that in all types;
+            then lower it where the gene would get more zeros than training cells have. For ``"nb"`` and ``"zinb"``.
         calibrate_margins
             After training, compare each gene's distribution in generated cells and training cells of each type, so
             that :meth:`generate` can match them. Only for count likelihoods.
@@ -355,6 +355,7 @@ class ACTIVA(
             if self.is_trained:
                 self._remember_posterior()
                 if calibrate_dispersion and self.module.px_r is not None:
+                    pool_dispersion(self.module, self._training_batches())
                     match_zeros(self.module, self._training_batches())
                 self.margins_ = self._compare_margins() if calibrate_margins and self.module.is_count else None
 

@@ -1,4 +1,8 @@
-"""Dispersion that reproduces the zeros of the training cells.
+"""Dispersions after training: those of rare types are pooled, and zeros become those of the training cells.
+
+A type's dispersion of a gene that few of its cells express is anything: a few counts that happen to fit push it to one
+end of the scale, and a gene that ten cells did not show is given rare, huge bursts. Such an estimate is drawn towards
+the gene's in all types, the more so the fewer cells it rests on.
 
 Fitted by likelihood, genes may be generated with more zeros than the data have: the code holds a part of each training
 cell's own noise, to which the draw adds noise once more, and a single outlying count can set the dispersion of a gene
@@ -18,8 +22,41 @@ from torch.distributions import Distribution
 from scmimic._compat import MODULE_KEYS
 from scmimic.module import ACTIVAModule
 
+PRIOR_CELLS = 10.0
+"""Weight of a gene's dispersion in all types against that in one, in cells that express it."""
 # Steps of the log inverse dispersion; the last is Poisson in all but name.
 LOG_STEPS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
+
+
+@torch.inference_mode()
+def pool_dispersion(
+    module: ACTIVAModule, batches: Iterable[dict[str, torch.Tensor]], *, prior_cells: float = PRIOR_CELLS
+) -> None:
+    """Draw the dispersion of each gene and type towards the gene's in all types, in place.
+
+    With ``n`` cells of the type that express the gene, its log inverse dispersion becomes the mean of its own, of
+    weight ``n``, and of the average over all expressing cells, of weight ``prior_cells``. A gene that no cell
+    expresses, or a module with one dispersion per gene, is left as it is.
+
+    Parameters
+    ----------
+    module
+        A trained module with the ``"nb"`` or ``"zinb"`` likelihood.
+    batches
+        The training cells, as a data loader gives them.
+    prior_cells
+        Weight of the average.
+    """
+    if len(module.px_r) == 1:
+        return
+    n = torch.zeros_like(module.px_r)
+    for tensors in batches:
+        label = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long().to(n.device)
+        n.index_add_(0, label, (tensors[REGISTRY_KEYS.X_KEY].to(n.device) > 0).to(n.dtype))
+    total = n.sum(0)
+    average = (n * module.px_r).sum(0) / total.clamp_min(1)
+    pooled = (n * module.px_r + prior_cells * average) / (n + prior_cells)
+    module.px_r.copy_(torch.where(total > 0, pooled, module.px_r))
 
 
 @torch.inference_mode()
