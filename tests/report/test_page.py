@@ -140,6 +140,21 @@ def test_without_labels_or_training_cells(tmp_path, adata):
     assert "Cell types" not in text
 
 
+def test_full_disk_leaves_the_old_page(tmp_path, adata):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            sm.report(adata[:150].copy(), adata[150:].copy(), path, metrics="mmd", baselines=(), basis=None, n_jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [1400, 500])
 def test_browser_shows_it_without_scrolling_sideways(written, tmp_path, width):

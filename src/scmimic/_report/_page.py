@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import pl
+from scmimic._files import replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
 from scmimic._sampling import package_version
@@ -84,7 +85,7 @@ def report(
     synthetic
         Synthetic cells with the same genes in the same order; not changed.
     path
-        File to write; replaced if it is there.
+        File to write; replaced if it is there, once the new page is whole.
     labels_key
         Column of `.obs` of all objects with the cell types.
     train
@@ -186,7 +187,8 @@ def write_report(
         seconds=sum(result.seconds.values()),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
-    path.write_text(page, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return Report(path, table, verdict)
 
 
