@@ -152,6 +152,19 @@ def test_private_names_of_scvi_stand_in_compat_alone(module):
     assert not private, f"import {private} through scmimic._compat"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_stay_within_their_part(module):
+    private = [
+        f"{path}.{name}"
+        for path, name in _imports(MODULES[module])
+        if path.split(".")[0] == "scmimic"
+        and _part(path) != _part(module)
+        and (name or "").startswith("_")
+        and f"{path}.{name}" not in MODULES
+    ]
+    assert not private, f"{private} are used outside of their part: drop the underscore"
+
+
 @pytest.mark.parametrize("path", FILES, ids=_name)
 def test_files_stay_short(path):
     n_lines = len(path.read_text(encoding="utf-8").splitlines())
