@@ -124,22 +124,7 @@ def report(
     >>> real = sm.datasets.pbmc68k_reduced()  # doctest: +SKIP
     >>> sm.report(real[350:], synthetic, "report.html", labels_key="bulk_labels", train=real[:350])  # doctest: +SKIP
     """
-    settings = Settings(
-        labels_key=labels_key,
-        layer=layer,
-        train=train,
-        reference=reference,
-        metrics=metrics,
-        baselines=baselines,
-        log1p=log1p,
-        target_sum=target_sum,
-        n_comps=n_comps,
-        min_cells=min_cells,
-        max_cells=max_cells,
-        n_trees=n_trees,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
+    settings = Settings.among(locals())
     return write_report(adata, synthetic, path, settings, title=title, basis=basis).path
 
 
