@@ -33,17 +33,22 @@ class KeepFiniteWeights(Callback):
     def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
         """Look at the loss."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if loss is not None and not torch.isfinite(loss):
+        if self._anywhere(trainer, loss is not None and not torch.isfinite(loss)):
             self._restore(trainer, plan)
 
     def on_train_epoch_end(self, trainer, plan) -> None:
         """Keep the epoch's weights if they are finite."""
         if self.diverged:
             return
-        if all(torch.isfinite(p).all() for p in plan.module.parameters()):
-            self._keep(trainer, plan)
-        else:
+        if self._anywhere(trainer, not all(torch.isfinite(p).all() for p in plan.module.parameters())):
             self._restore(trainer, plan)
+        else:
+            self._keep(trainer, plan)
+
+    @staticmethod
+    def _anywhere(trainer, found: bool) -> bool:
+        """Whether any process has found it: they stop together, or those that go on would wait for ever."""
+        return trainer.strategy.reduce_boolean_decision(found, all=False)
 
     def _keep(self, trainer, plan) -> None:
         if self._state is None:
