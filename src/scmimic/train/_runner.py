@@ -73,6 +73,10 @@ class KeepFiniteWeights(Callback):
         """Free the copy."""
         self._state = None
 
+    def on_exception(self, trainer, plan, exception) -> None:
+        """Free the copy after an interrupt too: the model keeps its trainer, and that its callbacks."""
+        self._state = None
+
 
 class KeepingTrainRunner(TrainRunner):
     """Finish what was begun: after an interrupt the model is in eval mode, marked as trained, with its history."""
@@ -102,7 +106,9 @@ class KeepingTrainRunner(TrainRunner):
             if not self.trainer.interrupted and self.trainer.current_epoch == 0 and self.trainer.global_step == 0:
                 raise
             logger.warning(
-                "Training was interrupted in epoch %d; the model keeps what it has learned.", self.trainer.current_epoch
+                "Training was interrupted after %d of %d epochs; the model keeps what it has learned so far.",
+                self.trainer.current_epoch,
+                self.trainer.max_epochs,
             )
             self.model.train_indices = getattr(self.data_splitter, "train_idx", None)
             self.model.test_indices = getattr(self.data_splitter, "test_idx", None)
