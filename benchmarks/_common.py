@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
+import resource
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,6 +115,14 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def peak_memory() -> float:
+    """Highest resident memory of this process, in MiB. `getrusage` would count that of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def append_json(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

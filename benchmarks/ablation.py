@@ -31,6 +31,7 @@ from _common import (
 from realism import Judge
 
 import scmimic as sm
+from scmimic.model._presets import preset_for
 
 MEASURES = (
     *("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "mmd2_pc50", "dcr_ratio", "zero_fraction", "label_agreement"),
@@ -64,8 +65,9 @@ def fit(row: dict[str, dict[str, Any]], train: ad.AnnData, labels_key: str, seed
     model = sm.ACTIVA(train, **row.get("model", {}))
     options = dict(row.get("train", {}))
     if options.pop("only_warmup", False):
-        epochs = model._preset.epochs(train.n_obs, 128)
-        options["max_epochs"] = options["warmup_epochs"] = model._preset.warmup(epochs)
+        preset = preset_for(model.module.gene_likelihood)
+        epochs = preset.epochs(train.n_obs, 128)
+        options["max_epochs"] = options["warmup_epochs"] = preset.warmup(epochs)
     start = time.perf_counter()
     model.train(enable_progress_bar=False, **options)
     return model, time.perf_counter() - start

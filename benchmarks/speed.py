@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import pandas as pd
 import scipy.sparse as sp
 import scvi
 import torch
-from _common import show
+from _common import peak_memory, show
 from lightning.pytorch.callbacks import Callback
 
 import scmimic as sm
@@ -163,12 +162,12 @@ def generation(likelihood: str, n: int, genes: int, folder: Path) -> dict:
     sm.ACTIVA.setup_anndata(data, layer="norm" if likelihood == "normal" else None, labels_key="type")
     model = sm.ACTIVA(data, gene_likelihood=likelihood, n_latent=128, n_hidden=(1024, 512, 256))
     model.train(max_epochs=1, warmup_epochs=1, enable_progress_bar=False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_memory()
     base, start = gemm(), time.perf_counter()
     made = model.generate(n, seed=0, path=folder / "cells.h5ad")
     seconds = time.perf_counter() - start
     base = (base + gemm()) / 2
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     return {
         "what": f"generate {n:,} cells to disk, {likelihood}",
         "cells/s": round(made.n_obs / seconds),

@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import platform
-import re
-import resource
 import subprocess
 import sys
 import time
@@ -24,7 +22,7 @@ import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _common import environment
+from _common import environment, peak_memory
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 import scmimic as sm
@@ -159,14 +157,6 @@ def draw(panels: dict[str, tuple], path: Path) -> None:
         row[0].set_title(f"{name} steps", loc="left", fontweight="bold")
     fig.savefig(path, dpi=90)
     plt.close(fig)
-
-
-def peak_memory() -> float:
-    """Highest resident memory of this process, in MiB. `getrusage` would count that of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cost(n_obs: int, n_vars: int) -> dict[str, float]:

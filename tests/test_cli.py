@@ -122,4 +122,5 @@ def test_evaluate_errors_are_one_line(run, files, tmp_path):
     cut.write_h5ad(tmp_path / "cut.h5ad")
     assert "same genes" in _error(run("evaluate", "real.h5ad", "cut.h5ad"))
     assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--report", "away/out.html"))
+    assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--table", "away/out.csv"))
     assert not list(tmp_path.glob("*.html"))

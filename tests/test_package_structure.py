@@ -27,7 +27,7 @@ FILES = sorted(SRC.rglob("*.py"))
 MAX_LINES = 400
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_compat", "_keys", "_sampling"}
+HELPERS = {"_compat", "_files", "_keys", "_sampling"}
 MAY_IMPORT = {
     "metrics": set(),
     "nn": set(),
@@ -40,11 +40,12 @@ MAY_IMPORT = {
     "tl": {"_keys", "_sampling", "baselines", "metrics", "model", "pp"},
     "pl": {"_keys", "metrics", "model", "tl"},
     "_compat": set(),
+    "_files": set(),
     "_keys": set(),
     "_sampling": {"_keys"},
     "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
-    "_report": {"_sampling", "metrics", "pl", "tl"},
-    "_cli": {"", "_demo", "_report", "model"},
+    "_report": {"_files", "_sampling", "metrics", "pl", "tl"},
+    "_cli": {"", "_demo", "_files", "_report", "model"},
     "": {"_report", "_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }
 NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}
@@ -149,6 +150,19 @@ def test_private_names_of_scvi_stand_in_compat_alone(module):
         if path.split(".")[0] == "scvi" and any(part.startswith("_") for part in [*path.split("."), name or ""])
     ]
     assert not private, f"import {private} through scmimic._compat"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_stay_within_their_part(module):
+    private = [
+        f"{path}.{name}"
+        for path, name in _imports(MODULES[module])
+        if path.split(".")[0] == "scmimic"
+        and _part(path) != _part(module)
+        and re.match("_[^_]", name or "")
+        and f"{path}.{name}" not in MODULES
+    ]
+    assert not private, f"{private} are used outside of their part: drop the underscore"
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)

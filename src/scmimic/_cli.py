@@ -193,6 +193,7 @@ def evaluate(
     """Measure how real synthetic cells are, and write a page about it."""
     import scanpy as sc
 
+    from scmimic._files import replacing
     from scmimic._report import Settings, write_report
 
     console = Console()
@@ -202,6 +203,8 @@ def evaluate(
         for file in files.values():
             if file is not None and not file.is_file():
                 raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
+        if table is not None and not table.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {table.parent}: make it first, or choose another --table.")
         cells = {name: None if file is None else sc.read_h5ad(file) for name, file in files.items()}
         settings = Settings(
             labels_key=labels,
@@ -216,7 +219,8 @@ def evaluate(
         )
         found = write_report(cells["real"], cells["synthetic"], report, settings)
         if table is not None:
-            found.table.to_csv(table, index=False)
+            with replacing(table) as partial:
+                found.table.to_csv(partial, index=False)
     console.print(f"[bold]{escape(found.verdict.headline)}[/]", highlight=False)
     for answer in found.verdict.answers:
         console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)

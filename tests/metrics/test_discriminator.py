@@ -78,13 +78,13 @@ def test_sparse_dense_and_dtype_agree(pair, limit, monkeypatch):
 
 def test_sides_are_balanced_and_cut(pair, monkeypatch):
     seen = []
-    original = _discriminator._out_of_fold
+    original = _discriminator.out_of_fold
 
     def spy(real, synthetic, **kwargs):
         seen.append((real.shape[0], synthetic.shape[0]))
         return original(real, synthetic, **kwargs)
 
-    monkeypatch.setattr(_discriminator, "_out_of_fold", spy)
+    monkeypatch.setattr(_discriminator, "out_of_fold", spy)
     discriminator_auc(pair[0], pair[1][:50], n_trees=5)
     discriminator_auc(*pair, n_trees=5, max_cells=30)
     random_forest_error(*pair, n_trees=5, n_cells=20)

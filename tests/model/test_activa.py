@@ -142,6 +142,15 @@ def test_interrupt_keeps_the_model(adata):
     assert len(model.history["elbo_train"]) in (4, 5)
 
 
+def test_refused_training_leaves_the_model_alone(adata):
+    model = fit(adata, train={"calibrate_margins": False})
+    dispersion, posterior = model.module.px_r.detach().clone(), model.posterior_
+    with pytest.raises(TypeError, match="learning_rate"):
+        model.train(1, plan_kwargs={"learning_rate": 1.0}, **QUIET)
+    assert torch.equal(model.module.px_r, dispersion)
+    assert model.posterior_ is posterior
+
+
 def test_nan_keeps_the_last_good_weights(adata):
     class Poison(Callback):
         def on_train_batch_start(self, trainer, plan, batch, batch_idx):

@@ -164,6 +164,8 @@ def test_decode(trained):
         ({"n": 5, "method": "magic"}, "method"),
         ({"n": 5, "library_size": -1}, "positive"),
         ({"n": 5, "library_size": [1.0, 2.0]}, "library_size"),
+        ({"n": 5, "library_size": [9.0] * 5, "min_confidence": 0.5}, "may be rejected"),
+        ({"n": 5, "library_size": [9.0] * 5, "method": "prior", "labels": "type_1"}, "may be rejected"),
         ({"n": 5, "min_confidence": 2}, "between 0 and 1"),
         ({"n": 5, "transform_batch": "nowhere"}, "Unknown batch"),
         ({"n": 5, "path": "cells.csv"}, "h5ad or .zarr"),
@@ -213,9 +215,13 @@ def test_unlabelled_cells_are_no_type(adata):
     adata.obs.loc[adata.obs_names[:50], "cell_type"] = "Unknown"
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
     model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
-    model.train(max_epochs=3, **QUIET)
+    model.train(max_epochs=3, calibrate_margins=False, **QUIET)
     assert "Unknown" not in model.label_categories_
     assert "Unknown" not in set(model.generate(100, seed=0).obs["cell_type"])
     with pytest.raises(ValueError, match="Known labels"):
         model.generate(5, "Unknown")
     assert set(model.classify().astype(str)) <= set(model.label_categories_)
+    codes = model.posterior_.mean[model.posterior_.labels == len(model.label_categories_)]
+    assert len(codes) == 50
+    assert not model.decode(codes, seed=0).obs["cell_type"].isna().any()
+    assert not model.generate(100, method="prior", seed=0).obs["cell_type"].isna().any()

@@ -4,7 +4,7 @@ import scipy.sparse as sp
 import scvi
 
 import scmimic as sm
-from scmimic.model._margins import GeneMargins, histogram
+from scmimic.model._margins import GeneMargins, _Distribution, histogram
 
 RNG = np.random.default_rng(0)
 
@@ -76,6 +76,28 @@ def test_equal_margins_change_no_distribution(counts):
     np.testing.assert_array_equal(moved.toarray(), data)
     assert moved.dtype == np.float32
     assert moved.has_canonical_format
+
+
+def test_search_finds_what_a_loop_finds():
+    rng = np.random.default_rng(0)
+    tables = [
+        dict(zip(rng.choice(30, n, replace=False), rng.dirichlet(np.ones(n)), strict=True)) for n in (1, 3, 9, 30)
+    ]
+    # a row without any count, and rows with gaps between counts
+    tables.insert(1, {})
+    entries = [(row, count, mass) for row, table in enumerate(tables) for count, mass in table.items() if count]
+    keys, mass = np.array([row * 2**31 + count for row, count, _ in entries]), np.array([m for *_, m in entries])
+    order = np.argsort(keys)
+    law = _Distribution(keys[order], mass[order], len(tables))
+    rows, u = rng.integers(len(tables), size=300), rng.random(300)
+    guesses = rng.integers(60, size=300)
+    found = law.quantile(rows, u, guesses)
+    lower, upper = law.bounds(rows, guesses)
+    for row, p, guess, count, low, high in zip(rows, u, guesses, found, lower, upper, strict=True):
+        assert count == min((k for k in range(31) if sum(tables[row].get(i, 0) for i in range(k + 1)) > p), default=0)
+        total = [sum(tables[row].get(i, 0) for i in range(k)) if tables[row] else min(k, 1) for k in (guess, guess + 1)]
+        if tables[row].get(guess, 0) or guess == 0:
+            np.testing.assert_allclose([low, high], total, atol=1e-12)
 
 
 def test_few_cells_lean_on_the_model():

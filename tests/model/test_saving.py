@@ -1,3 +1,5 @@
+import copy
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -22,6 +24,24 @@ def test_round_trip(trained, tmp_path):
         loaded.get_latent_representation(), trained.get_latent_representation(), rtol=1e-4, atol=1e-5
     )
     assert (loaded.classify() == trained.classify()).all()
+
+
+@pytest.mark.parametrize("name", ["ACTIVA", "WGANGP"])
+def test_deep_copy(adata, name):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    small, quick = {"n_hidden_generator": (8,)}, {"enable_progress_bar": False}
+    if name == "ACTIVA":
+        small, quick = {"n_hidden": (8,)}, quick | {"calibrate_margins": False}
+    model = cls(adata, n_latent=3, **small)
+    copy.deepcopy(model).train(1, **quick)
+    assert not model.is_trained
+    model.train(1, **quick)
+    twin, made = copy.deepcopy(model), cells(model)
+    assert np.array_equal(cells(twin), made)
+    twin.train(1, **quick)
+    assert not np.array_equal(cells(twin), made)
+    assert np.array_equal(cells(model), made)
 
 
 def test_saved_with_its_data(trained, tmp_path):

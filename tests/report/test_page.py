@@ -1,3 +1,5 @@
+import dataclasses
+import inspect
 import re
 import shutil
 import subprocess
@@ -8,6 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import scmimic as sm
+from scmimic._report import Settings
 from scmimic._report._page import _number
 
 EVIL = '<script>alert("x")</script> & co'
@@ -115,6 +118,13 @@ def test_numbers_are_short():
     ]
 
 
+def test_report_and_evaluate_have_the_same_defaults():
+    settings = {field.name: field.default for field in dataclasses.fields(Settings)}
+    for function in (sm.tl.evaluate, sm.report):
+        parameters = inspect.signature(function).parameters
+        assert {name: parameters[name].default for name in settings} == settings
+
+
 def test_bad_paths_fail_before_the_work(tmp_path, adata):
     with pytest.raises(IsADirectoryError, match=r"report\.html"):
         sm.report(adata, adata, tmp_path)
@@ -138,6 +148,21 @@ def test_without_labels_or_training_cells(tmp_path, adata):
     assert "training cells were not given" in text
     assert "without a scale" in text
     assert "Cell types" not in text
+
+
+def test_full_disk_leaves_the_old_page(tmp_path, adata):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            sm.report(adata[:150].copy(), adata[150:].copy(), path, metrics="mmd", baselines=(), basis=None, n_jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import pl
+from scmimic._files import replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
 from scmimic._sampling import package_version
@@ -84,7 +85,7 @@ def report(
     synthetic
         Synthetic cells with the same genes in the same order; not changed.
     path
-        File to write; replaced if it is there.
+        File to write; replaced if it is there, once the new page is whole.
     labels_key
         Column of `.obs` of all objects with the cell types.
     train
@@ -123,22 +124,7 @@ def report(
     >>> real = sm.datasets.pbmc68k_reduced()  # doctest: +SKIP
     >>> sm.report(real[350:], synthetic, "report.html", labels_key="bulk_labels", train=real[:350])  # doctest: +SKIP
     """
-    settings = Settings(
-        labels_key=labels_key,
-        layer=layer,
-        train=train,
-        reference=reference,
-        metrics=metrics,
-        baselines=baselines,
-        log1p=log1p,
-        target_sum=target_sum,
-        n_comps=n_comps,
-        min_cells=min_cells,
-        max_cells=max_cells,
-        n_trees=n_trees,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
+    settings = Settings.among(locals())
     return write_report(adata, synthetic, path, settings, title=title, basis=basis).path
 
 
@@ -186,7 +172,8 @@ def write_report(
         seconds=sum(result.seconds.values()),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
-    path.write_text(page, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return Report(path, table, verdict)
 
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic.baselines._base import ReferenceGenerator
-from scmimic.baselines._scvi import _seeded
+from scmimic.baselines._scvi import seeded
 
 
 class ScDesigner(ReferenceGenerator):
@@ -90,7 +90,7 @@ class ScDesigner(ReferenceGenerator):
         self.model_ = NegBinCopula(mean, by_label, by_label, estimator=self.estimator)
         cells = AnnData(self._x.astype(np.float32), self._covariates(self._codes, self._library), self._var[[]])
         seed = int(rng.integers(2**31))
-        with _seeded(seed), _silent():
+        with seeded(seed), _silent():
             self.model_.fit(cells, max_epochs=self.max_epochs, validation_seed=seed, verbose=False)
 
     def _sample(self, counts: dict[int, int], rng: np.random.Generator) -> sp.csr_matrix:
@@ -98,7 +98,7 @@ class ScDesigner(ReferenceGenerator):
         library = np.concatenate([self._draw_library(code, n, rng) for code, n in counts.items()])
         seed = int(rng.integers(2**31))
         blocks = []
-        with _seeded(seed), _silent():
+        with seeded(seed), _silent():
             np.random.seed(seed)  # noqa: NPY002
             for block in self._blocks(len(codes)):
                 obs = self._covariates(codes[block], library[block])

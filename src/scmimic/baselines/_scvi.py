@@ -25,7 +25,7 @@ _PRIOR_BLOCKS = 64
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed torch, NumPy and scvi-tools within the block, and leave their state as it was."""
     import torch
     from scvi import settings
@@ -124,7 +124,7 @@ class SCVIReference(ReferenceGenerator):
         obs = pd.DataFrame(index=[str(i) for i in range(len(self._codes))])
         cells = AnnData(X=self._x.astype(np.float32), obs=obs, var=pd.DataFrame(index=self._var.index.astype(str)))
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        with _seeded(int(rng.integers(2**31))):
+        with seeded(int(rng.integers(2**31))):
             scvi.model.SCVI.setup_anndata(cells)
             self.model_ = scvi.model.SCVI(cells, **self.model_kwargs)
             self.model_.train(max_epochs=self.max_epochs, **(quiet | self.train_kwargs))
@@ -137,7 +137,7 @@ class SCVIReference(ReferenceGenerator):
 
     def _sample(self, counts: dict[int, int], rng: np.random.Generator) -> sp.csr_matrix:
         draw = self._sample_prior if self.mode == "prior" else self._sample_posterior
-        with _seeded(int(rng.integers(2**31))):
+        with seeded(int(rng.integers(2**31))):
             return draw(counts, rng)
 
     def _sample_posterior(self, counts: dict[int, int], rng: np.random.Generator) -> sp.csr_matrix:

@@ -133,8 +133,8 @@ def discriminator_auc(
     real, synthetic = _balanced_pair(real, synthetic, max_cells, n_folds, seed)
     if use_pcs is not None:
         real, synthetic = _project(real, synthetic, reference, use_pcs, seed)
-    y, score, folds = _out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
-    return _result(y, score, folds) if return_folds else float(roc_auc_score(y, score))
+    y, score, folds = out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
+    return roc_result(y, score, folds) if return_folds else float(roc_auc_score(y, score))
 
 
 @overload
@@ -206,7 +206,7 @@ def random_forest_error(
     """
     real, synthetic = _balanced_pair(real, synthetic, n_cells, n_folds, seed)
     real, synthetic = _project(real, synthetic, reference, n_comps, seed)
-    y, score, _ = _out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
+    y, score, _ = out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
     wrong = (score > 0.5) != y
     error = float(100 * wrong.mean())
     if not return_interval:
@@ -215,7 +215,8 @@ def random_forest_error(
     return error, (100 * low, 100 * high)
 
 
-def _result(y: np.ndarray, score: np.ndarray, folds: list[np.ndarray]) -> DiscriminatorResult:
+def roc_result(y: np.ndarray, score: np.ndarray, folds: list[np.ndarray]) -> DiscriminatorResult:
+    """AUC, interval and curves of what :func:`out_of_fold` returns."""
     curves = []
     for test in folds:
         fpr, tpr, _ = roc_curve(y[test], score[test])
@@ -254,7 +255,7 @@ def _project(real: Matrix, synthetic: Matrix, reference: Any, n_comps: int, seed
     return pca.transform(real), pca.transform(synthetic)
 
 
-def _out_of_fold(
+def out_of_fold(
     real: Matrix, synthetic: Matrix, *, n_trees: int, n_folds: int, seed: int, n_jobs: int
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Label (1 = synthetic), out-of-fold probability of "synthetic", and the test indices of each fold."""

@@ -22,8 +22,8 @@ from scmimic.metrics._discriminator import (
     _check_reference,
     _forest,
     _project,
-    _result,
     discriminator_auc,
+    roc_result,
 )
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def split_discriminator_auc(
     forest = _forest(n_trees, seed, n_jobs).fit(pca.transform(x[train]), y[train])
     score = np.full(2 * n, np.nan)
     score[test] = forest.predict_proba(pca.transform(x[test]))[:, 1]
-    return _result(y, score, [test]) if return_folds else float(roc_auc_score(y[test], score[test]))
+    return roc_result(y, score, [test]) if return_folds else float(roc_auc_score(y[test], score[test]))
 
 
 @overload

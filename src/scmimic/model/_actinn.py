@@ -202,7 +202,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             Passed to :class:`scmimic.train.ClassifierTrainingPlan`: ``lr``, ``weight_decay``, ``lr_decay``,
             ``lr_decay_steps``.
         **trainer_kwargs
-            Passed to :class:`scvi.train.Trainer`.
+            Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
         """
         if max_epochs is None:
             steps_per_epoch = max(self.adata.n_obs // batch_size, 1)

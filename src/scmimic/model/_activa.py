@@ -22,13 +22,13 @@ from scmimic.model._calibration import match_zeros, pool_dispersion
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
-from scmimic.model._presets import COUNTS, PAPER, Preset
+from scmimic.model._presets import preset_for
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_from_data
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
-from scmimic.module import COUNT_LIKELIHOODS, ACTIVAModule
+from scmimic.module import ACTIVAModule
 from scmimic.train import IntrospectiveTrainingPlan
 
 
@@ -113,20 +113,18 @@ class ACTIVA(
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
     ):
-        if gene_likelihood not in ("normal", *COUNT_LIKELIHOODS):
-            raise ValueError(f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}.")
+        preset = preset_for(gene_likelihood)
         if dispersion not in ("gene", "gene-label"):
             raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
         if not 0 <= label_baseline <= 1:
             raise ValueError(f"`label_baseline` must lie between 0 and 1, not {label_baseline}.")
         super().__init__(adata, registry)
         self._remember_registration()
-        self._preset = COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER
         n_input = self.summary_stats.n_vars
         n_labels = max(self.summary_stats.get("n_labels", 1), 1)
         network, self._classifier_is_given = conditioner(classifier, self.label_categories_, n_input)
-        n_latent = self._preset.n_latent if n_latent is None else n_latent
-        n_hidden = self._preset.n_hidden if n_hidden is None else tuple(n_hidden)
+        n_latent = preset.n_latent if n_latent is None else n_latent
+        n_hidden = preset.n_hidden if n_hidden is None else tuple(n_hidden)
         self.module = self._module_cls(
             n_input,
             n_labels=n_labels,
@@ -307,7 +305,7 @@ class ACTIVA(
             Passed to :class:`scmimic.train.IntrospectiveTrainingPlan`: ``alpha1``, ``alpha2``, ``m``, ``lr``,
             ``softadapt``, ``n_epochs_classifier``, and so on.
         **trainer_kwargs
-            Passed to :class:`scvi.train.Trainer`.
+            Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
 
         Raises
         ------
@@ -321,7 +319,7 @@ class ACTIVA(
         An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not finite ends the training with
         the weights of the last good epoch.
         """
-        preset: Preset = self._preset
+        preset = preset_for(self.module.gene_likelihood)
         if max_epochs is None:
             max_epochs = preset.epochs(self.adata.n_obs, batch_size)
         if warmup_epochs is None:
@@ -336,21 +334,22 @@ class ACTIVA(
             **preset.plan,
             **(plan_kwargs or {}),
         }
+        runner = self._training_runner(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=settings,
+            trainer_kwargs=trainer_kwargs,
+        )
         try:
-            self._run_training(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
-                shuffle_set_split=shuffle_set_split,
-                load_sparse_tensor=load_sparse_tensor,
-                batch_size=batch_size,
-                early_stopping=early_stopping,
-                datasplitter_kwargs=datasplitter_kwargs,
-                plan_kwargs=settings,
-                trainer_kwargs=trainer_kwargs,
-            )
+            runner()
         finally:
             if self.is_trained:
                 self._remember_posterior()

@@ -331,21 +331,22 @@ class BetaTCVAE(
         """
         if max_epochs is None:
             max_epochs = default_epochs(self.adata.n_obs, batch_size)
+        runner = self._training_runner(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=plan_kwargs or {},
+            trainer_kwargs=trainer_kwargs,
+        )
         try:
-            self._run_training(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
-                shuffle_set_split=shuffle_set_split,
-                load_sparse_tensor=load_sparse_tensor,
-                batch_size=batch_size,
-                early_stopping=early_stopping,
-                datasplitter_kwargs=datasplitter_kwargs,
-                plan_kwargs=plan_kwargs or {},
-                trainer_kwargs=trainer_kwargs,
-            )
+            runner()
         finally:
             if self.is_trained:
                 self._remember_posterior()

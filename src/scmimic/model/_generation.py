@@ -61,8 +61,8 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
             cells of a requested type are those that the classifier takes for it (section 2.6 of the paper); library
             sizes come from the type's log-normal distribution.
         library_size
-            Counts per cell: one number, or one for each cell. None: modelled, as said under `method`. Only for count
-            likelihoods.
+            Counts per cell: one number, or one for each cell where none is rejected. None: modelled, as said under
+            `method`. Only for count likelihoods.
         min_confidence
             Keep only cells to whose type the classifier gives at least this probability, between 0 and 1. None: with
             ``"posterior"`` every cell is kept, with ``"prior"`` the most probable type decides.
@@ -127,6 +127,11 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
             max_draws=max_draws or max(100_000, 1000 * total),
             margins=self._check_margins(match_margins, library_size),
         )
+        if np.ndim(library_size) > 0 and sampler.rejects(requests):
+            raise ValueError(
+                "`library_size` must be one number where cells may be rejected, that is with `min_confidence` or with "
+                "types from the prior."
+            )
         about = self._describe_cells(
             seed,
             {
@@ -248,7 +253,7 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
         posterior, module = self.posterior_, self.module
         label = self._label_codes(labels, len(z))
         if labels is None and self.label_categories_ is not None:
-            label = posterior.nearest_labels(z)
+            label = posterior.nearest_labels(z, len(self.label_categories_))
         library = self._check_library_size(library_size, len(z))
         log_library = np.full(len(z), posterior.log_library.mean()) if library is None else np.log(library)
         batch = self._batch_code(transform_batch)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -92,16 +94,30 @@ class _Distribution:
     def bounds(self, rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P(X < count) and P(X <= count)."""
         key = rows * _ROW + counts
-        at = np.searchsorted(self.keys, key, side="right") - 1
+        # a row that holds every smaller count has this one where it is expected; the others are searched for
+        at = np.minimum(self.first[rows] + counts, len(self.keys) - 1)
+        missed = np.flatnonzero(self.keys[at] != key)
+        at[missed] = np.searchsorted(self.keys, key[missed], side="right") - 1
         upper = self.cdf[at]
         lower = np.where(at == self.first[rows], 0.0, self.cdf[at - 1])
         return np.where(self.keys[at] == key, lower, upper), upper
 
-    def quantile(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """The smallest count whose cumulative probability exceeds ``u``."""
-        # rows follow each other by one, and no cumulative probability exceeds it: one search serves all rows
-        steps = self.cdf + self.keys // _ROW
-        return self.keys[np.searchsorted(steps, rows + np.minimum(u, 1 - 1e-7), side="right")] % _ROW
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Cumulative probabilities with the row added, ascending over all rows: one search serves them all."""
+        return self.cdf + self.keys // _ROW
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what can be computed out of copies and files."""
+        return {name: value for name, value in self.__dict__.items() if name != "steps"}
+
+    def quantile(self, rows: np.ndarray, u: np.ndarray, guess: np.ndarray | int) -> np.ndarray:
+        """The smallest count whose cumulative probability exceeds ``u``; found sooner where it is ``guess``."""
+        wanted = rows + np.minimum(u, 1 - 1e-7)
+        at = np.minimum(self.first[rows] + guess, len(self.keys) - 1)
+        missed = np.flatnonzero((self.steps[at] <= wanted) | (self.steps[at - 1] > wanted))
+        at[missed] = np.searchsorted(self.steps, wanted[missed], side="right")
+        return self.keys[at] % _ROW
 
 
 class GeneMargins:
@@ -158,8 +174,9 @@ class GeneMargins:
         labels = labels.astype(np.int64)
         cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         rows = labels[cell] * self.n_genes + x.indices
-        lower, upper = self._from.bounds(rows, x.data.astype(np.int64))
-        values = self._to.quantile(rows, lower + uniform[cell, x.indices] * (upper - lower))
+        counts = x.data.astype(np.int64)
+        lower, upper = self._from.bounds(rows, counts)
+        values = self._to.quantile(rows, lower + uniform[cell, x.indices] * (upper - lower), guess=counts)
         flipped = uniform < self._flip[labels]
         flipped[cell, x.indices] = False
         x.data = values.astype(x.dtype)
@@ -167,7 +184,7 @@ class GeneMargins:
         rows = labels[cell] * self.n_genes + gene
         share = uniform[cell, gene] / self._flip[labels[cell], gene]
         low, high = self._to.zero[rows], self._from.zero[rows]
-        grown = self._to.quantile(rows, low + share * (high - low)).astype(x.dtype)
+        grown = self._to.quantile(rows, low + share * (high - low), guess=1).astype(x.dtype)
         x = x + sp.csr_matrix((grown, (cell, gene)), shape=x.shape)
         x.eliminate_zeros()
         x.sort_indices()

@@ -48,9 +48,13 @@ class AggregatedPosterior:
         rounds = -(-n // len(pool))
         return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:n]
 
-    def nearest_labels(self, z: np.ndarray) -> np.ndarray:
-        """Label of the training cell whose mean code is nearest to each row of ``z``."""
-        return self.labels[self.nearest(z, np.arange(len(self)))]
+    def nearest_labels(self, z: np.ndarray, n_labels: int) -> np.ndarray:
+        """Label of the training cell whose mean code is nearest to each row of ``z``, of those with a label.
+
+        Cells without one have a code of ``n_labels`` or more.
+        """
+        pool = np.flatnonzero(self.labels < n_labels)
+        return self.labels[pool[self.nearest(z, pool)]]
 
     def nearest(self, z: np.ndarray, pool: np.ndarray) -> np.ndarray:
         """Position in ``pool`` of the training cell whose mean code is nearest to each row of ``z``."""

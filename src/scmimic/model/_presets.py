@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from scmimic.module import COUNT_LIKELIHOODS
+
 ACTINN_EPOCHS = 50
 MIN_EPOCHS = 60
 
@@ -95,3 +97,10 @@ Likelihoods of counts are in nats, like the KL: halving them (alpha2 = 0.5) woul
 game and the cell-type loss have small weights because they cost realism at the paper's (see the ablation in the
 benchmarks).
 """
+
+
+def preset_for(gene_likelihood: str) -> Preset:
+    """The preset of a likelihood."""
+    if gene_likelihood not in ("normal", *COUNT_LIKELIHOODS):
+        raise ValueError(f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}.")
+    return COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER

@@ -74,10 +74,13 @@ class CellSampler:
     def _generator(self, *stream_id: int) -> torch.Generator:
         return random_stream(self.seed, self.module.device, *stream_id)
 
+    def rejects(self, requests: list[tuple[int, int]]) -> bool:
+        """Whether the classifier judges what is drawn."""
+        return self.min_confidence is not None or (self.method == "prior" and requests[0][0] != ANY)
+
     def run(self, requests: list[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
         """Cells for ``(label code, n)`` requests, in order, or mixed."""
-        accept = self.min_confidence is not None or (self.method == "prior" and requests[0][0] != ANY)
-        if accept:
+        if self.rejects(requests):
             for label, n in requests:
                 yield from self._accepted(label, n)
             return
@@ -155,7 +158,7 @@ class CellSampler:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""
         module = self.module
         if module.has_label_baseline or module.classifier is None:
-            return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy()), device=z.device)
+            return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy(), len(self.names)), device=z.device)
         px = module.decode(z, log_library, batches, torch.zeros_like(batches))
         return module.classifier(module.expected(px)).argmax(-1)
 

@@ -20,7 +20,13 @@ class PlanTrainingMixin:
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
 
-    def _run_training(
+    def _run_training(self, **settings: Any) -> None:
+        """Train; `settings` are those of :meth:`_training_runner`."""
+        runner = self._training_runner(**settings)
+        runner()
+        self._after_training(runner.training_plan)
+
+    def _training_runner(
         self,
         *,
         max_epochs: int,
@@ -35,7 +41,8 @@ class PlanTrainingMixin:
         datasplitter_kwargs: Mapping[str, Any] | None,
         plan_kwargs: Mapping[str, Any],
         trainer_kwargs: Mapping[str, Any],
-    ) -> None:
+    ) -> KeepingTrainRunner:
+        """Check what was asked for; nothing of the model changes before the runner is called."""
         if isinstance(max_epochs, bool) or int(max_epochs) != max_epochs or max_epochs < 1:
             raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {max_epochs!r}.")
         check_plan_kwargs(self._training_plan_cls, plan_kwargs)
@@ -51,7 +58,7 @@ class PlanTrainingMixin:
             **(datasplitter_kwargs or {}),
         )
         trainer_kwargs.setdefault("early_stopping", early_stopping)
-        runner = self._train_runner_cls(
+        return self._train_runner_cls(
             self,
             training_plan=self._training_plan_cls(self.module, **plan_kwargs),
             data_splitter=splitter,
@@ -60,8 +67,6 @@ class PlanTrainingMixin:
             devices=devices,
             **trainer_kwargs,
         )
-        runner()
-        self._after_training(runner.training_plan)
 
     def _after_training(self, plan: LightningModule) -> None:
         """What a model does once its training has ended, by itself or by an interrupt."""

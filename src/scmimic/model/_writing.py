@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from anndata.io import sparse_dataset, write_elem
 from rich.progress import Progress
 
 from scmimic import _keys
+from scmimic._files import replacing
 from scmimic._sampling import assemble, generation_record
 
 
@@ -124,24 +124,14 @@ def check_path(path: str | os.PathLike) -> Path:
 
 
 def stream(chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path) -> ad.AnnData:
-    """Write chunk after chunk to ``path``; only codes of labels are held for all cells.
-
-    The file is written beside its final name and moved there when it is whole.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
-    try:
+    """Write chunk after chunk to ``path``; only codes of labels are held for all cells."""
+    with replacing(path) as partial:
         group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
         try:
             _write(group, chunks, about, n)
         finally:
             if isinstance(group, h5py.File):
                 group.close()
-        if path.is_dir():
-            _remove(path)
-        os.replace(partial, path)
-    finally:
-        _remove(partial)
     if path.suffix == ".h5ad":
         return ad.read_h5ad(path, backed="r")
     return _open_zarr(path)
@@ -185,10 +175,3 @@ def _open_zarr(path: Path) -> ad.AnnData:
     group = zarr.open_group(path, mode="r")
     rest = {key: ad.io.read_elem(group[key]) for key in ("obs", "var", "uns", "obsm")}
     return ad.AnnData(X=sparse_dataset(group["X"]), **rest)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

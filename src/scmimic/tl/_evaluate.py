@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -51,6 +51,11 @@ class Settings:
     n_trees: int | None = None
     seed: int = 0
     n_jobs: int = -1
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> Settings:
+        """Settings from the arguments of a function that has them all, and others beside them."""
+        return cls(**{setting.name: arguments[setting.name] for setting in fields(cls)})
 
 
 def evaluate(
@@ -186,22 +191,7 @@ def evaluate(
     >>> table.loc[table["label"] == "overall", "metric"].tolist()
     ['same_space', 'zero_fraction_ratio', 'label_composition', 'variance_ratio', 'mmd', 'dcr_ratio']
     """
-    settings = Settings(
-        labels_key=labels_key,
-        layer=layer,
-        train=train,
-        reference=reference,
-        metrics=metrics,
-        baselines=baselines,
-        log1p=log1p,
-        target_sum=target_sum,
-        n_comps=n_comps,
-        min_cells=min_cells,
-        max_cells=max_cells,
-        n_trees=n_trees,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
+    settings = Settings.among(locals())
     result, params = run_evaluation(adata, synthetic, settings)
     adata.uns[key_added] = {
         "table": result.table.copy(),

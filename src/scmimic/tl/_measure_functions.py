@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from scmimic import metrics
-from scmimic.metrics._discriminator import _out_of_fold, _result
+from scmimic.metrics._discriminator import out_of_fold, roc_result
 from scmimic.metrics._intervals import proportion_interval
 from scmimic.tl._evaluation_data import Cells, guess_space
 
@@ -64,8 +64,8 @@ def forest_genes(pair: Pair, options: Options) -> Outcome:
 def forest_pcs(pair: Pair, options: Options) -> Outcome:
     """AUC and error of one forest on principal components."""
     # one forest gives what discriminator_auc and random_forest_error would grow twice
-    y, score, folds = _out_of_fold(pair.real.pcs, pair.synthetic.pcs, n_folds=5, **_forest_options(options))
-    result, wrong = _result(y, score, folds), (score > 0.5) != y
+    y, score, folds = out_of_fold(pair.real.pcs, pair.synthetic.pcs, n_folds=5, **_forest_options(options))
+    result, wrong = roc_result(y, score, folds), (score > 0.5) != y
     low, high = proportion_interval(int(wrong.sum()), len(wrong))
     values = {
         "rf_auc_pcs": Value(result.auc, *result.interval),

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmimic.baselines import GaussianCopula, IndependentNB
 from scmimic.baselines._base import draw_members
-from scmimic.baselines._scvi import _seeded
+from scmimic.baselines._scvi import seeded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,7 +73,7 @@ def default_generators(
         from scmimic.model import ACTIVA
 
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        with _seeded(seed):
+        with seeded(seed):
             ACTIVA.setup_anndata(train, labels_key=labels_key, layer=layer)
             model = ACTIVA(train, **(model_kwargs or {}))
             model.train(**(quiet | dict(train_kwargs or {})))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
-from scvi.module.base import LossOutput
-from scvi.train import TrainingPlan
 
 from scmimic.module import BetaTCVAEModule, PosteriorMemory
 from scmimic.nn import recycle_gradients
 from scmimic.train._optimizers import adam
+from scmimic.train._processes import SharedTrainingPlan
 from scmimic.train._schedules import cosine_tail, linear_warmup
 
 
-class BetaTCVAETrainingPlan(TrainingPlan):
+class BetaTCVAETrainingPlan(SharedTrainingPlan):
     """Adam, a warm-up of beta, and a memory of the posteriors of recent steps.
 
     Parameters
@@ -122,17 +119,3 @@ class BetaTCVAETrainingPlan(TrainingPlan):
         """The module's loss with this step's beta and memory."""
         self.loss_kwargs.update(beta_weight=self.beta_weight, memory=self._memory.read())
         return super().training_step(batch, batch_idx)
-
-    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
-        """Log the ELBO's parts and the terms of the KL."""
-        super().compute_and_log_metrics(replace(loss_output, extra_metrics={}), metrics, mode)
-        # scvi-tools logs in inference mode, whose tensors Lightning cannot average over processes in place
-        for name, value in loss_output.extra_metrics.items():
-            self.log(
-                f"{name}_{mode}",
-                value,
-                on_step=False,
-                on_epoch=True,
-                batch_size=loss_output.n_obs_minibatch,
-                sync_dist=self.use_sync_dist,
-            )

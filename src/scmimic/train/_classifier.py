@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from scvi.train import TrainingPlan
 
 from scmimic.module import ACTINNModule
 from scmimic.train._optimizers import adam
+from scmimic.train._processes import SharedTrainingPlan
 
 
-class ClassifierTrainingPlan(TrainingPlan):
+class ClassifierTrainingPlan(SharedTrainingPlan):
     """Cross entropy with the published optimiser.
 
     Parameters

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
-from scvi.train import TrainingPlan
 
 from scmimic.module import ACTIVAModule, labelled_cross_entropy
 from scmimic.nn import recycle_gradients
 from scmimic.train._gradients import GameWeights, introspective_gradients
 from scmimic.train._optimizers import adam
+from scmimic.train._processes import SharedTrainingPlan
 from scmimic.train._schedules import cosine_tail
 from scmimic.train._softadapt import softadapt_weights
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 M_AT_128_LATENTS = 110.0
 
 
-class IntrospectiveTrainingPlan(TrainingPlan):
+class IntrospectiveTrainingPlan(SharedTrainingPlan):
     """Warm-up, classifier and introspective game in one plan with manual optimisation.
 
     Parameters
@@ -182,7 +182,14 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         metrics = self._classifier_step(batch, optimizers[2]) if self.trains_classifier else {}
         step = self._game_step if self.plays_game else self._warmup_step
         output = step(batch, optimizers[0], optimizers[1], metrics)
-        self.log("train_loss", output.loss, on_epoch=True, prog_bar=True, batch_size=output.n_obs_minibatch)
+        self.log(
+            "train_loss",
+            output.loss,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=output.n_obs_minibatch,
+            sync_dist=self.use_sync_dist,
+        )
         self.compute_and_log_metrics(output, self.train_metrics, "train")
         return {"loss": output.loss.detach()}
 
@@ -191,9 +198,11 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         logits = self.module.classifier(batch[REGISTRY_KEYS.X_KEY])
         labels = batch[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long()
         loss, accuracy, n = labelled_cross_entropy(logits, labels)
-        if n:
+        # a process without a labelled cell in its batch takes the step too
+        if self.trainer.strategy.reduce_boolean_decision(n > 0, all=False):
             optimizer.zero_grad()
-            self.manual_backward(loss)
+            self.descend(loss)
+            self.average_gradients(self.module.classifier.parameters())
             optimizer.step()
         self.module.classifier.requires_grad_(False)
         return {"classifier_loss": loss.detach(), "classifier_accuracy": accuracy} if n else {}
@@ -201,10 +210,9 @@ class IntrospectiveTrainingPlan(TrainingPlan):
     def _warmup_step(self, batch, encoder, generator, metrics) -> LossOutput:
         recycle_gradients(self.module)
         _, _, output = self.module(batch, loss_kwargs={"kl_weight": self.kl_weight})
-        if torch.isfinite(output.loss):
-            self.manual_backward(output.loss)
-            encoder.step()
-            generator.step()
+        if self.trainer.strategy.reduce_boolean_decision(torch.isfinite(output.loss)):
+            self.descend(output.loss)
+            self._step(encoder, generator)
         self._epoch_terms.append(torch.stack([output.kl_local_sum.detach() / output.n_obs_minibatch]))
         return LossOutput(
             loss=output.loss,
@@ -218,9 +226,9 @@ class IntrospectiveTrainingPlan(TrainingPlan):
         weights = replace(self._weights, reg=self._weights.reg * self.kl_weight)
         terms = introspective_gradients(self.module, batch, weights, fake_statistics=self.fake_statistics)
         loss = terms.pop("loss_encoder")
-        if torch.isfinite(loss) and torch.isfinite(terms["loss_generator"]):
-            encoder.step()
-            generator.step()
+        finite = torch.isfinite(loss) and torch.isfinite(terms["loss_generator"])
+        if self.trainer.strategy.reduce_boolean_decision(finite):
+            self._step(encoder, generator)
         reconstruction, kl = terms.pop("reconstruction_per_cell"), terms.pop("kl_per_cell")
         self._epoch_terms.append(torch.stack([terms["kl_real"], terms["reconstruction_loss"], terms["cell_type_loss"]]))
         named = {k: v for k, v in terms.items() if k != "reconstruction_loss"}
@@ -230,6 +238,14 @@ class IntrospectiveTrainingPlan(TrainingPlan):
             kl_local=kl,
             extra_metrics={**metrics, **named, "loss_encoder": loss, "m": torch.tensor(self._weights.m)},
         )
+
+    def _step(self, encoder, generator) -> None:
+        module = self.module
+        self.average_gradients(
+            [*module.encoder.parameters(), *module.generator_parameters(), *module.dispersion_parameters()]
+        )
+        encoder.step()
+        generator.step()
 
     def on_train_epoch_start(self):
         """Freeze or free the classifier, and fix the hinge constant when the game starts."""
@@ -246,7 +262,7 @@ class IntrospectiveTrainingPlan(TrainingPlan):
     def on_train_epoch_end(self):
         """Step the schedules, remember the epoch's mean losses, and re-weigh them where asked."""
         if self._epoch_terms:
-            mean = torch.stack(self._epoch_terms).mean(0).tolist()
+            mean = self.trainer.strategy.reduce(torch.stack(self._epoch_terms).mean(0), reduce_op="mean").tolist()
             if len(mean) == 1:
                 self._warmup_kl = mean[0]
             else:

@@ -33,17 +33,22 @@ class KeepFiniteWeights(Callback):
     def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
         """Look at the loss."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if loss is not None and not torch.isfinite(loss):
+        if self._anywhere(trainer, loss is not None and not torch.isfinite(loss)):
             self._restore(trainer, plan)
 
     def on_train_epoch_end(self, trainer, plan) -> None:
         """Keep the epoch's weights if they are finite."""
         if self.diverged:
             return
-        if all(torch.isfinite(p).all() for p in plan.module.parameters()):
-            self._keep(trainer, plan)
-        else:
+        if self._anywhere(trainer, not all(torch.isfinite(p).all() for p in plan.module.parameters())):
             self._restore(trainer, plan)
+        else:
+            self._keep(trainer, plan)
+
+    @staticmethod
+    def _anywhere(trainer, found: bool) -> bool:
+        """Whether any process has found it: they stop together, or those that go on would wait for ever."""
+        return trainer.strategy.reduce_boolean_decision(found, all=False)
 
     def _keep(self, trainer, plan) -> None:
         if self._state is None:
@@ -66,6 +71,10 @@ class KeepFiniteWeights(Callback):
 
     def on_train_end(self, trainer, plan) -> None:
         """Free the copy."""
+        self._state = None
+
+    def on_exception(self, trainer, plan, exception) -> None:
+        """Free the copy after an interrupt too: the model keeps its trainer, and that its callbacks."""
         self._state = None
 
 
@@ -97,7 +106,9 @@ class KeepingTrainRunner(TrainRunner):
             if not self.trainer.interrupted and self.trainer.current_epoch == 0 and self.trainer.global_step == 0:
                 raise
             logger.warning(
-                "Training was interrupted in epoch %d; the model keeps what it has learned.", self.trainer.current_epoch
+                "Training was interrupted after %d of %d epochs; the model keeps what it has learned so far.",
+                self.trainer.current_epoch,
+                self.trainer.max_epochs,
             )
             self.model.train_indices = getattr(self.data_splitter, "train_idx", None)
             self.model.test_indices = getattr(self.data_splitter, "test_idx", None)

@@ -1,0 +1,60 @@
+"""What a training plan needs where several processes share one training (strategy "ddp")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from scvi.module.base import LossOutput
+from scvi.train import TrainingPlan
+
+
+class SharedTrainingPlan(TrainingPlan):
+    """A plan whose numbers are means over all processes.
+
+    Lightning averages the gradients of plans with one optimiser. Plans that step by themselves call :meth:`descend`
+    and :meth:`average_gradients`, since it expects every parameter in every backward pass.
+    """
+
+    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
+        """Log the ELBO's parts and the further terms."""
+        super().compute_and_log_metrics(replace(loss_output, extra_metrics={}), metrics, mode)
+        # scvi-tools logs in inference mode, whose tensors Lightning cannot average over processes in place
+        for name, value in loss_output.extra_metrics.items():
+            self.log(
+                f"{name}_{mode}",
+                value,
+                on_step=False,
+                on_epoch=True,
+                batch_size=loss_output.n_obs_minibatch,
+                sync_dist=self.use_sync_dist,
+            )
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """Write the gradients of this process's own cells."""
+        if self.trainer.world_size == 1:
+            self.manual_backward(loss)
+        else:
+            loss.backward()
+
+    @torch.no_grad()
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the processes; all of them must call this together."""
+        if self.trainer.world_size == 1:
+            return
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        mean = self.trainer.strategy.reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def on_train_end(self) -> None:
+        """Average the running statistics too: each process has those of the cells that it saw itself."""
+        if self.trainer.world_size > 1:
+            for buffer in self.module.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))

@@ -1,0 +1,42 @@
+import os
+import signal
+
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+import scmimic as sm
+from scmimic.train import KeepFiniteWeights
+
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
+SMALL_VAE = {"n_latent": 3, "n_hidden": (8,)}
+SMALL_GAN = {"n_latent": 3, "n_hidden_generator": (8,), "n_hidden_critic": (8,)}
+MODELS = {"ACTIVA": SMALL_VAE, "ACTINN": {}, "BetaTCVAE": SMALL_VAE, "WGANGP": SMALL_GAN}
+
+
+class Terminate(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.current_epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Lightning leaves the signals of Windows alone")
+@pytest.mark.parametrize("name", MODELS)
+def test_terminated_training_is_kept_and_said(adata, caplog, name):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    model = cls(adata, **MODELS[name])
+    before = signal.getsignal(signal.SIGTERM)
+    quick = QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
+    model.train(max_epochs=7, batch_size=100, callbacks=[Terminate()], **quick)
+    assert "interrupted after 2 of 7 epochs" in caplog.text
+    assert model.trainer.interrupted
+    assert model.is_trained
+    assert {len(values) for values in model.history.values()} == {2}
+    assert signal.getsignal(signal.SIGTERM) == before
+    kept = [callback for callback in model.trainer.callbacks if isinstance(callback, KeepFiniteWeights)]
+    assert [callback._state for callback in kept] == [None]
+
+    caplog.clear()
+    model.train(max_epochs=1, batch_size=100, **quick)
+    assert not model.trainer.interrupted
+    assert "interrupted" not in caplog.text
