@@ -42,7 +42,7 @@ def test_cells_are_those_of_the_decoder(batched):
     z = model.get_latent_representation()[:30]
     cells = ModuleDecoder(model).decode(z, library_size=1e8, transform_batch="drug", seed=0)
     with torch.inference_mode():
-        share, *_ = model.module.decoder("gene", torch.as_tensor(z), torch.zeros(30, 1), torch.ones(30, 1))
+        share, *_ = model.module.decoder("gene", torch.as_tensor(z), torch.zeros(30, 1), torch.ones(30, 1).long())
     np.testing.assert_allclose(cells.X.toarray() / 1e8, share.numpy(), rtol=0.02)
     assert cells.var_names.equals(adata.var_names)
 

@@ -87,9 +87,9 @@ def holdout_arithmetic(
         Layer with the values in the space of the decoded cells, counts for count models; `.X` by default.
     layers
         Further layers that a `fit` sets its model up with, such as log expression beside counts. A model's cells are in
-        the units of its layer: where that holds the log1p of (scaled) counts, expm1 makes amounts of them before all
-        cells are scaled. Each value of a layer must come of its own cell alone: what was computed from all cells
-        (scores, imputed values) knows those that are held out.
+        the units of its layer: where that holds the log1p of the values in `layer`, scaled in each cell or not, expm1
+        takes the logarithm back before all cells are scaled. Other layers are refused: what was computed from all
+        cells, such as scores or imputed values, knows those that are held out.
     log1p
         Scale all cells, real and predicted, to `target_sum` and take log(1 + x) before they are compared. `False` takes
         the values as they are: right for logged values.
@@ -184,7 +184,7 @@ def holdout_arithmetic(
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
     chosen = _targets(combinations, targets, control, reference_group, min_cells)
-    expression = spaces.expression()
+    expression = spaces.expression
 
     rows: list[dict[str, Any]] = []
     for seed in (int(s) for s in seeds):

@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic.metrics._arrays import Matrix
-from scmimic.model._count_units import count_units
+from scmimic.metrics._arrays import Matrix, as_matrix
 from scmimic.tl._checks import get_matrix, prepare_expression
 
 
@@ -39,19 +38,24 @@ class HoldoutSpaces:
         if layers and not log1p:
             raise ValueError("`layers` needs `log1p=True`: with False all models must be set up with `layer`.")
         self.adata, self.layer, self.log1p, self.target_sum = adata, layer, log1p, target_sum
-        self.units: dict[str, str] = {}
-        for name in layers:
-            units = count_units(get_matrix(adata, name)).units
-            if units is None:
-                raise ValueError(
-                    f"`adata.layers[{name!r}]` holds neither counts, nor scaled counts, nor the log1p of these: cells "
-                    "decoded into it cannot be compared with the others."
-                )
-            self.units[name] = units
-
-    def expression(self) -> Matrix:
+        self.expression = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
         """All cells as they are compared."""
-        return prepare_expression(get_matrix(self.adata, self.layer), "adata", self.log1p, self.target_sum)
+        self.logged = {name: self._is_logged(name) for name in layers}
+
+    def _is_logged(self, name: str) -> bool:
+        """Whether a layer holds the log1p of amounts that are proportional to `layer` in each cell, or the amounts."""
+        x = as_matrix(get_matrix(self.adata, name), f"layers[{name!r}]", dtype=np.float32)
+        values = x.data if sp.issparse(x) else x
+        # no logarithm is so large that its exponential is infinite
+        possible = [False, True][: 1 + (values.max(initial=0) < 80)] if values.min(initial=0) >= 0 else []
+        for logged in possible:
+            amounts = prepare_expression(_expm1(x) if logged else x, name, self.log1p, self.target_sum)
+            if _same(amounts, self.expression):
+                return logged
+        raise ValueError(
+            f"`adata.layers[{name!r}]` holds neither the values of `layer`, scaled by a factor per cell or not, nor "
+            "the log1p of these: cells decoded into it cannot be compared with the others."
+        )
 
     def bare(self, keep: np.ndarray) -> AnnData:
         """Some of the cells, without what all cells may have shaped: embeddings, graphs, results, other layers."""
@@ -59,7 +63,7 @@ class HoldoutSpaces:
         new = AnnData(x, obs=obs, var=pd.DataFrame(index=self.adata.var_names))
         if self.layer is not None:
             new.layers[self.layer] = new.X.copy()
-        for name in self.units:
+        for name in self.logged:
             new.layers[name] = self.adata.layers[name][keep]
         return new
 
@@ -75,8 +79,7 @@ class HoldoutSpaces:
         if manager is None or REGISTRY_KEYS.X_KEY not in manager.data_registry:
             return
         seen, given = manager.get_from_registry(REGISTRY_KEYS.X_KEY), get_matrix(train, name)
-        seen, given = sp.csr_matrix(seen), sp.csr_matrix(given)
-        if seen.shape == given.shape and abs(seen - given).sum() > 1e-3 * abs(given).sum():
+        if seen.shape == given.shape and not _same(seen, given):
             raise ValueError(
                 "A `fit` changed the values of the cells that it was given, so that the model would encode others than "
                 "it was trained on. Put the values into a layer of `adata` before, and name it in `layers`."
@@ -84,9 +87,17 @@ class HoldoutSpaces:
 
     def compared(self, x: Any, model: Any, name: str) -> Matrix:
         """Cells that a model decoded, as they are compared; `name` is how error messages call them."""
-        if self.units.get(_layer_of(model)) == "log1p":
-            x = x.expm1() if sp.issparse(x) else np.expm1(x)
+        x = _expm1(x) if self.logged.get(_layer_of(model), False) else x
         return prepare_expression(x, name, self.log1p, self.target_sum)
+
+
+def _expm1(x: Matrix) -> Matrix:
+    return x.expm1() if sp.issparse(x) else np.expm1(x)
+
+
+def _same(a: Matrix, b: Matrix) -> bool:
+    """Whether two matrices of one shape agree but for rounding."""
+    return abs(sp.csr_matrix(a) - sp.csr_matrix(b)).sum() <= 1e-3 * abs(b).sum()
 
 
 def _layer_of(model: Any) -> str | None:
