@@ -14,7 +14,7 @@ noise. For each row:
   three nearest real cells (the paper's section 3.3); all rows alike. `gap_real`, of the beta-TCVAE: between the
   posterior means of real cells and their own factors, which is what the paper's table 3 has beside the GANs' `gap`.
 - `faithfulness`: median over informative dimensions of the correlation of codes with those of the generated cells;
-  `informative` is their number and `ceiling` the median of what the posteriors allow.
+  `informative` is their number and `ceiling` the median of what the posteriors allow samples to reach.
 - random-forest error and inception score, as in gan.py: on counts scaled to 10,000 and log1p'd, whatever --input is.
 
 Each run is kept in michigan.jsonl of --out, and runs that are there already are not repeated.
@@ -86,7 +86,8 @@ def judge(fitted: Fitted, parts: Mapping[str, ad.AnnData], train: ad.AnnData, ar
         codes = model.get_latent_representation()
         row |= gaps(sm.metrics.spearman_correlation(codes, known), args.factors, "gap_real")
     if isinstance(model, sm.BetaTCVAE | sm.MichiGAN):
-        found = sm.tl.code_faithfulness(cells, model)
+        # by the representation itself, which knows the widths of its posteriors also where its means were the codes
+        found = sm.tl.code_faithfulness(cells, fitted.models[0], use_rep=rep)
         sure = found[found["informative"]]
         row |= {"faithfulness": sure["pearson"].median(), "ceiling": sure["ceiling"].median(), "informative": len(sure)}
         row["correlations"] = found["pearson"].round(4).tolist()
