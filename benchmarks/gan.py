@@ -1,16 +1,28 @@
 """VAEs and GANs by the measures of the MichiGAN paper's table 2: random-forest error and inception score.
 
-    python benchmarks/gan.py --data pbmc3k.h5ad --labels cell_type --row wgangp michigan_scvi scvi --seed 0 1 --out out
-    python benchmarks/gan.py --split-dir split --labels cell_type --row wgangp --epochs 20 --out out
+    python benchmarks/gan.py --data pbmc3k.h5ad --labels cell_type --row wgangp michigan_scvi --seed 0 1 --out out
+    python benchmarks/gan.py --data kang.h5ad --labels cell_type --row vae beta_tcvae wgangp_log michigan --out out
+    python benchmarks/gan.py --data linear.h5ad --labels path --genes 2000 --row wgangp_log --seed 0 1 2 3 4 --out out
 
 Cells are split as in realism.py: generators see train alone, and as many cells as the test set has are generated, of
-the test set's types. All cells are compared after scaling to 10,000 counts and log1p. The PCA of the random-forest
-error is fitted on reference cells, which the test does not hold; the error comes with its interval. The forest of the
-inception score learns train; `real` is the score of the test cells. Each run is kept in gan.jsonl of --out, and runs
-that are there already are not repeated.
+the test set's types. Forests see at most 3,000 cells of a side, as in the paper. All cells are compared after scaling
+to 10,000 counts and log1p. The PCA of the random-forest error is fitted on reference cells, which the test does not
+hold; the error comes with its interval. The forest of the inception score learns train; `real` is the score of the test
+cells.
 
-A further row is one more entry of ROWS: a function of the training cells, the label column, a seed and the epochs asked
-for that returns a function from a dict of types and numbers to cells.
+What the rows see:
+
+- log expression, counts scaled to 10,000 and log1p'd, as in the paper: `vae`, `beta_tcvae`, `wgangp_log`, `michigan`
+  and `michigan_mean` (codes of the beta-TCVAE: posterior samples or means). Their cells are compared as the values that
+  the generator gives; VAEs give the mean of their likelihood, of codes from the training cells' posteriors.
+  `..._counts` makes integer counts of the values first.
+- raw counts, for which they give counts: all others.
+
+Each run is kept in gan.jsonl of --out, and runs that are there already are not repeated. The last table says for each
+row how many of the runs kept finite losses to the end, and between which errors they lie.
+
+A further row is one more entry of ROWS: a function of the training cells (counts, log expression as a layer), the label
+column and the epochs asked for that returns a Fitted.
 """
 
 from __future__ import annotations
@@ -20,106 +32,163 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
+import scipy.sparse as sp
 import scvi
-from _common import PARTS, add_source_arguments, append_json, environment, load_parts, log_normalise, show
+from _common import (
+    PARTS,
+    add_source_arguments,
+    append_json,
+    environment,
+    load_parts,
+    log_normalise,
+    mean_and_spread,
+    show,
+)
 
 import scmimic as sm
 
-Generate = Callable[[Mapping[str, int], int], ad.AnnData]
+LOG = "log"
 QUIET = {"enable_progress_bar": False}
+MEASURES = ("random_forest_error", "inception_score", "real", "zeros", "zeros_real", "seconds")
 
 
-def logged(adata: ad.AnnData) -> ad.AnnData:
-    """A copy with log-normalised values in a layer."""
+@dataclass
+class Fitted:
+    """What a row hands to the judge."""
+
+    models: list[Any]
+    """All models that were trained, in their order; the last one generates."""
+    logged: bool = False
+    """Whether the cells are log expression rather than counts."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of `generate`."""
+
+    def generate(self, seed: int, **kwargs: Any) -> ad.AnnData:
+        return self.models[-1].generate(seed=seed, **kwargs, **self.options)
+
+    def compared(self, cells: ad.AnnData) -> sp.csr_matrix:
+        """Cells that it generated, in the space in which all are compared."""
+        return log_normalise(sp.csr_matrix(cells.X).expm1() if self.logged else cells.X)
+
+
+def finite(model: Any) -> bool:
+    """Whether the losses of a training stayed finite to its end."""
+    losses = [history.to_numpy(dtype=float).ravel() for history in model.history.values()]
+    # nan is also what stands for a loss before its part of the training begins
+    fine = all(np.isfinite(values[-1]) and not np.isinf(values).any() for values in losses)
+    return fine and not any(getattr(callback, "diverged", False) for callback in model.trainer.callbacks)
+
+
+def add_log(adata: ad.AnnData, transform: Callable[[sp.csr_matrix], sp.csr_matrix] = log_normalise) -> ad.AnnData:
+    """A copy with its log expression in a layer."""
     adata = adata.copy()
-    adata.layers["log"] = log_normalise(adata.X).astype(np.float32)
+    adata.layers[LOG] = transform(adata.X).astype(np.float32)
     return adata
 
 
-def of_model(model) -> Generate:
-    return lambda counts, seed: model.generate(labels=counts, seed=seed)
-
-
-def wgangp(train: ad.AnnData, labels: str, epochs: int | None, layer: str | None = None, **kwargs) -> Generate:
-    data = logged(train)
-    sm.WGANGP.setup_anndata(data, layer=layer, labels_key=labels)
-    model = sm.WGANGP(data, **kwargs)
-    model.train(epochs, **QUIET)
-    if layer is None:
-        return of_model(model)
-    return lambda counts, seed: model.generate(labels=counts, seed=seed, as_counts=True)
-
-
-def infowgangp(train: ad.AnnData, labels: str, epochs: int | None) -> Generate:
+def gan(model_class: Any, train: ad.AnnData, labels: str | None, epochs: int | None, layer: str | None, **kwargs):
     data = train.copy()
-    sm.InfoWGANGP.setup_anndata(data, labels_key=labels)
-    model = sm.InfoWGANGP(data)
+    model_class.setup_anndata(data, layer=layer, labels_key=labels)
+    model = model_class(data, **kwargs)
     model.train(epochs, **QUIET)
-    return of_model(model)
+    return model
 
 
-def michigan_scvi(train: ad.AnnData, labels: str, epochs: int | None, code: str = "sample") -> Generate:
-    data = train.copy()
-    scvi.model.SCVI.setup_anndata(data, labels_key=labels)
-    vae = scvi.model.SCVI(data)
-    vae.train(epochs, **QUIET)
-    model = sm.MichiGAN.from_representation(vae, code)
+def wgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
+    return Fitted([gan(sm.WGANGP, train, labels, epochs, LOG if log else None, **kwargs)], logged=log)
+
+
+def infowgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
+    return Fitted([gan(sm.InfoWGANGP, train, labels, epochs, LOG if log else None, **kwargs)], logged=log)
+
+
+def beta_tcvae(train: ad.AnnData, labels: str | None, epochs: int | None, **kwargs) -> Fitted:
+    return Fitted([gan(sm.BetaTCVAE, train, labels, epochs, LOG, **kwargs)], logged=True)
+
+
+def scvi_model(train: ad.AnnData, labels: str, epochs: int | None) -> Fitted:
+    return Fitted([gan(scvi.model.SCVI, train, labels, epochs, None)])
+
+
+def michigan(representation: Fitted, epochs: int | None, code: str = "sample") -> Fitted:
+    """MichiGAN on the codes of a representation that is trained."""
+    model = sm.MichiGAN.from_representation(representation.models[-1], code)
     model.train(epochs, **QUIET)
-    return of_model(model)
+    return Fitted([*representation.models, model], logged=representation.logged)
 
 
-def activa(train: ad.AnnData, labels: str, epochs: int | None) -> Generate:
-    data = train.copy()
-    sm.ACTIVA.setup_anndata(data, labels_key=labels)
-    model = sm.ACTIVA(data)
-    model.train(epochs, **QUIET)
-    return of_model(model)
+def as_counts(fitted: Fitted) -> Fitted:
+    """Integer counts in place of log expression."""
+    return Fitted(fitted.models, options={"as_counts": True})
 
 
-ROWS: dict[str, Callable[..., Generate]] = {
+ROWS: dict[str, Callable[[ad.AnnData, str, int | None], Fitted]] = {
+    "vae": lambda *args: beta_tcvae(*args, beta=0.0),
+    "beta_tcvae": beta_tcvae,
+    "wgangp_log": lambda *args: wgangp(*args, log=True),
+    "wgangp_log_counts": lambda *args: as_counts(wgangp(*args, log=True)),
+    "michigan": lambda *args: michigan(beta_tcvae(*args), args[-1]),
+    "michigan_mean": lambda *args: michigan(beta_tcvae(*args), args[-1], "mean"),
+    "michigan_counts": lambda *args: as_counts(michigan(beta_tcvae(*args), args[-1])),
     "wgangp": wgangp,
-    "wgangp_log": lambda *args: wgangp(*args, layer="log"),
     "wgangp_concat": lambda *args: wgangp(*args, conditioning="concat"),
     "wgangp_batch_norm": lambda *args: wgangp(*args, conditioning="batch_norm"),
     "infowgangp": infowgangp,
-    "michigan_scvi": michigan_scvi,
-    "michigan_scvi_mean": lambda *args: michigan_scvi(*args, code="mean"),
-    "activa": activa,
+    "michigan_scvi": lambda *args: michigan(scvi_model(*args), args[-1]),
+    "michigan_scvi_mean": lambda *args: michigan(scvi_model(*args), args[-1], "mean"),
+    "activa": lambda *args: Fitted([gan(sm.ACTIVA, *args, None)]),
 }
 
 
-def run(name: str, parts: Mapping[str, ad.AnnData], labels: str, seed: int, epochs: int | None, trees: int) -> dict:
-    """Train one generator and measure its cells."""
-    train, reference, test = (parts[part] for part in PARTS)
-    scvi.settings.seed = seed
-    start = time.perf_counter()
-    generate = ROWS[name](train, labels, epochs)
-    seconds = time.perf_counter() - start
-    wanted = test.obs[labels].astype(str).value_counts().to_dict()
-    cells = generate(wanted, seed)
-    x, real, fitted, known = (log_normalise(part.X) for part in (cells, test, reference, train))
+def measure(
+    parts: Mapping[str, ad.AnnData], x: sp.csr_matrix, labels: str, *, seed: int, trees: int
+) -> dict[str, float]:
+    """Measures of generated cells, which are given as they are compared; of the parts, the counts are read."""
+    known, fitted, real = (log_normalise(parts[part].X) for part in PARTS)
     error, interval = sm.metrics.random_forest_error(
         real, x, reference=fitted, n_trees=trees, seed=seed, return_interval=True
     )
-    types = train.obs[labels].astype(str).to_numpy()
+    types = parts["train"].obs[labels].astype(str).to_numpy()
     return {
-        "row": name,
-        "seed": seed,
-        "epochs": epochs,
-        "trees": trees,
         "random_forest_error": error,
         "low": interval[0],
         "high": interval[1],
         "inception_score": sm.metrics.inception_score(known, types, x, n_trees=trees, seed=seed),
         "real": sm.metrics.inception_score(known, types, real, n_trees=trees, seed=seed),
-        "zeros": 1 - x.nnz / np.prod(x.shape),
-        "zeros_real": 1 - real.nnz / np.prod(real.shape),
-        "seconds": seconds,
+        "zeros": 1 - x.count_nonzero() / np.prod(x.shape),
+        "zeros_real": 1 - real.count_nonzero() / np.prod(real.shape),
     }
+
+
+def run(name: str, parts: Mapping[str, ad.AnnData], labels: str, seed: int, epochs: int | None, trees: int) -> dict:
+    """Train one generator and measure its cells."""
+    train = add_log(parts["train"])
+    scvi.settings.seed = seed
+    start = time.perf_counter()
+    fitted = ROWS[name](train, labels, epochs)
+    seconds = time.perf_counter() - start
+    wanted = parts["test"].obs[labels].astype(str).value_counts().to_dict()
+    x = fitted.compared(fitted.generate(seed, labels=wanted))
+    measured = measure(parts, x, labels, seed=seed, trees=trees)
+    return {**measured, "seconds": seconds, "finite": all(map(finite, fitted.models))}
+
+
+def stability(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each row, and for all: the number of runs, how many had finite losses, and the band of their errors."""
+    table = []
+    keys = dict.fromkeys((row["data"], row["row"]) for row in rows)
+    for data, name in [*keys, ("all", "all")]:
+        runs = [row for row in rows if name == "all" or (row["data"], row["row"]) == (data, name)]
+        errors = [run["random_forest_error"] for run in runs]
+        line = {"data": data, "row": name, "runs": len(runs), "finite": sum(run["finite"] for run in runs)}
+        table.append(line | {"lowest error": min(errors), "highest error": max(errors)})
+    return table
 
 
 def main() -> None:
@@ -132,20 +201,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    parts = load_parts(args)
+    about = {"data": Path(args.split_dir or args.data).stem, "labels": args.labels}
+    if args.data:
+        about |= {"genes": args.genes, "split_seed": args.split_seed}
     file = args.out / "gan.jsonl"
-    keys = ("row", "seed", "epochs", "trees")
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {tuple(row[key] for key in keys) for row in rows}
-    for name in args.row:
-        for seed in args.seed:
-            if (name, seed, args.epochs, args.trees) in done:
+    parts = None
+    # seeds outside, so that an interrupted run has every row
+    for seed in args.seed:
+        for name in args.row:
+            key = {**about, "row": name, "seed": seed, "epochs": args.epochs, "trees": args.trees}
+            if any(all(row.get(k) == value for k, value in key.items()) for row in rows):
                 continue
-            row = {**run(name, parts, args.labels, seed, args.epochs, args.trees), **environment()}
-            append_json(file, [row])
-            rows.append(row)
-    columns = [*keys, "random_forest_error", "low", "high", "inception_score", "real", "zeros", "zeros_real", "seconds"]
+            parts = load_parts(args) if parts is None else parts
+            rows.append({**key, **run(name, parts, args.labels, seed, args.epochs, args.trees)})
+            append_json(file, [rows[-1] | environment()])
+    columns = ["data", "row", "seed", "epochs", "trees", "random_forest_error", "low", "high", *MEASURES[1:]]
     show(rows, columns, "Random-forest error (%, 50 is ideal) and inception score")
+    table = mean_and_spread(rows, ("data", "row", "epochs"), MEASURES)
+    show(table, ["data", "row", "epochs", "seeds", *MEASURES], "Mean over seeds")
+    show(stability(rows), ["data", "row", "runs", "finite", "lowest error", "highest error"], "Finite losses")
 
 
 if __name__ == "__main__":

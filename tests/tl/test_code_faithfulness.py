@@ -89,6 +89,22 @@ def test_factors_are_inferred_from_expression(pair):
     pd.testing.assert_frame_equal(synthetic.uns["code_factor_correlation"]["table"], table)
 
 
+def test_levels_without_an_order_are_read_one_by_one(pair):
+    real, synthetic = pair
+    u = real.obs["u"]
+    # the middle of three levels by name is the highest by expression
+    real.obs["type"] = pd.Categorical(np.select([u > 4, u > 2], ["b", "c"], "a"))
+    real.obs["step"] = pd.Categorical(np.ceil(u).astype(int))
+    synthetic.obsm["X_michigan"][:, 1] = -(synthetic.obs["u"] > 4)
+    table = sm.tl.code_factor_correlation(real, synthetic, factors=["type", "u", "step"], log1p=False)
+    truth = {"b": synthetic.obs["u"] > 4, "c": synthetic.obs["u"].between(2, 4), "a": synthetic.obs["u"] < 2}
+    by_level = [spearmanr(synthetic.obsm["X_michigan"][:, 0], level).statistic for level in truth.values()]
+    assert table.loc["z0", "type"] == pytest.approx(max(by_level, key=abs), abs=0.03)
+    assert table.loc["z1", "type"] < -0.95
+    # numbers keep their order, also as categories
+    assert table.loc["z0", "step"] > 0.95 and table.loc["z0", "u"] > 0.99
+
+
 def test_factor_errors(pair):
     real, synthetic = pair
     with pytest.raises(KeyError, match="`factors`"):

@@ -138,7 +138,9 @@ def code_factor_correlation(
     synthetic
         Generated cells with their codes in ``.obsm``.
     factors
-        Columns of ``adata.obs``. Values that are no numbers count as the codes of their categories.
+        Columns of ``adata.obs``. As in :func:`scmimic.metrics.spearman_correlation`, text of two levels counts as 0 and
+        1 in sorted order. Text of more levels has no order: each level is predicted by itself, and the correlation of
+        largest absolute value stands in the table.
     use_rep
         Key of ``synthetic.obsm`` with the codes.
     n_neighbors
@@ -181,15 +183,17 @@ def code_factor_correlation(
     check_same_genes(adata, synthetic)
     if use_rep not in synthetic.obsm:
         raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
-    target = np.stack([_numbers(adata, name) for name in factors], axis=1)
+    targets = [_numbers(adata, name) for name in factors]
     real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
     fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     pca = fit_pca(real, n_comps)
-    regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), target)
+    regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))
     codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
+    levels = np.array([[_correlation(*_ranks(code, level)) for level in predicted.T] for code in codes.T])
+    columns = np.split(levels, np.cumsum([target.shape[1] for target in targets])[:-1], axis=1)
     table = pd.DataFrame(
-        [[_correlation(*_ranks(code, factor)) for factor in predicted.T] for code in codes.T],
+        [[r[np.abs(r).argmax()] for r in rows] for rows in zip(*columns, strict=True)],
         index=pd.Index([f"z{j}" for j in range(codes.shape[1])], name="dimension"),
         columns=list(factors),
     )
@@ -199,14 +203,17 @@ def code_factor_correlation(
 
 
 def _numbers(adata: AnnData, name: str) -> np.ndarray:
+    """A factor as one column of numbers, or one of 0 and 1 for each of several levels without an order."""
     if name not in adata.obs:
         raise KeyError(f"`factors`: {name!r} is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
     column = adata.obs[name]
     if column.isna().any():
         raise ValueError(f"`adata.obs[{name!r}]` is missing for {int(column.isna().sum())} cells.")
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(dtype=np.float64)
-    return column.astype("category").cat.codes.to_numpy(dtype=np.float64)
+    values = np.asarray(column)
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)[:, None]
+    levels, codes = np.unique(values.astype(str), return_inverse=True)
+    return np.eye(len(levels))[codes] if len(levels) > 2 else codes.astype(np.float64)[:, None]
 
 
 def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

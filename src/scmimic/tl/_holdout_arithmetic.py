@@ -18,8 +18,8 @@ from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.tl._checks import get_matrix, prepare_expression
 from scmimic.tl._combinations import Combinations, Target, entropies
+from scmimic.tl._holdout_spaces import HoldoutSpaces
 from scmimic.tl._holdout_trial import RIVALS, SCORES, HoldoutScores, HoldoutTrial
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, check_code, encode, stream
@@ -44,6 +44,7 @@ def holdout_arithmetic(
     reference_group: str | Sequence[str] | None = None,
     codes: Sequence[Code] = ("sample", "mean"),
     layer: str | None = None,
+    layers: Sequence[str] = (),
     log1p: bool = True,
     target_sum: float = 1e4,
     min_cells: int = 30,
@@ -72,7 +73,8 @@ def holdout_arithmetic(
         Columns of `adata.obs`, such as cell types and treatments.
     fit
         Callable `(train_adata, seed)` that returns a trained model, or several by name. `train_adata` is a new object
-        with the cells to train on. Give a VAE of its own to compare with arithmetic as scGen does it.
+        with the cells to train on, whose values it must leave as they are. Give a VAE of its own to compare with
+        arithmetic as scGen does it.
     targets
         Combinations to hold out. `None`: every one with at least `min_cells` cells that can be predicted from others,
         under another condition than `control` where that is given.
@@ -83,6 +85,11 @@ def holdout_arithmetic(
         as scGen has it.
     layer
         Layer with the values in the space of the decoded cells, counts for count models; `.X` by default.
+    layers
+        Further layers that a `fit` sets its model up with, such as log expression beside counts. A model's cells are in
+        the units of its layer: where that holds the log1p of the values in `layer`, scaled in each cell or not, expm1
+        takes the logarithm back before all cells are scaled. Other layers are refused: what was computed from all
+        cells, such as scores or imputed values, knows those that are held out.
     log1p
         Scale all cells, real and predicted, to `target_sum` and take log(1 + x) before they are compared. `False` takes
         the values as they are: right for logged values.
@@ -136,10 +143,10 @@ def holdout_arithmetic(
     Raises
     ------
     KeyError
-        If a column or `layer` is not there.
+        If a column or a layer is not there.
     ValueError
         If no combination can be held out, one has too few cells or cannot be predicted, a name of a model is that of
-        a rival, or an argument is out of range.
+        a rival, the units of a layer cannot be told, a `fit` changed its cells, or an argument is out of range.
 
     Examples
     --------
@@ -174,16 +181,17 @@ def holdout_arithmetic(
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
     if min_cells < 5:
         raise ValueError(f"`min_cells` must be at least 5, the folds of the forest, got {min_cells}.")
+    spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
     chosen = _targets(combinations, targets, control, reference_group, min_cells)
-    expression = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
+    expression = spaces.expression
 
     rows: list[dict[str, Any]] = []
     for seed in (int(s) for s in seeds):
         for target in chosen:
             held = np.zeros(adata.n_obs, dtype=bool)
             held[combinations.rows[target]] = True
-            train = _bare(adata, ~held, layer)
+            train = spaces.bare(~held)
             seen = Combinations(train, group_key, condition_key)
             # no route leads over the cells held out
             routes = combinations.routes(target, control, reference_group)
@@ -197,8 +205,14 @@ def holdout_arithmetic(
                 try:
                     # a copy, since a model may write to what it is given
                     model = make(train.copy(), seed)
-                    seconds = time.perf_counter() - start
-                    observed = encode(model, _bare(adata, held, layer))
+                except _REFUSALS as error:
+                    rows += [about | _failed(_method(name, code), n, error) for code in codes]
+                    continue
+                seconds = time.perf_counter() - start
+                # a mistake that the next combination would only repeat
+                spaces.check(model, train)
+                try:
+                    observed = encode(model, spaces.bare(held))
                 except _REFUSALS as error:
                     rows += [about | _failed(_method(name, code), n, error) for code in codes]
                     continue
@@ -218,7 +232,7 @@ def holdout_arithmetic(
                             decode_kwargs=decode_kwargs,
                             seed=seed,
                         )
-                        cells = prepare_expression(new.X, f"cells of {method}", log1p, target_sum)
+                        cells = spaces.compared(new.X, model, f"cells of {method}")
                         measured = score(cells)
                     except _REFUSALS as error:
                         rows.append(about | _failed(method, n, error))
@@ -247,6 +261,7 @@ def holdout_arithmetic(
                 "reference_group": reference_group,
                 "codes": codes,
                 "layer": layer,
+                "layers": list(layers),
                 "log1p": log1p,
                 "target_sum": target_sum,
                 "n_cells": n_cells,
@@ -332,11 +347,3 @@ def _targets(
             f"{min_cells} cells can be predicted from others."
         )
     return chosen
-
-
-def _bare(adata: AnnData, keep: np.ndarray, layer: str | None) -> AnnData:
-    """Some of the cells, without what all cells may have shaped: embeddings, graphs, results."""
-    new = AnnData(get_matrix(adata, layer)[keep], obs=adata.obs[keep].copy(), var=pd.DataFrame(index=adata.var_names))
-    if layer is not None:
-        new.layers[layer] = new.X.copy()
-    return new

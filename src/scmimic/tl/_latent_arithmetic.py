@@ -51,8 +51,10 @@ def latent_arithmetic(
         Cells with the genes that the model was trained on; only `.uns` is written. Cells of the target, where there are
         any, serve for delta-H alone; leave them out of the training of the model, or nothing is predicted.
     model
-        Any trained model with `.get_latent_representation` and `.decode`. Its codes should keep factors apart; a model
-        set up with `labels_key=group_key` is told the target's group, one with `batch_key=condition_key` its condition.
+        Any trained model with `.get_latent_representation` and `.decode`, or a model of scvi-tools whose module makes
+        cells of a code, a library size and a batch, such as :class:`scvi.model.SCVI`: each code then takes library size
+        and batch of a training cell drawn at random. Codes should keep factors apart; a model set up with
+        `labels_key=group_key` is told the target's group, one with `batch_key=condition_key` its condition.
     group_key
         Column of `adata.obs` with the groups, such as cell types.
     condition_key

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.tl._checks import check_same_genes
+from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder
 
 Code = Literal["sample", "mean"]
 
@@ -40,10 +41,11 @@ class Posterior:
 def check_model(model: Any) -> None:
     """Raise unless `model` encodes and decodes, and is trained."""
     for method in ("get_latent_representation", "decode"):
-        if not callable(getattr(model, method, None)):
+        if not callable(getattr(model, method, None)) and not (method == "decode" and has_module_decoder(model)):
             raise TypeError(
                 f"`model` must have `.get_latent_representation(adata)` and `.decode(z)`, but {type(model).__name__} "
-                f"has no `{method}`."
+                f"has no `{method}`. Models of scvi-tools decode where their module makes cells of a code, a library "
+                "size and a batch, as SCVI does."
             )
     if getattr(model, "is_trained", True) is False:
         raise RuntimeError(f"This {type(model).__name__} is not trained yet. Call `model.train()` first.")
@@ -76,11 +78,12 @@ def decode(
     decode_kwargs: Mapping[str, Any] | None,
     adata: AnnData,
 ) -> AnnData:
-    """Cells of the codes `z`.
+    """Cells of the codes `z`, by `model.decode` or, where there is none, by the generative part of its module.
 
     `known` says what all these cells are, by column of `.obs`: where the model was set up with such a column, it is
     told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`.
     """
+    model = model if callable(getattr(model, "decode", None)) else ModuleDecoder(model)
     options: dict[str, Any] = {"seed": seed}
     arguments = (("labels", "labels_key_", "label_categories_"), ("transform_batch", "batch_key_", "batch_categories_"))
     for argument, key, categories in arguments:

@@ -43,7 +43,8 @@ def latent_traversal(
         Cells with the genes that the model was trained on. Their posteriors say how far each dimension reaches. Only
         `.uns` is written.
     model
-        Any trained model with `.get_latent_representation` and `.decode`.
+        Any trained model with `.get_latent_representation` and `.decode`, or one of scvi-tools such as
+        :class:`scvi.model.SCVI`, as in :func:`~scmimic.tl.latent_arithmetic`.
     start
         Where all traversals start: the name of a cell (its mean code), a dict from columns of `adata.obs` to values
         such as `{"cell_type": "fibroblast"}` (mean code of the cells that have them all), a label of the column that
