@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "pp": {"_keys"},
     "datasets": {"_keys", "_sampling", "pp"},
     "baselines": {"_keys", "_sampling", "metrics", "pp"},
-    "tl": {"_keys", "_sampling", "baselines", "metrics", "model", "pp"},
+    "tl": {"_compat", "_keys", "_sampling", "baselines", "metrics", "model", "pp"},
     "pl": {"_keys", "metrics", "model", "tl"},
     "_compat": set(),
     "_files": set(),

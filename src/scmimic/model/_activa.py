@@ -18,7 +18,6 @@ from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
 from torch import nn
 
 from scmimic.model._actinn import ACTINN, classify_cells
-from scmimic.model._calibration import match_zeros, pool_dispersion
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
@@ -266,6 +265,7 @@ class ACTIVA(
         batch_size: int = 128,
         early_stopping: bool = False,
         calibrate_dispersion: bool = True,
+        calibrate_spread: bool = True,
         calibrate_margins: bool = True,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
@@ -296,6 +296,9 @@ class ACTIVA(
         calibrate_dispersion
             After training, draw a gene's dispersion in a type of which few cells express it towards that in all types;
             then lower it where the gene would get more zeros than training cells have. For ``"nb"`` and ``"zinb"``.
+        calibrate_spread
+            After training, move the codes of each type apart, where its cells would otherwise vary less along their
+            main directions than training cells do. Only for count likelihoods, from 50 cells.
         calibrate_margins
             After training, compare each gene's distribution in generated cells and training cells of each type, so
             that :meth:`generate` can match them. Only for count likelihoods.
@@ -353,10 +356,7 @@ class ACTIVA(
         finally:
             if self.is_trained:
                 self._remember_posterior()
-                if calibrate_dispersion and self.module.px_r is not None:
-                    pool_dispersion(self.module, self._training_batches())
-                    match_zeros(self.module, self._training_batches())
-                self.margins_ = self._compare_margins() if calibrate_margins and self.module.is_count else None
+                self._calibrate(dispersion=calibrate_dispersion, spread=calibrate_spread, margins=calibrate_margins)
 
     @torch.inference_mode()
     def classify(

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
-from scmimic.model._margins import GeneMargins, histogram
+from scmimic.model._calibration import CalibrationMixin
+from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._realism import RealismMixin
 from scmimic.model._requests import CellRequestsMixin, library_sizes
@@ -21,10 +21,9 @@ from scmimic.model._sampler import ANY, BLOCK, CellSampler
 from scmimic.model._writing import check_path, collect, deliver
 
 
-class GenerationMixin(RealismMixin, CellRequestsMixin):
+class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
     """:meth:`generate` and :meth:`decode`."""
 
-    margins_: GeneMargins | None = None
     _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 
     @torch.inference_mode()
@@ -286,32 +285,6 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
         mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
         self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
 
-    @torch.inference_mode()
-    def _compare_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> GeneMargins:
-        """Compare the distribution of each gene in generated and training cells of each label.
-
-        Parameters
-        ----------
-        n_cells
-            Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
-        min_cells
-            Least number per label.
-        """
-        self.module.eval()
-        labels, n_genes = self.posterior_.labels, self.module.n_input
-        present = np.bincount(labels, minlength=self.module.n_labels)
-        requests = [(code, max(min_cells, round(n_cells * n / len(labels)))) for code, n in enumerate(present) if n > 0]
-        sampler = CellSampler(self, seed=int(torch.randint(2**31 - 1, ())))
-        generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
-        observed = (
-            (
-                sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()),
-                tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).cpu().numpy().astype(np.int64),
-            )
-            for tensors in self._training_batches()
-        )
-        return GeneMargins(histogram(generated, len(present), n_genes), histogram(observed, len(present), n_genes))
-
     def _check_margins(self, match_margins: bool | None, library_size) -> GeneMargins | None:
         margins = self.margins_
         if match_margins is None:
@@ -329,9 +302,11 @@ class GenerationMixin(RealismMixin, CellRequestsMixin):
             )
         return margins
 
-    def _training_batches(self):
-        """The cells trained on, in their order."""
+    def _training_batches(self, cells: np.ndarray | None = None):
+        """The cells trained on, or these of them, in their order."""
         indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
+        if cells is not None:
+            indices = cells if indices is None else indices[cells]
         return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
     def _check_confidence(self, min_confidence: float | None, method: str, labels) -> None:

@@ -20,6 +20,9 @@ class AggregatedPosterior:
         Log of the library size, ``(n_cells,)``.
     labels, batches
         Codes of the registered label and batch, ``(n_cells,)``.
+    spread, center
+        Cells are generated from codes that lie `spread` times as far from `center` as the posterior means, of the shape
+        of `mean`, or, where it is None, from these.
     """
 
     mean: np.ndarray
@@ -27,6 +30,8 @@ class AggregatedPosterior:
     log_library: np.ndarray
     labels: np.ndarray
     batches: np.ndarray
+    spread: float = 1.0
+    center: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -39,6 +44,13 @@ class AggregatedPosterior:
         if batch is not None:
             keep &= self.batches == batch
         return np.flatnonzero(keep)
+
+    def mean_codes(self, cells: np.ndarray) -> np.ndarray:
+        """Means of the codes that are generated from for training cells."""
+        mean = self.mean[cells]
+        if self.center is None:
+            return mean
+        return self.center[cells] + np.float32(self.spread) * (mean - self.center[cells])
 
     def draw(self, n: int, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw ``n`` of ``pool``: every cell equally often, up to one, in random order.

@@ -132,8 +132,8 @@ class RealismMixin:
 
 
 def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> pd.DataFrame:
-    log = {name: _log_normalise(x) for name, x in (sets | {"": held_out}).items()}
-    real, train = log.pop(""), _log_normalise(train)
+    log = {name: log_normalise(x) for name, x in (sets | {"": held_out}).items()}
+    real, train = log.pop(""), log_normalise(train)
     n_comps = min(50, *(n - 1 for n in train.shape))
     pca = fit_pca(train, n_comps, seed=seed)
     rows = {}
@@ -146,7 +146,8 @@ def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> 
     return table.iloc[np.argsort((table["auc"] - 0.5).abs().to_numpy(), kind="stable")]
 
 
-def _log_normalise(x: sp.csr_matrix) -> sp.csr_matrix:
+def log_normalise(x: sp.csr_matrix) -> sp.csr_matrix:
+    """Counts scaled to 10,000 per cell, log1p."""
     cells = AnnData(sp.csr_matrix(x, dtype=np.float32))
     sc.pp.normalize_total(cells, target_sum=1e4)
     sc.pp.log1p(cells)

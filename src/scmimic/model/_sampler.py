@@ -84,7 +84,13 @@ class CellSampler:
             for label, n in requests:
                 yield from self._accepted(label, n)
             return
-        source, label = self._sources(requests, shuffle)
+        yield from self._blocks(*self._sources(requests, shuffle))
+
+    def resample(self, cells: np.ndarray) -> Iterator[Chunk]:
+        """One cell of the type and from the code of each of these training cells, in order."""
+        yield from self._blocks(cells, self.posterior.labels[cells])
+
+    def _blocks(self, source: np.ndarray | None, label: np.ndarray) -> Iterator[Chunk]:
         for number, start in enumerate(range(0, len(label), BLOCK)):
             stop = min(start + BLOCK, len(label))
             generator = self._generator(0, number)
@@ -132,7 +138,7 @@ class CellSampler:
             else:
                 batches = np.full(n, self.batch)
         else:
-            mean = torch.as_tensor(self.posterior.mean[source], device=device)
+            mean = torch.as_tensor(self.posterior.mean_codes(source), device=device)
             z = mean + torch.as_tensor(self.posterior.std[source], device=device) * noise
             log_library = torch.as_tensor(self.posterior.log_library[source], device=device).unsqueeze(1)
             batches = self.posterior.batches[source] if self.batch is None else np.full(n, self.batch)

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from scvi.module._constants import MODULE_KEYS
 
+from scmimic._compat import MODULE_KEYS
 from scmimic.model._requests import library_sizes
 
 _BLOCK = 1024

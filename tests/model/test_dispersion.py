@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
 import scmimic as sm
-from scmimic.model._calibration import at, crossing, match_zeros, pool_dispersion, zero_probability
+from scmimic.model._dispersion import at, crossing, match_zeros, pool_dispersion, zero_probability
 
 
 def test_zero_probability_is_scipys():
