@@ -5,7 +5,7 @@
 
 Each row changes the default settings in one place; --out keeps every run in ablation.jsonl, and runs that are there
 already are not repeated. --develop splits the training cells alone, so that settings can be chosen without the test
-cells.
+cells. Rows that differ only in how cells are drawn share one training.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import scipy.sparse as sp
+from _codes import SAMPLERS
 from _common import (
     add_source_arguments,
     append_json,
@@ -37,25 +42,36 @@ MEASURES = (
     *("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "mmd2_pc50", "dcr_ratio", "zero_fraction", "label_agreement"),
     *("worst_type", "train_s"),
 )
-# Settings of the model, of its training and of generate. The length of the run is the default's unless said otherwise.
-ROWS: dict[str, dict[str, dict[str, Any]]] = {
+# Settings of the model, of its training and of generate, and where codes and library sizes come from. The length of the
+# run is the default's unless said otherwise.
+ROWS: dict[str, dict[str, Any]] = {
     "default": {},
+    "prior": {"generate": {"method": "prior"}},
+    **{name: {"codes": name} for name in SAMPLERS},
+    "no_spread": {"codes": "no_spread"},
+    "no_margins": {"generate": {"match_margins": False}},
     "warmup_alone": {"train": {"only_warmup": True}},
     "no_game": {"train": {"plan_kwargs": {"alpha1": 0.0}}},
     "vae": {"train": {"plan_kwargs": {"alpha1": 0.0, "alpha_cell_type": 0.0}}},
     "game_0.1": {"train": {"plan_kwargs": {"alpha1": 0.1}}},
+    "kl_0.25": {"train": {"plan_kwargs": {"kl_weight": 0.25}}},
+    "kl_0.5": {"train": {"plan_kwargs": {"kl_weight": 0.5}}},
+    "kl_2": {"train": {"plan_kwargs": {"kl_weight": 2.0}}},
     "no_calibration": {"train": {"calibrate_dispersion": False}},
     "no_baseline": {"model": {"label_baseline": 0.0}},
     "full_baseline": {"model": {"label_baseline": 1.0}},
     "gene_dispersion": {"model": {"dispersion": "gene"}},
+    "zinb": {"model": {"gene_likelihood": "zinb"}},
+    "poisson": {"model": {"gene_likelihood": "poisson"}},
     "no_library": {"model": {"library_covariate": False}},
     "latent_10": {"model": {"n_latent": 10}},
+    "latent_64": {"model": {"n_latent": 64}},
+    "wide": {"model": {"n_hidden": (512, 256)}},
     "dropout_0.1": {"model": {"dropout_rate": 0.1}},
-    "prior": {"generate": {"method": "prior"}},
 }
 
 
-def fit(row: dict[str, dict[str, Any]], train: ad.AnnData, labels_key: str, seed: int) -> tuple[sm.ACTIVA, float]:
+def fit(row: dict[str, Any], train: ad.AnnData, labels_key: str, seed: int) -> tuple[sm.ACTIVA, float]:
     """Train one configuration; return it and the seconds that it took."""
     import scvi
 
@@ -73,9 +89,25 @@ def fit(row: dict[str, dict[str, Any]], train: ad.AnnData, labels_key: str, seed
     return model, time.perf_counter() - start
 
 
-def measure(judge: Judge, model: sm.ACTIVA, options: dict[str, Any], seed: int) -> dict[str, Any]:
+@contextmanager
+def drawn_from(model: sm.ACTIVA, codes: str | None, seed: int) -> Iterator[None]:
+    """Let a model draw its codes from elsewhere for a while, its margins matched for that."""
+    if codes is None:
+        yield
+        return
+    kept = model.posterior_, model.margins_
+    model.posterior_ = replace(kept[0], spread=1.0, center=None)
+    if codes in SAMPLERS:
+        model.posterior_ = SAMPLERS[codes](model.posterior_, np.random.default_rng(seed))
+    model._calibrate(dispersion=False, spread=False, margins=True)
+    yield
+    model.posterior_, model.margins_ = kept
+
+
+def measure(judge: Judge, model: sm.ACTIVA, row: dict[str, Any], seed: int) -> dict[str, Any]:
     """Score the cells of one trained model."""
-    cells = model.generate(labels=judge.wanted, seed=seed, **options)
+    with drawn_from(model, row.get("codes"), seed):
+        cells = model.generate(labels=judge.wanted, seed=seed, **row.get("generate", {}))
     labels = cells.obs[judge.labels_key].to_numpy().astype(str)
     result = judge.measure(sp.csr_matrix(cells.X), labels, seed=seed)
     real = result["label_agreement_per_type_real"]
@@ -108,11 +140,15 @@ def main() -> None:
     fixed = {"source": source_name, "labels": args.labels, "trees": args.trees, "develop": args.develop}
     rows = [row for row in done if row["name"] in args.only and all(row[key] == value for key, value in fixed.items())]
     for seed in args.seed:
+        trained: dict[str, tuple[sm.ACTIVA, float]] = {}
         for name in args.only:
             if any(row["name"] == name and row["seed"] == seed for row in rows):
                 continue
-            model, seconds = fit(ROWS[name], parts["train"], args.labels, seed)
-            result = measure(judge, model, ROWS[name].get("generate", {}), seed)
+            settings = json.dumps({key: ROWS[name].get(key) for key in ("model", "train")})
+            if settings not in trained:
+                trained[settings] = fit(ROWS[name], parts["train"], args.labels, seed)
+            model, seconds = trained[settings]
+            result = measure(judge, model, ROWS[name], seed)
             rows.append({"name": name, "seed": seed, **fixed, "train_s": seconds, **result})
             append_json(file, [rows[-1] | {"settings": ROWS[name], "environment": environment()}])
     show(mean_and_spread(rows, ("name",), MEASURES), ["name", "seeds", *MEASURES], f"{source_name}, {args.labels}")
