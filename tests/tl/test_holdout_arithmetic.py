@@ -203,7 +203,7 @@ def test_log_models_stand_beside_count_models(logged):
     table = sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fits, codes=["mean"], layers=["log", "raw log"])
     scores = table.set_index("method")[["rf_error", "r2", "r2_de", "correlation_change"]]
     own = scores.loc["None, mean codes"]
-    assert own["r2"] > 0.99
+    assert own["r2"] > 0.97
     for name in ("log", "raw log"):
         other = scores.loc[f"{name}, mean codes"]
         assert other["rf_error"] == pytest.approx(own["rf_error"], abs=5)
@@ -221,7 +221,7 @@ def test_beta_tcvae_on_a_log_layer(logged):
     table = sm.tl.holdout_arithmetic(logged, **SETTINGS, fit={"VAE": fit}, layers=["log"]).set_index("method")
     assert (table["error"] == "").all()
     # taken for counts, log expression has an R2 far below 0
-    assert table["r2"]["VAE, mean codes"] > 0.8
+    assert table["r2"]["VAE, mean codes"] > 0.5
 
 
 def test_mistakes_with_layers(logged):
