@@ -337,20 +337,7 @@ class ACTIVA(
             **preset.plan,
             **(plan_kwargs or {}),
         }
-        runner = self._training_runner(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            validation_size=validation_size,
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=load_sparse_tensor,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs=settings,
-            trainer_kwargs=trainer_kwargs,
-        )
+        runner = self._training_runner(locals(), plan_kwargs=settings)
         try:
             runner()
         finally:

@@ -186,21 +186,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
-        state = self.training_state_
-        self._run_training(
-            max_epochs=default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            validation_size=validation_size,
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=load_sparse_tensor,
-            batch_size=batch_size,
-            early_stopping=False,
-            datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": state},
-            trainer_kwargs=trainer_kwargs,
-        )
+        max_epochs = default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs
+        self._run_training(locals(), plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": self.training_state_})
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
         """Keep what generation and further training need; also after an interrupt."""

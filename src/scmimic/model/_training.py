@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -20,51 +21,46 @@ class PlanTrainingMixin:
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
 
-    def _run_training(self, **settings: Any) -> None:
-        """Train; `settings` are those of :meth:`_training_runner`."""
-        runner = self._training_runner(**settings)
+    def _run_training(self, arguments: Mapping[str, Any], **changes: Any) -> None:
+        """Train; the arguments are those of :meth:`_training_runner`."""
+        runner = self._training_runner(arguments, **changes)
         runner()
         self._after_training(runner.training_plan)
 
-    def _training_runner(
-        self,
-        *,
-        max_epochs: int,
-        accelerator: str,
-        devices: int | list[int] | str,
-        train_size: float | None,
-        validation_size: float | None,
-        shuffle_set_split: bool,
-        load_sparse_tensor: bool,
-        batch_size: int | None,
-        early_stopping: bool,
-        datasplitter_kwargs: Mapping[str, Any] | None,
-        plan_kwargs: Mapping[str, Any],
-        trainer_kwargs: Mapping[str, Any],
-    ) -> KeepingTrainRunner:
-        """Check what was asked for; nothing of the model changes before the runner is called."""
-        if isinstance(max_epochs, bool) or int(max_epochs) != max_epochs or max_epochs < 1:
-            raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {max_epochs!r}.")
+    def _training_runner(self, arguments: Mapping[str, Any], **changes: Any) -> KeepingTrainRunner:
+        """Check what was asked for; nothing of the model changes before the runner is called.
+
+        Parameters
+        ----------
+        arguments
+            The local variables of ``train``, with the arguments that all models share among them.
+        **changes
+            What stands in the place of some of them.
+        """
+        asked = SimpleNamespace(**{**arguments, **changes})
+        if isinstance(asked.max_epochs, bool) or int(asked.max_epochs) != asked.max_epochs or asked.max_epochs < 1:
+            raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {asked.max_epochs!r}.")
+        plan_kwargs = asked.plan_kwargs or {}
         check_plan_kwargs(self._training_plan_cls, plan_kwargs)
-        trainer_kwargs = dict(trainer_kwargs)
+        trainer_kwargs = dict(asked.trainer_kwargs)
         splitter = self._data_splitter_cls(
             self.adata_manager,
-            train_size=train_size,
-            validation_size=validation_size,
-            batch_size=batch_size or settings.batch_size,
-            shuffle_set_split=shuffle_set_split,
+            train_size=asked.train_size,
+            validation_size=asked.validation_size,
+            batch_size=asked.batch_size or settings.batch_size,
+            shuffle_set_split=asked.shuffle_set_split,
             distributed_sampler=use_distributed_sampler(trainer_kwargs.get("strategy")),
-            load_sparse_tensor=load_sparse_tensor,
-            **(datasplitter_kwargs or {}),
+            load_sparse_tensor=asked.load_sparse_tensor,
+            **(asked.datasplitter_kwargs or {}),
         )
-        trainer_kwargs.setdefault("early_stopping", early_stopping)
+        trainer_kwargs.setdefault("early_stopping", asked.early_stopping)
         return self._train_runner_cls(
             self,
             training_plan=self._training_plan_cls(self.module, **plan_kwargs),
             data_splitter=splitter,
-            max_epochs=int(max_epochs),
-            accelerator=accelerator,
-            devices=devices,
+            max_epochs=int(asked.max_epochs),
+            accelerator=asked.accelerator,
+            devices=asked.devices,
             **trainer_kwargs,
         )
 
