@@ -253,3 +253,17 @@ def test_frozen_classifier_judges_in_eval_mode(adata):
     assert not any(Watch.modes)
     fit(adata, train={"callbacks": [Watch()], "plan_kwargs": {"n_epochs_classifier": 6}})
     assert Watch.modes[-1]
+
+
+@pytest.mark.parametrize("gene_likelihood", ["poisson", "nb", "zinb"])
+def test_a_proportion_of_zero_under_a_count_is_no_infinite_loss(adata, gene_likelihood):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    module = sm.ACTIVA(adata, n_latent=4, n_hidden=(8,), gene_likelihood=gene_likelihood).module
+    scale = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    if module.px_r is not None:
+        module.px_r = torch.nn.Parameter(module.px_r[:, :2].detach())
+    logits, label = (torch.zeros(1, 2), torch.zeros(1, 1)) if gene_likelihood == "zinb" else (None, torch.zeros(1, 1))
+    px = module.count_likelihood(100 * scale, scale, logits, label)
+    loss = -px.log_prob(torch.tensor([[3.0, 97.0]])).sum()
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(scale.grad).all()

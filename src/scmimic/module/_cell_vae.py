@@ -22,6 +22,9 @@ COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
 LOG_DISPERSION_START = 3.0
 
+RATE_FLOOR = 1e-8
+"""Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
+
 
 class CellVAEModule(BaseModuleClass):
     """An encoder, a decoder and a likelihood; subclasses make the networks and the loss.
@@ -89,7 +92,8 @@ class CellVAEModule(BaseModuleClass):
     ) -> Distribution:
         """The count likelihood with these expected counts and proportions of genes."""
         if self.gene_likelihood == "poisson":
-            return Poisson(rate, scale=scale, validate_args=False)
+            # a proportion that underflows to 0 under an observed count would make the loss infinite
+            return Poisson(rate + RATE_FLOOR, scale=scale, validate_args=False)
         rows = self.px_r if self.px_r.shape[0] == 1 else self.px_r[labels.squeeze(-1).long()]
         theta = rows.exp()
         if self.gene_likelihood == "zinb":
