@@ -43,30 +43,27 @@ QUIET = {"enable_progress_bar": False}
 MEASURES = ["rf_error", "r2", "r2_de", "correlation_change", "delta_entropy", "seconds"]
 
 
-def activa(labels_key: str, model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
-    """Fit an ACTIVA with the groups as its types."""
+def fitting(model_class: Any, setup: dict, model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
+    """Set up, seed and train a model."""
 
     def fit(train: Any, seed: int) -> Any:
         scvi.settings.seed = seed
-        sm.ACTIVA.setup_anndata(train, labels_key=labels_key)
-        model = sm.ACTIVA(train, **model_kwargs)
+        model_class.setup_anndata(train, **setup)
+        model = model_class(train, **model_kwargs)
         model.train(**QUIET | train_kwargs)
         return model
 
     return fit
+
+
+def activa(labels_key: str, model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
+    """Fit an ACTIVA with the groups as its types."""
+    return fitting(sm.ACTIVA, {"labels_key": labels_key}, model_kwargs, train_kwargs)
 
 
 def beta_tcvae(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
     """Fit a BetaTCVAE to log expression."""
-
-    def fit(train: Any, seed: int) -> Any:
-        scvi.settings.seed = seed
-        sm.BetaTCVAE.setup_anndata(train, layer=LOG)
-        model = sm.BetaTCVAE(train, **model_kwargs)
-        model.train(**QUIET | train_kwargs)
-        return model
-
-    return fit
+    return fitting(sm.BetaTCVAE, {"layer": LOG}, model_kwargs, train_kwargs)
 
 
 def michigan(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:

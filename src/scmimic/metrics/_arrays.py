@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -140,6 +141,13 @@ def row_distances(x: Matrix, other: Matrix, rows: np.ndarray, *, chunk_values: i
         )
         out[part] = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
     return out
+
+
+def log_normalise(x: Matrix, target_sum: float = 1e4) -> Matrix:
+    """Scale each cell of single-precision counts to `target_sum` and take log(1 + x)."""
+    # not by scanpy, whose numba gives torch in the same process as many threads as there are cores
+    x = normalize(x, norm="l1") * np.float32(target_sum)
+    return x.log1p() if sp.issparse(x) else np.log1p(x)
 
 
 def column_variance(x: Matrix) -> np.ndarray:

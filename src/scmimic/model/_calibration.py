@@ -9,9 +9,9 @@ import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS
 
+from scmimic.metrics._arrays import log_normalise
 from scmimic.model._dispersion import match_zeros, pool_dispersion
-from scmimic.model._margins import GeneMargins, histogram
-from scmimic.model._realism import log_normalise
+from scmimic.model._margins import GeneMargins, Histogram, histogram
 from scmimic.model._sampler import CellSampler
 from scmimic.model._spread import WithinLabelVariance, local_centers
 
@@ -40,24 +40,34 @@ class CalibrationMixin:
         if dispersion and self.module.px_r is not None:
             pool_dispersion(self.module, self._training_batches())
             match_zeros(self.module, self._training_batches())
+        observed = None
         if margins:
-            self.margins_ = self._compare_margins()
+            seed = int(torch.randint(2**31 - 1, ()))
+            observed = histogram(self._observed(), len(self._cells_per_label()), self.module.n_input)
+            self.margins_ = self._compare_margins(observed, seed)
         if spread:
-            self._match_spread()
+            self._match_spread(observed)
 
-    def _match_spread(self, max_cells: int = 5_000) -> None:
+    def _match_spread(self, observed: Histogram | None, max_cells: int = 5_000) -> None:
         """Move codes apart until generated cells vary within types as the training cells do, but for their error.
 
         The ratio of variances at the largest spread and at none are taken for a line. With margins, it is that of cells
         whose margins are matched at that spread.
+
+        Parameters
+        ----------
+        observed
+            Counts of the training cells for the margins; None: there are none.
+        max_cells
+            Training cells to look at.
         """
         posterior = self.posterior_
         rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
         cells = np.sort(rng.permutation(len(posterior))[:max_cells])
         if len(cells) < MIN_SPREAD_CELLS:
             return
-        observed = sp.vstack([x for x, _ in self._observed(cells)])
-        variance = WithinLabelVariance(log_normalise(observed), posterior.labels[cells], rng)
+        x = log_normalise(sp.vstack([x for x, _ in self._observed(cells)]))
+        variance = WithinLabelVariance(x, posterior.labels[cells], rng)
 
         def ratio() -> float:
             sampler = CellSampler(self, seed=int(rng.integers(2**31)), margins=self.margins_)
@@ -71,8 +81,8 @@ class CalibrationMixin:
 
         def spread_by(value: float) -> None:
             posterior.spread = value
-            if unmatched is not None:
-                self.margins_ = self._compare_margins()
+            if observed is not None:
+                self.margins_ = self._compare_margins(observed, int(rng.integers(2**31)))
 
         spread_by(MAX_SPREAD)
         slope = (ratio() - none) / (MAX_SPREAD - 1)
@@ -86,23 +96,32 @@ class CalibrationMixin:
             100 * (posterior.spread - 1),
         )
 
-    def _compare_margins(self, n_cells: int = 20_000, min_cells: int = 500) -> GeneMargins:
+    def _cells_per_label(self) -> np.ndarray:
+        return np.bincount(self.posterior_.labels, minlength=self.module.n_labels)
+
+    def _compare_margins(
+        self, observed: Histogram, seed: int, n_cells: int = 20_000, min_cells: int = 500
+    ) -> GeneMargins:
         """Compare the distribution of each gene in generated and training cells of each label.
 
         Parameters
         ----------
+        observed
+            Counts of the training cells.
+        seed
+            Seed of the generated ones.
         n_cells
             Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
         min_cells
             Least number per label.
         """
-        labels, n_genes = self.posterior_.labels, self.module.n_input
-        present = np.bincount(labels, minlength=self.module.n_labels)
-        requests = [(code, max(min_cells, round(n_cells * n / len(labels)))) for code, n in enumerate(present) if n > 0]
-        sampler = CellSampler(self, seed=int(torch.randint(2**31 - 1, ())))
+        present = self._cells_per_label()
+        requests = [
+            (code, max(min_cells, round(n_cells * n / present.sum()))) for code, n in enumerate(present) if n > 0
+        ]
+        sampler = CellSampler(self, seed=seed)
         generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
-        own = histogram(generated, len(present), n_genes)
-        return GeneMargins(own, histogram(self._observed(), len(present), n_genes))
+        return GeneMargins(histogram(generated, len(present), self.module.n_input), observed)
 
     def _observed(self, cells: np.ndarray | None = None):
         """Counts and label codes of these training cells, or of all, block by block."""

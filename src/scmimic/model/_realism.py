@@ -9,10 +9,9 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from sklearn.preprocessing import normalize
 
 from scmimic import baselines, metrics
-from scmimic.metrics._arrays import fit_pca
+from scmimic.metrics._arrays import fit_pca, log_normalise
 
 logger = logging.getLogger(__name__)
 
@@ -132,8 +131,9 @@ class RealismMixin:
 
 
 def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> pd.DataFrame:
-    log = {name: log_normalise(x) for name, x in (sets | {"": held_out}).items()}
-    real, train = log.pop(""), log_normalise(train)
+    counts = sets | {"held out": held_out, "train": train}
+    log = {name: log_normalise(sp.csr_matrix(x, dtype=np.float32)) for name, x in counts.items()}
+    real, train = log.pop("held out"), log.pop("train")
     n_comps = min(50, *(n - 1 for n in train.shape))
     pca = fit_pca(train, n_comps, seed=seed)
     rows = {}
@@ -144,11 +144,3 @@ def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> 
         rows[name] = {"auc": found.auc, "auc_low": found.interval[0], "auc_high": found.interval[1], "dcr": ratio}
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.iloc[np.argsort((table["auc"] - 0.5).abs().to_numpy(), kind="stable")]
-
-
-def log_normalise(x: sp.csr_matrix) -> sp.csr_matrix:
-    """Counts scaled to 10,000 per cell, log1p."""
-    # not by scanpy, whose numba gives torch in the same process as many threads as there are cores
-    x = normalize(sp.csr_matrix(x, dtype=np.float32), norm="l1")
-    x.data = np.log1p(1e4 * x.data)
-    return x

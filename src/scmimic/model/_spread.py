@@ -13,6 +13,8 @@ import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
+from scmimic.metrics._arrays import column_variance
+
 N_NEIGHBORS = 50
 MAX_ANCHORS = 20_000
 """Cells of a label among which neighbours are sought at most."""
@@ -58,9 +60,7 @@ class WithinLabelVariance:
     """
 
     def __init__(self, x: sp.csr_matrix, labels: np.ndarray, rng: np.random.Generator):
-        mean = np.asarray(x.mean(axis=0)).ravel()
-        variance = np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
-        self._genes = np.sort(np.argsort(-variance)[:N_GENES])
+        self._genes = np.sort(np.argsort(-column_variance(x))[:N_GENES])
         order = rng.permutation(len(labels))
         self._halves = np.array_split(order, 2)
         self._labels = labels

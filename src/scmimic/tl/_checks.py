@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.preprocessing import normalize
 
-from scmimic.metrics._arrays import Matrix, as_matrix
+from scmimic.metrics._arrays import Matrix, as_matrix, log_normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -62,8 +61,7 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
             f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
             "pass `log1p=False`."
         )
-    x = normalize(x, norm="l1") * np.float32(target_sum)
-    return x.log1p() if sp.issparse(x) else np.log1p(x)
+    return log_normalise(x, target_sum)
 
 
 def label_array(adata: AnnData, labels_key: str, name: str = "adata") -> np.ndarray:
