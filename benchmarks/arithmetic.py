@@ -6,10 +6,11 @@
 
 Each group's cells under the other condition are held out in turn, models are fitted without them, and their predictions
 compared with the real cells, beside control cells, mean shift and linear model. ACTIVA sees counts; VAE (arithmetic as
-in scGen), BetaTCVAE and MichiGAN on a BetaTCVAE's codes see and give log expression, counts scaled to 10,000 and
+in scGen), BetaTCVAE and MichiGAN on that BetaTCVAE's codes see and give log expression, counts scaled to 10,000 and
 log1p'd. All cells, also those, are compared after scaling to 10,000 and log1p. Genes are chosen on the control cells of
-all groups and the condition's cells of the other groups. --out gets a line of results.jsonl for each combination and
-seed as soon as it is done, and at the end results.csv and tests.csv. A run that was stopped goes on where it was.
+all groups and the condition's cells of the other groups. MichiGAN's seconds are those of the GAN alone where BetaTCVAE
+was fitted before it. --out gets a line of results.jsonl for each combination and seed as soon as it is done, and at the
+end results.csv and tests.csv. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -61,17 +62,32 @@ def activa(labels_key: str, model_kwargs: dict, train_kwargs: dict) -> Callable[
     return fitting(sm.ACTIVA, {"labels_key": labels_key}, model_kwargs, train_kwargs)
 
 
+def shared(fit: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Train once for all models that start from the same cells and seed."""
+    known: dict[tuple, Any] = {}
+
+    def once(train: Any, seed: int) -> Any:
+        key = (seed, *train.obs_names, *train.var_names)
+        if key not in known:
+            known.clear()
+            known[key] = fit(train, seed)
+        return known[key]
+
+    return once
+
+
 def beta_tcvae(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
     """Fit a BetaTCVAE to log expression."""
     return fitting(sm.BetaTCVAE, {"layer": LOG}, model_kwargs, train_kwargs)
 
 
-def michigan(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
-    """Fit a BetaTCVAE, and a MichiGAN to samples of its codes."""
-    representation = beta_tcvae(model_kwargs, train_kwargs)
+def michigan(representation: Callable[[Any, int], Any], train_kwargs: dict) -> Callable[[Any, int], Any]:
+    """Fit a MichiGAN to samples of a representation's codes."""
 
     def fit(train: Any, seed: int) -> Any:
-        model = sm.MichiGAN.from_representation(representation(train, seed))
+        codes = representation(train, seed)
+        scvi.settings.seed = seed
+        model = sm.MichiGAN.from_representation(codes)
         model.train(**QUIET | train_kwargs)
         return model
 
@@ -80,12 +96,13 @@ def michigan(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any
 
 def models(args: argparse.Namespace) -> dict[str, Callable[[Any, int], Any]]:
     """Name to fit. ACTIVA gives a group's average back with its label; without a baseline the code alone decides."""
+    codes = shared(beta_tcvae(args.model_kwargs, args.train_kwargs))
     return {
         "ACTIVA": activa(args.groups, args.model_kwargs, args.train_kwargs),
         "ACTIVA, no baseline": activa(args.groups, {"label_baseline": 0.0} | args.model_kwargs, args.train_kwargs),
         "VAE": beta_tcvae({"beta": 0.0} | args.model_kwargs, args.train_kwargs),
-        "BetaTCVAE": beta_tcvae(args.model_kwargs, args.train_kwargs),
-        "MichiGAN": michigan(args.model_kwargs, args.train_kwargs),
+        "BetaTCVAE": codes,
+        "MichiGAN": michigan(codes, args.train_kwargs),
     }
 
 

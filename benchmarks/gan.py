@@ -18,8 +18,9 @@ What the rows see:
   `..._counts` makes integer counts of the values first.
 - raw counts, for which they give counts: all others.
 
-Each run is kept in gan.jsonl of --out, and runs that are there already are not repeated. The last table says for each
-row how many of the runs kept finite losses to the end, and between which errors they lie.
+Each run is kept in gan.jsonl of --out, and runs that are there already are not repeated. Rows that differ only in what
+comes after a training share it; `seconds` counts every training that a row needs. The last table says for each row how
+many of the runs kept finite losses to the end, and between which errors they lie.
 
 A further row is one more entry of ROWS: a function of the training cells (counts, log expression as a layer), the label
 column and the epochs asked for that returns a Fitted.
@@ -32,7 +33,8 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,8 @@ class Fitted:
     """All models that were trained, in their order; the last one generates."""
     logged: bool = False
     """Whether the cells are log expression rather than counts."""
+    seconds: float = 0.0
+    """That the trainings took."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of `generate`."""
 
@@ -92,40 +96,66 @@ def add_log(adata: ad.AnnData, transform: Callable[[sp.csr_matrix], sp.csr_matri
     return adata
 
 
-def gan(model_class: Any, train: ad.AnnData, labels: str | None, epochs: int | None, layer: str | None, **kwargs):
-    data = train.copy()
-    model_class.setup_anndata(data, layer=layer, labels_key=labels)
-    model = model_class(data, **kwargs)
+def shared(fit: Callable[..., Fitted]) -> Callable[..., Fitted]:
+    """Train once for the rows of a seed that need the same; each training starts from the seed."""
+    known: dict[tuple, tuple] = {}
+
+    @wraps(fit)
+    def once(data: Any, *args: Any, **kwargs: Any) -> Fitted:
+        seed = scvi.settings.seed
+        key = (seed, id(data), args, tuple(sorted(kwargs.items())))
+        if key not in known:
+            for other in [other for other in known if other[0] != seed]:
+                del known[other]
+            scvi.settings.seed = seed
+            # with its data, so that no other object gets the id
+            known[key] = data, fit(data, *args, **kwargs)
+        return known[key][1]
+
+    return once
+
+
+def trained(model: Any, epochs: int | None, logged: bool, *before: Fitted) -> Fitted:
+    """A model after its training, with those that were trained before it."""
+    start = time.perf_counter()
     model.train(epochs, **QUIET)
-    return model
+    seconds = time.perf_counter() - start + sum(fitted.seconds for fitted in before)
+    return Fitted([model for fitted in before for model in fitted.models] + [model], logged, seconds)
 
 
-def wgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
-    return Fitted([gan(sm.WGANGP, train, labels, epochs, LOG if log else None, **kwargs)], logged=log)
+@shared
+def gan(train: ad.AnnData, model_class: Any, labels: str | None, epochs: int | None, log: bool, **kwargs) -> Fitted:
+    data = train.copy()
+    model_class.setup_anndata(data, layer=LOG if log else None, labels_key=labels)
+    return trained(model_class(data, **kwargs), epochs, log)
 
 
-def infowgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
-    return Fitted([gan(sm.InfoWGANGP, train, labels, epochs, LOG if log else None, **kwargs)], logged=log)
-
-
-def beta_tcvae(train: ad.AnnData, labels: str | None, epochs: int | None, **kwargs) -> Fitted:
-    return Fitted([gan(sm.BetaTCVAE, train, labels, epochs, LOG, **kwargs)], logged=True)
-
-
-def scvi_model(train: ad.AnnData, labels: str, epochs: int | None) -> Fitted:
-    return Fitted([gan(scvi.model.SCVI, train, labels, epochs, None)])
-
-
+@shared
 def michigan(representation: Fitted, epochs: int | None, code: str = "sample") -> Fitted:
     """MichiGAN on the codes of a representation that is trained."""
     model = sm.MichiGAN.from_representation(representation.models[-1], code)
-    model.train(epochs, **QUIET)
-    return Fitted([*representation.models, model], logged=representation.logged)
+    return trained(model, epochs, representation.logged, representation)
+
+
+def wgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
+    return gan(train, sm.WGANGP, labels, epochs, log, **kwargs)
+
+
+def infowgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
+    return gan(train, sm.InfoWGANGP, labels, epochs, log, **kwargs)
+
+
+def beta_tcvae(train: ad.AnnData, labels: str | None, epochs: int | None, **kwargs) -> Fitted:
+    return gan(train, sm.BetaTCVAE, labels, epochs, True, **kwargs)
+
+
+def scvi_model(train: ad.AnnData, labels: str, epochs: int | None) -> Fitted:
+    return gan(train, scvi.model.SCVI, labels, epochs, False)
 
 
 def as_counts(fitted: Fitted) -> Fitted:
     """Integer counts in place of log expression."""
-    return Fitted(fitted.models, options={"as_counts": True})
+    return replace(fitted, logged=False, options={"as_counts": True})
 
 
 ROWS: dict[str, Callable[[ad.AnnData, str, int | None], Fitted]] = {
@@ -142,7 +172,7 @@ ROWS: dict[str, Callable[[ad.AnnData, str, int | None], Fitted]] = {
     "infowgangp": infowgangp,
     "michigan_scvi": lambda *args: michigan(scvi_model(*args), args[-1]),
     "michigan_scvi_mean": lambda *args: michigan(scvi_model(*args), args[-1], "mean"),
-    "activa": lambda *args: Fitted([gan(sm.ACTIVA, *args, None)]),
+    "activa": lambda train, *args: gan(train, sm.ACTIVA, *args, False),
 }
 
 
@@ -166,17 +196,22 @@ def measure(
     }
 
 
-def run(name: str, parts: Mapping[str, ad.AnnData], labels: str, seed: int, epochs: int | None, trees: int) -> dict:
-    """Train one generator and measure its cells."""
-    train = add_log(parts["train"])
+def run(
+    name: str,
+    parts: Mapping[str, ad.AnnData],
+    train: ad.AnnData,
+    labels: str,
+    seed: int,
+    epochs: int | None,
+    trees: int,
+) -> dict:
+    """Train one generator on `train`, which has log expression, and measure its cells."""
     scvi.settings.seed = seed
-    start = time.perf_counter()
     fitted = ROWS[name](train, labels, epochs)
-    seconds = time.perf_counter() - start
     wanted = parts["test"].obs[labels].astype(str).value_counts().to_dict()
     x = fitted.compared(fitted.generate(seed, labels=wanted))
     measured = measure(parts, x, labels, seed=seed, trees=trees)
-    return {**measured, "seconds": seconds, "finite": all(map(finite, fitted.models))}
+    return {**measured, "seconds": fitted.seconds, "finite": all(map(finite, fitted.models))}
 
 
 def stability(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -213,8 +248,10 @@ def main() -> None:
             key = {**about, "row": name, "seed": seed, "epochs": args.epochs, "trees": args.trees}
             if any(all(row.get(k) == value for k, value in key.items()) for row in rows):
                 continue
-            parts = load_parts(args) if parts is None else parts
-            rows.append({**key, **run(name, parts, args.labels, seed, args.epochs, args.trees)})
+            if parts is None:
+                parts = load_parts(args)
+                train = add_log(parts["train"])
+            rows.append({**key, **run(name, parts, train, args.labels, seed, args.epochs, args.trees)})
             append_json(file, [rows[-1] | environment()])
     columns = ["data", "row", "seed", "epochs", "trees", "random_forest_error", "low", "high", *MEASURES[1:]]
     show(rows, columns, "Random-forest error (%, 50 is ideal) and inception score")
