@@ -8,7 +8,7 @@ The files hold raw counts. `library_size` is the total of a cell, cut into quart
 Each run is kept in disentanglement.jsonl of --out, and runs that are there already are not repeated.
 
 A further row is one more entry of ROWS: a function of the cells, a seed and the epochs asked for that returns a Latent.
-`trained` makes it for a model of scvi-tools' kind.
+`trained` makes it for a model of scvi-tools' kind. The rows of VARIANTS change one default of BetaTCVAE each.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Row:
     """Whether --epochs changes the result."""
     on_counts: bool = False
     """Whether it sees the counts themselves, whatever --input says."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """What differs from a model's defaults; a row whose settings have changed is run anew."""
 
 
 def judge(
@@ -112,49 +114,72 @@ def ppca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
 def trained(
     model_class: Any,
     *,
-    setup: Mapping[str, Any] | None = None,
+    on_counts: bool = False,
     init: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
-) -> Fit:
-    """Fit of a model of scvi-tools' kind, with what its setup_anndata, constructor and train are given."""
+) -> Row:
+    """Row of a model of scvi-tools' kind, with what its constructor and train are given."""
+    init, train = dict(init or {}), dict(train or {})
 
     def fit(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
         scvi.settings.seed = seed
         cells = cells.copy()
-        model_class.setup_anndata(cells, **(setup or {}))
-        model = model_class(cells, **{"n_latent": N_LATENT, **(init or {})})
-        options = {"max_epochs": epochs, **(train or {})}
-        model.train(enable_progress_bar=False, **options)
+        model_class.setup_anndata(cells, layer=None if on_counts else INPUT)
+        model = model_class(cells, **{"n_latent": N_LATENT, **init})
+        model.train(enable_progress_bar=False, **{"max_epochs": epochs, **train})
         mean, variance = model.get_latent_representation(return_dist=True)
+        known = {name: value for name, value in model.init_params_["non_kwargs"].items() if value is not None}
         run = max(map(len, model.history.values()))
-        return Latent(mean, variance, {"init": dict(init or {}), "epochs": run, "train": dict(train or {})})
+        return Latent(mean, variance, {"init": known, "epochs": run, "train": train})
 
-    return fit
+    return Row(fit, has_epochs=True, on_counts=on_counts, asked={"init": init, "train": train})
 
 
-PAPER = {"n_comps": None, "standardize": False, "posterior_gradients": True, "dropout_rate": 0.2}
+def as_published(beta: float) -> Row:
+    """BetaTCVAE as the paper has it, but for the epochs."""
+    init = {"n_comps": None, "standardize": False, "posterior_gradients": True, "dropout_rate": 0.2}
+    plan = {"memory_size": 0, "lr_final_factor": 1.0}
+    return trained(sm.BetaTCVAE, init={"beta": beta} | init, train={"plan_kwargs": plan})
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "beta_5": {"init": {"beta": 5.0}},
+    "beta_10": {"init": {"beta": 10.0}},
+    "beta_50": {"init": {"beta": 50.0}},
+    "kl_0.5": {"init": {"kl_weight": 0.5}},
+    "mws": {"init": {"estimator": "mws"}},
+    "through_posteriors": {"init": {"posterior_gradients": True}},
+    "batch_alone": {"train": {"plan_kwargs": {"memory_size": 0}}},
+    "memory_4096": {"train": {"plan_kwargs": {"memory_size": 4096}}},
+    "batch_512": {"train": {"batch_size": 512}},
+    "all_genes": {"init": {"n_comps": None}},
+    "comps_100": {"init": {"n_comps": 100}},
+    "not_standardized": {"init": {"standardize": False}},
+    "dropout_0.2": {"init": {"dropout_rate": 0.2}},
+    "lr_3e-3": {"train": {"plan_kwargs": {"lr": 3e-3}}},
+    "constant_lr": {"train": {"plan_kwargs": {"lr_final_factor": 1.0}}},
+    "gene_noise": {"init": {"noise": "gene"}},
+    "nb": {"init": {"gene_likelihood": "nb"}, "on_counts": True},
+    "nb_beta_100": {"init": {"gene_likelihood": "nb", "beta": 100.0}, "on_counts": True},
+}
 
 ROWS = {
     "pca": Row(pca),
     "ica": Row(ica),
     "ppca": Row(ppca),
-    "vae": Row(trained(sm.BetaTCVAE, setup={"layer": INPUT}, init={"beta": 0.0}), has_epochs=True),
-    "beta_vae": Row(
-        trained(sm.BetaTCVAE, setup={"layer": INPUT}, init={"beta": 0.0, "kl_weight": 4.0}), has_epochs=True
-    ),
-    "beta_tcvae": Row(trained(sm.BetaTCVAE, setup={"layer": INPUT}), has_epochs=True),
-    "beta_tcvae_paper": Row(
-        trained(
-            sm.BetaTCVAE,
-            setup={"layer": INPUT},
-            init={"beta": 10.0, **PAPER},
-            train={"plan_kwargs": {"memory_size": 0}},
-        ),
-        has_epochs=True,
-    ),
+    "vae": trained(sm.BetaTCVAE, init={"beta": 0.0}),
+    "beta_vae": trained(sm.BetaTCVAE, init={"beta": 0.0, "kl_weight": 4.0}),
+    "beta_tcvae": trained(sm.BetaTCVAE),
     # takes the library size as observed, so that its latent space need not hold it
-    "scvi": Row(trained(scvi.model.SCVI), has_epochs=True, on_counts=True),
+    "scvi": trained(scvi.model.SCVI, on_counts=True),
+    # the paper's beta for linear and for non-linear steps
+    "published_10": as_published(10.0),
+    "published_50": as_published(50.0),
+    **{name: trained(sm.BetaTCVAE, **changes) for name, changes in VARIANTS.items()},
 }
+
+
+REFERENCES = ["pca", "ica", "ppca", "vae", "beta_vae", "beta_tcvae", "scvi"]
 
 
 def log1p_scaled(x: sp.csr_matrix) -> sp.csr_matrix:
@@ -200,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="h5ad files with raw counts in X")
     parser.add_argument("--factors", nargs="+", default=["batch", "path", "step", LIBRARY])
-    parser.add_argument("--row", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS))
+    parser.add_argument("--row", nargs="+", choices=ROWS, default=REFERENCES, metavar="ROW", help=" ".join(ROWS))
     parser.add_argument("--input", nargs="+", choices=INPUTS, default=["log1p"], metavar="INPUT", help=" ".join(INPUTS))
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, help="epochs of the models; their own default without")
@@ -222,6 +247,7 @@ def main() -> None:
                         "name": name,
                         "seed": seed,
                         "factors": args.factors,
+                        "asked": ROWS[name].asked,
                         "asked_epochs": args.epochs if ROWS[name].has_epochs else None,
                     }
                     found = [row for row in rows + done if all(row[k] == value for k, value in key.items())]

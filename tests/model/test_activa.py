@@ -190,12 +190,6 @@ def test_same_seed_same_model(adata):
     assert np.array_equal(*cells)
 
 
-def test_size_factors_replace_totals(adata):
-    adata.obs["size"] = np.asarray(adata.X.sum(1)).ravel() * 3
-    model = fit(adata, {"labels_key": "cell_type", "size_factor_key": "size"})
-    np.testing.assert_allclose(np.exp(model.posterior_.log_library), adata.obs["size"], rtol=1e-4)
-
-
 def test_mudata(adata, tmp_path):
     mdata = MuData({"rna": adata, "prot": adata[:, :5].copy()})
     mdata.obs["kind"] = adata.obs["cell_type"].astype(str).to_numpy()

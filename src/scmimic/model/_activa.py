@@ -14,11 +14,12 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
+from scvi.model.base import BaseModelClass, VAEMixin
 from torch import nn
 
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, copy_network
+from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import preset_for
@@ -32,7 +33,7 @@ from scmimic.train import IntrospectiveTrainingPlan
 
 
 class ACTIVA(
-    GenerationMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, RNASeqMixin, VAEMixin, BaseModelClass
+    GenerationMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, ExpressionMixin, VAEMixin, BaseModelClass
 ):
     """Cell-type-conditioned introspective VAE that generates cells (ACTIVA).
 
@@ -180,7 +181,7 @@ class ACTIVA(
         batch_key
             Column of ``adata.obs`` with the batch of each cell.
         size_factor_key
-            Column of ``adata.obs`` with positive size factors to be used in place of the cells' totals.
+            Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -324,7 +325,7 @@ class ACTIVA(
         """
         preset = preset_for(self.module.gene_likelihood)
         if max_epochs is None:
-            max_epochs = preset.epochs(self.adata.n_obs, batch_size)
+            max_epochs = preset.epochs(self._n_cells(), batch_size)
         if warmup_epochs is None:
             warmup_epochs = preset.warmup(max_epochs)
         if warmup_epochs < 0:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, RNASeqMixin, VAEMixin
+from scvi.model.base import BaseModelClass, VAEMixin
 
+from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._latent_activity import LatentActivityMixin
 from scmimic.model._posterior import AggregatedPosterior
@@ -22,7 +23,7 @@ from scmimic.model._registration import RegistrationMixin, anndata_fields, mudat
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_mean_decoder
 from scmimic.model._training import PlanTrainingMixin
-from scmimic.model._validation import check_counts
+from scmimic.model._validation import check_counts, warn_of_counts
 from scmimic.module import COUNT_LIKELIHOODS, BetaTCVAEModule
 from scmimic.train import BetaTCVAETrainingPlan
 
@@ -36,7 +37,7 @@ class BetaTCVAE(
     RegistrationMixin,
     SafeSaveMixin,
     PlanTrainingMixin,
-    RNASeqMixin,
+    ExpressionMixin,
     VAEMixin,
     BaseModelClass,
 ):
@@ -52,9 +53,10 @@ class BetaTCVAE(
     n_hidden
         Widths of the encoder's hidden layers; the decoder has them in reverse. 512, 256 as the paper.
     beta
-        Weight of the total correlation, on top of the one that the KL holds. 0: a VAE. The default found every factor
-        of the simulated cells, linear and non-linear, with ``"normal"``; several times as much makes weak factors merge
-        or vanish. Counts, and learned noise, weigh reconstruction more and need a larger beta for the same effect.
+        Weight of the total correlation, on top of the one that the KL holds. 0: a VAE. With the default and
+        ``"normal"``, every factor of the simulated cells, linear and non-linear, is found by one latent, though two
+        factors share one; several times as much makes weak factors merge or vanish. Counts, and learned noise, weigh
+        reconstruction more and need a larger beta for the same effect.
     kl_weight
         Weight of the KL. 1: as the paper; above 1 with ``beta=0``: a beta-VAE.
     gene_likelihood
@@ -167,6 +169,8 @@ class BetaTCVAE(
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             if self.module.is_count:
                 check_counts(x, "the registered expression", gene_likelihood)
+            else:
+                warn_of_counts(x, "the registered expression")
             start_mean_decoder(self, x)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
@@ -201,8 +205,8 @@ class BetaTCVAE(
             Column of ``adata.obs`` with the type of each cell. It takes no part in the training; :meth:`generate` then
             makes cells of a given type.
         size_factor_key
-            Column of ``adata.obs`` with positive size factors to be used in place of the cells' totals with
-            ``library="observed"``.
+            Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals
+            with ``library="observed"``; their mean stands for the mean total.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -330,7 +334,7 @@ class BetaTCVAE(
         that moment; a loss that is not finite ends the training with the weights of the last good epoch.
         """
         if max_epochs is None:
-            max_epochs = default_epochs(self.adata.n_obs, batch_size)
+            max_epochs = default_epochs(self._n_cells(), batch_size)
         runner = self._training_runner(locals())
         try:
             runner()

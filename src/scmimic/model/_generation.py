@@ -72,9 +72,9 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             Batch to generate. None: the batches of the training cells that the codes come from.
         match_margins
             Give each gene within a type the distribution that it has in the training cells, by moving each drawn count
-            to the same quantile of them; dependence between genes and cells stays the model's. None: wherever it is
-            possible, that is for count likelihoods with modelled library sizes, unless training was told not to
-            (``calibrate_margins=False``).
+            to the same quantile of them; dependence between genes and cells stays the model's. None: wherever training
+            has compared them, as that of ACTIVA does for count likelihoods (``calibrate_margins=True``), and library
+            sizes are modelled.
         seed
             Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
             ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
@@ -293,7 +293,8 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             return None
         if margins is None:
             raise ValueError(
-                "`match_margins=True` needs a count likelihood, trained with `calibrate_margins=True` (the default)."
+                "`match_margins=True` needs margins that training has compared with those of the cells: an ACTIVA with "
+                "a count likelihood and `train(calibrate_margins=True)`, the default."
             )
         if library_size is not None:
             raise ValueError(
@@ -310,7 +311,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
     def _check_confidence(self, min_confidence: float | None, method: str, labels) -> None:
-        needs = min_confidence is not None or (method == "prior" and self.label_categories_ is not None)
+        needs = min_confidence is not None or (method == "prior" and labels is not None)
         if needs and getattr(self.module, "classifier", None) is None:
             raise ValueError("This model has no classifier; `min_confidence` and types from the prior need one.")
         if min_confidence is not None and not 0 <= min_confidence <= 1:

@@ -55,4 +55,4 @@ class LatentActivityMixin:
         activity = self.latent_activity()
         vanished = activity.index[~activity["active"]].tolist()
         if vanished:
-            logger.info("%d of %d latents have vanished: %s.", len(vanished), len(activity), ", ".join(vanished))
+            logger.warning("%d of %d latents have vanished: %s.", len(vanished), len(activity), ", ".join(vanished))

@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from scmimic.module import SMALLEST_SIZE
 from scmimic.nn import GeneProjection
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ _BLOCK = 4096
 # more cells do not move the leading components
 _PCA_CELLS = 20_000
 _FIRST_COMPONENT_STD = 3.0
-# a cell without any expression has a library size too
-SMALLEST_SIZE = 1e-6
 
 
 def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
@@ -46,20 +45,25 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_ba
 
 
 def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
-    """Write mean and standard deviation of the log library size (or size factor) into the model's decoder."""
-    decoder, log_size = model.module.decoder, log_library_size(model, x)
-    decoder.log_library_mean.fill_(float(log_size.mean()))
-    decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
+    """Write the counts that a size factor stands for, mean and deviation of the log library size into the module."""
+    module, manager = model.module, model.adata_manager
+    if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
+        factors = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64)
+        module.log_counts_per_size_factor.fill_(float(np.log(max(x.sum(), SMALLEST_SIZE) / factors.sum())))
+    log_size = log_library_size(model, x)
+    module.decoder.log_library_mean.fill_(float(log_size.mean()))
+    module.decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
 
 
 def log_library_size(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> np.ndarray:
-    """Log of the registered size factor, or of the cell's total."""
-    manager = model.adata_manager
+    """Log of the cell's total, or of the counts that its size factor stands for."""
+    manager, offset = model.adata_manager, 0.0
     if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
         size = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
+        offset = model.module.log_counts_per_size_factor.item()
     else:
         size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
-    return np.log(np.maximum(size, SMALLEST_SIZE))
+    return np.log(np.maximum(size, SMALLEST_SIZE)) + offset
 
 
 def gene_moments(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None = None) -> np.ndarray:

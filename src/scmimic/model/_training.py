@@ -21,6 +21,15 @@ class PlanTrainingMixin:
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
 
+    def _n_cells(self) -> int:
+        """Number of cells that the model was made with."""
+        if self.adata is None:
+            raise RuntimeError(
+                f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
+                f"`{type(self).__name__}.load(path, adata=adata)`."
+            )
+        return self.adata.n_obs
+
     def _run_training(self, arguments: Mapping[str, Any], **changes: Any) -> None:
         """Train; the arguments are those of :meth:`_training_runner`."""
         runner = self._training_runner(arguments, **changes)
@@ -37,6 +46,7 @@ class PlanTrainingMixin:
         **changes
             What stands in the place of some of them.
         """
+        self._n_cells()
         asked = SimpleNamespace(**{**arguments, **changes})
         if isinstance(asked.max_epochs, bool) or int(asked.max_epochs) != asked.max_epochs or asked.max_epochs < 1:
             raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {asked.max_epochs!r}.")

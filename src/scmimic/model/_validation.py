@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -86,6 +87,23 @@ def check_counts(x, where: str, gene_likelihood: str) -> None:
         raise ValueError(
             f"{n} of the cells in `{where}` have no counts at all. Remove them: "
             "`sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+
+
+def warn_of_counts(x, where: str) -> None:
+    """Warn of raw counts where log expression is expected."""
+    largest = 0.0
+    for chunk in _value_chunks(x):
+        if (chunk != np.rint(chunk)).any():
+            return
+        largest = max(largest, float(chunk.max(initial=0)))
+    # log expression does not reach far, and what is 0 and 1 alone may be a mask
+    if largest > 1:
+        warnings.warn(
+            f"`{where}` holds integers only. gene_likelihood='normal' expects log expression: register a layer of it, "
+            "such as `adata.layers['log'] = adata.X.log1p()`, or use gene_likelihood='nb' for raw counts.",
+            UserWarning,
+            stacklevel=3,
         )
 
 

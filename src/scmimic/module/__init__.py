@@ -3,7 +3,7 @@
 from scmimic.module._actinn import ACTINNModule, labelled_cross_entropy
 from scmimic.module._activa import ACTIVAModule
 from scmimic.module._beta_tcvae import BetaTCVAEModule
-from scmimic.module._cell_vae import COUNT_LIKELIHOODS, CellVAEModule
+from scmimic.module._cell_vae import COUNT_LIKELIHOODS, SMALLEST_SIZE, CellVAEModule
 from scmimic.module._gan import (
     CODE_KEY,
     CODE_VAR_KEY,
@@ -33,6 +33,7 @@ __all__ = [
     "CODE_VAR_KEY",
     "COUNTS_TARGET_SUM",
     "COUNT_LIKELIHOODS",
+    "SMALLEST_SIZE",
     "CellVAEModule",
     "Decomposition",
     "Draw",

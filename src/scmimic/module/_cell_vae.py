@@ -22,6 +22,9 @@ COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
 LOG_DISPERSION_START = 3.0
 
+SMALLEST_SIZE = 1e-6
+"""Library size of a cell without any expression, whose log is taken like that of others."""
+
 RATE_FLOOR = 1e-8
 """Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
 
@@ -35,6 +38,10 @@ class CellVAEModule(BaseModuleClass):
 
     px_r: nn.Parameter | None
     classifier: nn.Module | None
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("log_counts_per_size_factor", torch.zeros(()))
 
     @property
     def has_label_baseline(self) -> bool:
@@ -59,9 +66,10 @@ class CellVAEModule(BaseModuleClass):
         return x
 
     def log_library(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> torch.Tensor:
-        """Log of the registered size factor, or of the cell's total; shape ``(n, 1)``."""
-        total = x.sum(-1, keepdim=True) if size_factor is None else size_factor
-        return total.clamp_min(1e-6).log()
+        """Log of the cell's total, or of the counts that its size factor stands for; shape ``(n, 1)``."""
+        if size_factor is None:
+            return x.sum(-1, keepdim=True).clamp_min(SMALLEST_SIZE).log()
+        return size_factor.clamp_min(SMALLEST_SIZE).log() + self.log_counts_per_size_factor
 
     def decode(
         self,
@@ -145,6 +153,8 @@ class CellVAEModule(BaseModuleClass):
             MODULE_KEYS.QZ_KEY: qz,
             MODULE_KEYS.Z_KEY: z,
             MODULE_KEYS.LIBRARY_KEY: library,
+            # no posterior of the library size: scvi-tools then says so where it is asked for
+            MODULE_KEYS.QL_KEY: None,
             "qz_mean": mean,
             "qz_log_var": log_var,
         }

@@ -101,6 +101,8 @@ def rank_latent_genes(
     effects = np.stack([_effect(model, codes[chosen], j, np.linspace(*ends[:, j], n_steps)) for j in dims], axis=1)
     order = np.argsort(-np.abs(effects), axis=0, kind="stable")[:n_genes]
     kept = [names[j] for j in dims]
+    # the genes of a MuData are those of one modality
+    genes = model.var_.index if hasattr(model, "var_") else adata.var_names
     result = {
         "params": {
             "dims": np.array(dims),
@@ -113,7 +115,7 @@ def rank_latent_genes(
             "groupby": "latent",
             "reference": "its low end",
         },
-        "names": _records(np.asarray(adata.var_names.astype(str), dtype=object)[order], kept, "O"),
+        "names": _records(np.asarray(genes.astype(str), dtype=object)[order], kept, "O"),
         "scores": _records(np.take_along_axis(effects, order, axis=0), kept, "float32"),
     }
     target = adata.copy() if copy else adata

@@ -1,0 +1,283 @@
+"""scvi-tools' RNA-seq methods, for log expression and for MuData as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import RNASeqMixin
+
+from scmimic._compat import de_core, scrna_raw_counts_properties
+
+
+class ExpressionMixin(RNASeqMixin):
+    """:class:`scvi.model.base.RNASeqMixin` that knows which genes of a MuData the model has, and which units."""
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        transform_batch: Sequence[float | str] | None = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float | Literal["latent"] = 1,
+        n_samples: int = 1,
+        n_samples_overall: int | None = None,
+        weights: Literal["uniform", "importance"] | None = None,
+        return_mean: bool = True,
+        return_numpy: bool | None = None,
+        **kwargs,
+    ) -> np.ndarray | pd.DataFrame:
+        """Expression that the decoder gives to the cells' codes.
+
+        Parameters
+        ----------
+        adata
+            Cells; None: the training data.
+        indices
+            Rows of them; None: all.
+        transform_batch
+            Batch, or batches to average over, to decode into; None: each cell's own.
+        gene_list
+            Genes to return; None: all.
+        library_size
+            Total that a cell's genes sum to with a count likelihood. ``"latent"``: the expected counts themselves.
+            With ``"normal"`` there is nothing to scale: leave it at 1.
+        n_samples, n_samples_overall
+            Samples of each cell's code, and samples in all.
+        weights
+            ``"importance"`` weights the samples by their likelihood; ``"nb"`` and ``"zinb"`` only.
+        return_mean
+            Return the mean of a cell's samples.
+        return_numpy
+            Return an array instead of a DataFrame.
+        **kwargs
+            ``batch_size`` and the further arguments of
+            :meth:`scvi.model.base.RNASeqMixin.get_normalized_expression`.
+
+        Returns
+        -------
+        DataFrame, cells x genes, or an array of it or, without averaging, of samples x cells x genes: shares of the
+        cell's total times `library_size` for count likelihoods, else log expression in the units of the training layer,
+        not below 0.
+
+        Raises
+        ------
+        ValueError
+            If another `library_size`, or importance weights, are asked of a likelihood that has none.
+        """
+        if not self.module.is_count and library_size not in (1, "latent"):
+            raise ValueError(
+                "`library_size` scales the proportions of count likelihoods. Expression of gene_likelihood='normal' is "
+                "in the units of the training layer: leave `library_size` out."
+            )
+        if weights == "importance":
+            self._check_has_dispersion("weights='importance'")
+        data = self.adata if adata is None else adata
+        full = partial(
+            super().get_normalized_expression,
+            adata,
+            indices,
+            transform_batch,
+            library_size=library_size,
+            n_samples=n_samples,
+            n_samples_overall=n_samples_overall,
+            weights=weights,
+            return_mean=return_mean,
+            **kwargs,
+        )
+        if not isinstance(data, MuData):
+            return full(gene_list=gene_list, return_numpy=return_numpy)
+        genes = self.var_.index
+        kept = np.ones(len(genes), dtype=bool) if gene_list is None else genes.isin(gene_list)
+        values = full(return_numpy=True)[..., kept]
+        if return_numpy or values.ndim > 2:
+            return values
+        names = data.obs_names if indices is None else data.obs_names[indices]
+        return pd.DataFrame(values, columns=genes[kept], index=names)
+
+    def differential_expression(
+        self,
+        adata: AnnData | MuData | None = None,
+        groupby: str | None = None,
+        group1: Sequence[str] | None = None,
+        group2: str | None = None,
+        idx1: Sequence[int] | Sequence[bool] | str | None = None,
+        idx2: Sequence[int] | Sequence[bool] | str | None = None,
+        mode: Literal["vanilla", "change"] = "vanilla",
+        delta: float = 0.25,
+        batch_size: int | None = None,
+        all_stats: bool = True,
+        batch_correction: bool = False,
+        batchid1: Sequence[str] | None = None,
+        batchid2: Sequence[str] | None = None,
+        fdr_target: float = 0.05,
+        silent: bool = False,
+        weights: Literal["uniform", "importance"] | None = "uniform",
+        filter_outlier_cells: bool = False,
+        importance_weighting_kwargs: dict | None = None,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Differential expression between groups of cells, from samples of what the decoder gives to their codes.
+
+        Parameters
+        ----------
+        adata
+            Cells; None: the training data.
+        groupby
+            Column of ``.obs`` (of a MuData: of ``mdata.obs``) with the groups.
+        group1, group2
+            Groups to compare; without `group2` the rest, without `group1` each group in turn.
+        idx1, idx2
+            Rows, masks or queries of ``.obs`` in place of groups.
+        mode
+            ``"vanilla"`` or ``"change"``, which has log2 fold changes and false discovery rates.
+        delta
+            ``"change"``: fold changes within ``[-delta, delta]`` are none.
+        batch_size, all_stats, batch_correction, batchid1, batchid2, fdr_target, silent
+            As in :meth:`scvi.model.SCVI.differential_expression`.
+        weights
+            ``"importance"``: ``"nb"`` and ``"zinb"`` only.
+        filter_outlier_cells
+            As there.
+        importance_weighting_kwargs, **kwargs
+            As there. ``change_fn`` is, with ``"normal"``, the difference of natural logs over log(2): the log2 fold
+            change of expression that was log1p'd, where 1 is added to each side.
+
+        Returns
+        -------
+        DataFrame with a row per gene and comparison.
+
+        Raises
+        ------
+        ValueError
+            If importance weights are asked of a likelihood that has none.
+        """
+        if weights == "importance":
+            self._check_has_dispersion("weights='importance'")
+        if not self.module.is_count:
+            kwargs.setdefault("change_fn", _change_of_logs)
+        adata = self._validate_anndata(adata)
+        expression = partial(
+            self.get_normalized_expression,
+            return_numpy=True,
+            n_samples=1,
+            batch_size=batch_size,
+            weights=weights,
+            **(importance_weighting_kwargs or {}),
+        )
+        return de_core(
+            self.get_anndata_manager(adata, required=True),
+            expression,
+            self.get_latent_representation if filter_outlier_cells else None,
+            groupby,
+            group1,
+            group2,
+            idx1,
+            idx2,
+            all_stats,
+            scrna_raw_counts_properties,
+            self.var_.index,
+            mode,
+            batchid1,
+            batchid2,
+            delta,
+            batch_correction,
+            fdr_target,
+            silent,
+            **kwargs,
+        )
+
+    def get_likelihood_parameters(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | None = None,
+        n_samples: int = 1,
+        give_mean: bool = False,
+        batch_size: int | None = None,
+        **kwargs,
+    ) -> dict[str, np.ndarray]:
+        """Parameters of the negative binomial of each cell and gene.
+
+        Parameters
+        ----------
+        adata
+            Cells; None: the training data.
+        indices
+            Rows of them; None: all.
+        n_samples, give_mean
+            Samples of each cell's code, and whether their mean is returned.
+        batch_size
+            Cells per pass.
+        **kwargs
+            As in :meth:`scvi.model.SCVI.get_likelihood_parameters`.
+
+        Returns
+        -------
+        dict of arrays, cells x genes: ``"mean"``, ``"dispersions"`` and, with ``"zinb"``, ``"dropout"``, the
+        probability of an extra zero.
+
+        Raises
+        ------
+        ValueError
+            If the likelihood is none of these.
+        """
+        self._check_has_dispersion("`get_likelihood_parameters`")
+        return super().get_likelihood_parameters(adata, indices, n_samples, give_mean, batch_size, **kwargs)
+
+    def get_feature_correlation_matrix(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        n_samples: int = 10,
+        batch_size: int = 64,
+        rna_size_factor: int = 1000,
+        **kwargs,
+    ) -> pd.DataFrame:
+        """Correlation of genes over cells that are drawn for the cells' codes, without a Poisson's noise.
+
+        Parameters
+        ----------
+        adata
+            Cells; None: the training data.
+        indices
+            Rows of them; None: all.
+        n_samples
+            Draws per cell.
+        batch_size
+            Cells per pass.
+        rna_size_factor
+            Total counts that the cells are drawn for.
+        **kwargs
+            As in :meth:`scvi.model.SCVI.get_feature_correlation_matrix`.
+
+        Returns
+        -------
+        DataFrame, genes x genes.
+
+        Raises
+        ------
+        ValueError
+            If the likelihood has no dispersion, or the data are a MuData.
+        """
+        self._check_has_dispersion("`get_feature_correlation_matrix`")
+        if isinstance(self.adata if adata is None else adata, MuData):
+            raise ValueError(
+                "`get_feature_correlation_matrix` does not take a MuData. Correlate the cells of "
+                "`posterior_predictive_sample` instead."
+            )
+        return super().get_feature_correlation_matrix(adata, indices, n_samples, batch_size, rna_size_factor, **kwargs)
+
+    def _check_has_dispersion(self, what: str) -> None:
+        likelihood = self.module.gene_likelihood
+        if likelihood not in ("nb", "zinb"):
+            raise ValueError(f"{what} needs gene_likelihood='nb' or 'zinb', this model has {likelihood!r}.")
+
+
+def _change_of_logs(first: np.ndarray, second: np.ndarray, pseudocounts: float) -> np.ndarray:
+    """Log2 fold change of expression in natural logs; scvi-tools gives three arguments."""
+    return (first - second) / np.log(2)
