@@ -1,9 +1,11 @@
 """Which representation keeps batch, path, step and library size apart? Every metric, several seeds.
 
     python benchmarks/disentanglement.py --data linear.h5ad nonlinear.h5ad --row pca ica ppca --seed 0 1 2 3 4 --out out
-    python benchmarks/disentanglement.py --data kang.h5ad --factors condition cell_type library_size --out out
+    python benchmarks/disentanglement.py --data kang.h5ad --genes 2000 --factors condition cell_type library_size \\
+        --out out
 
-The files hold raw counts. `library_size` is the total of a cell, cut into quartiles where a metric needs classes.
+The files hold raw counts. `library_size` is the total of a cell over all genes, cut into quartiles where a metric needs
+classes.
 --input says how linear rows (and models with a Gaussian likelihood) see the counts; count models take them as they are.
 Each run is kept in disentanglement.jsonl of --out, and runs that are there already are not repeated.
 
@@ -27,7 +29,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import scvi
-from _common import append_json, environment, log_normalise, mean_and_spread, show
+from _common import append_json, environment, gene_scores, log_normalise, mean_and_spread, show
 from sklearn.decomposition import PCA, FastICA
 
 import scmimic as sm
@@ -197,12 +199,15 @@ INPUTS: dict[str, Callable[[sp.csr_matrix], sp.csr_matrix]] = {
 }
 
 
-def read(path: str, factors: list[str], space: str) -> ad.AnnData:
+def read(path: str, factors: list[str], space: str, genes: int | None) -> ad.AnnData:
     """Counts with the input of the linear rows as a layer, and the factors as columns of obs."""
     cells = ad.read_h5ad(path)
     counts = sp.csr_matrix(cells.X, dtype=np.float64)
-    cells.X = counts.astype(np.float32)
     cells.obs[LIBRARY] = np.asarray(counts.sum(axis=1)).ravel()
+    if genes is not None:
+        chosen = np.sort(np.argsort(-gene_scores(counts))[:genes])
+        cells, counts = cells[:, chosen].copy(), counts[:, chosen]
+    cells.X = counts.astype(np.float32)
     if missing := [name for name in factors if name not in cells.obs]:
         raise SystemExit(f"{path}: no column {missing} in .obs. It holds: {list(cells.obs.columns)}.")
     cells.layers[INPUT] = INPUTS[space](counts)
@@ -225,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", required=True, help="h5ad files with raw counts in X")
     parser.add_argument("--factors", nargs="+", default=["batch", "path", "step", LIBRARY])
+    parser.add_argument("--genes", type=int, help="most variable genes to keep; all without")
     parser.add_argument("--row", nargs="+", choices=ROWS, default=REFERENCES, metavar="ROW", help=" ".join(ROWS))
     parser.add_argument("--input", nargs="+", choices=INPUTS, default=["log1p"], metavar="INPUT", help=" ".join(INPUTS))
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -247,12 +253,13 @@ def main() -> None:
                         "name": name,
                         "seed": seed,
                         "factors": args.factors,
+                        "genes": args.genes,
                         "asked": ROWS[name].asked,
                         "asked_epochs": args.epochs if ROWS[name].has_epochs else None,
                     }
                     found = [row for row in rows + done if all(row[k] == value for k, value in key.items())]
                     if not found:
-                        cells = read(path, args.factors, space) if cells is None else cells
+                        cells = read(path, args.factors, space, args.genes) if cells is None else cells
                         start = time.perf_counter()
                         latent = ROWS[name].fit(cells, seed, args.epochs)
                         seconds = time.perf_counter() - start
