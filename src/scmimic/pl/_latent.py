@@ -10,15 +10,13 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
+from scmimic.model._latent_activity import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, finish, make_axes, stored_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# scmimic.model._latent_activity calls a latent with less variance vanished
-_ACTIVE_VARIANCE = 0.01
 
 
 def latent(
@@ -127,7 +125,7 @@ def latent(
         panel.set_title(name)
     for panel, j in zip(axes[len(columns) :], dims, strict=True):
         _draw_numbers(panel, codes[:, j], xy, order, cmap, limits, style)
-        vanished = codes[:, j].var() < _ACTIVE_VARIANCE
+        vanished = codes[:, j].var() < ACTIVE_VARIANCE
         panel.set_title(f"{names[j]} (vanished)" if vanished else names[j], color="0.5" if vanished else "black")
     for panel in axes:
         panel.set(xticks=[], yticks=[])
