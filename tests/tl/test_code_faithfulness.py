@@ -54,6 +54,23 @@ def test_ceiling_is_what_the_posteriors_allow():
     np.testing.assert_allclose(table["pearson"], table["ceiling"], atol=0.05)
 
 
+def test_mean_codes_have_the_widths_of_the_representation(adata):
+    sm.ACTIVA.setup_anndata(adata)
+    vae = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    vae.train(5, warmup_epochs=5, enable_progress_bar=False)
+    sizes = {"n_hidden_generator": (16,), "n_hidden_critic": (16,), "n_noise": 4}
+    tables = []
+    for code in ("sample", "mean"):
+        model = sm.MichiGAN.from_representation(vae, code, **sizes)
+        model.train(1, enable_progress_bar=False)
+        tables.append(sm.tl.code_faithfulness(model.generate(50, seed=0), model))
+    mean, var = vae.get_latent_representation(return_dist=True)
+    share = mean.var(0) / (mean.var(0) + var.mean(0))
+    for table in tables:
+        np.testing.assert_allclose(table["ceiling"], np.sqrt(share), rtol=1e-4)
+        assert table["informative"].tolist() == (share > 0.5).tolist()
+
+
 def test_errors(cells):
     with pytest.raises(KeyError, match="not in `adata.obsm`"):
         sm.tl.code_faithfulness(cells, Encoder(), use_rep="X_other")

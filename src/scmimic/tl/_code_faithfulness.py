@@ -11,13 +11,11 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
 from scmimic.metrics._arrays import fit_pca
+from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
 from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-# Below this share of a code's variance the posterior is mostly prior, and a cell can hardly show the code.
-INFORMATIVE = 0.5
 
 
 def code_faithfulness(
@@ -83,33 +81,26 @@ def code_faithfulness(
     shown, _ = model.get_latent_representation(adata, return_dist=True)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
-    of_cells, width = (np.asarray(v, dtype=np.float64) for v in _training_codes(model))
-    spread = of_cells.var(0)
-    share = spread / np.maximum(spread + width.mean(0), 1e-12)
-    table = pd.DataFrame(
-        {
-            "pearson": [_correlation(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
-            "spearman": [_correlation(*_ranks(a, b)) for a, b in zip(asked.T, shown.T, strict=True)],
-            "ceiling": np.sqrt(share),
-            "informative": share > INFORMATIVE,
-        },
-        index=pd.Index([f"z{j}" for j in range(asked.shape[1])], name="dimension"),
-    )
-    informative = table.loc[table["informative"], "pearson"]
+    table = faithfulness(asked, shown, *_training_codes(model))
     adata.uns[key_added or _keys.CODE_FAITHFULNESS] = {
         "params": {"use_rep": key, "model": type(model).__name__},
         "table": table.copy(),
-        "median": float(informative.median()) if len(informative) else float("nan"),
+        "median": median_faithfulness(table),
     }
     return table
 
 
 def _training_codes(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Means and variances of the training cells, from the model's memory where it has one."""
+    """Variance of the training cells' mean codes, and the mean variance of their posteriors."""
     posterior = getattr(model, "posterior_", None)
     if posterior is not None and posterior.mean.shape[1]:
-        return posterior.mean, np.square(posterior.std)
-    return model.get_latent_representation(return_dist=True)
+        mean, var = posterior.mean, np.square(posterior.std)
+    else:
+        mean, var = model.get_latent_representation(return_dist=True)
+    # a MichiGAN on mean codes draws from no posterior, though its representation has one
+    width = getattr(model, "code_width_", None)
+    mean, var = (np.asarray(v, dtype=np.float64) for v in (mean, var))
+    return mean.var(0), var.mean(0) if width is None else width
 
 
 def code_factor_correlation(
@@ -190,11 +181,11 @@ def code_factor_correlation(
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))
     codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
-    levels = np.array([[_correlation(*_ranks(code, level)) for level in predicted.T] for code in codes.T])
+    levels = np.array([[correlation(*ranks(code, level)) for level in predicted.T] for code in codes.T])
     columns = np.split(levels, np.cumsum([target.shape[1] for target in targets])[:-1], axis=1)
     table = pd.DataFrame(
         [[r[np.abs(r).argmax()] for r in rows] for rows in zip(*columns, strict=True)],
-        index=pd.Index([f"z{j}" for j in range(codes.shape[1])], name="dimension"),
+        index=dimension_index(codes.shape[1]),
         columns=list(factors),
     )
     params = {"use_rep": use_rep, "n_neighbors": n_neighbors, "n_comps": int(pca.n_components_), "log1p": log1p}
@@ -214,13 +205,3 @@ def _numbers(adata: AnnData, name: str) -> np.ndarray:
         return values.astype(np.float64)[:, None]
     levels, codes = np.unique(values.astype(str), return_inverse=True)
     return np.eye(len(levels))[codes] if len(levels) > 2 else codes.astype(np.float64)[:, None]
-
-
-def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return pd.Series(a).rank().to_numpy(), pd.Series(b).rank().to_numpy()
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / size) if size > 1e-12 else 0.0
