@@ -357,7 +357,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
-        about = self._describe_cells(seed, {**parameters, "as_counts": as_counts, "library_size": said})
+        units = {"as_counts": as_counts, "units": "counts" if as_counts else self.count_units_}
+        about = self._describe_cells(seed, {**parameters, **units, "library_size": said})
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)

@@ -18,6 +18,7 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._michigan_codes import MichiGANCodesMixin
 from scmimic.model._registration import anndata_fields, register
@@ -27,6 +28,7 @@ from scmimic.model._representation import (
     class_path,
     encode,
     load_representation,
+    space_of,
 )
 from scmimic.model._validation import check_obsm
 from scmimic.module import CODE_KEY, CODE_VAR_KEY, MichiGANModule
@@ -101,6 +103,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         self._remember_registration()
         self.representation: BaseModelClass | None = None
         self.representation_class_: str | None = None
+        self.representation_space_: ExpressionSpace | None = None
         self.code_width_: np.ndarray | None = None
         output = self._set_up_networks(
             preset,
@@ -178,7 +181,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         )
         made = cls(adata, **kwargs)
         made.representation, made.representation_class_ = model, class_path(model)
-        made.code_width_ = width
+        made.representation_space_, made.code_width_ = space_of(model), width
         return made
 
     @classmethod

@@ -28,8 +28,8 @@ class MichiGANCodesMixin:
         Parameters
         ----------
         adata
-            Real or generated cells in the layer and the units of the representation's own data. None: the training
-            data.
+            Real cells in the layer and the units of the representation's own data, or generated cells, which are
+            converted to them. None: the training data.
         indices
             Cells to encode; None: all.
         give_mean
@@ -46,10 +46,13 @@ class MichiGANCodesMixin:
         Raises
         ------
         ValueError
-            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any.
+            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any, or generated cells
+            cannot be brought to the units of the representation, such as logarithms to counts.
         """
         if self.representation is not None:
-            mean, var = encode(self.representation, adata, indices=indices, batch_size=batch_size)
+            mean, var = encode(
+                self.representation, adata, indices=indices, batch_size=batch_size, space=self.representation_space_
+            )
         else:
             mean, var = self._registered_codes(adata)
             keep = slice(None) if indices is None else np.asarray(indices)

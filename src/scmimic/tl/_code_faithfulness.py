@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scvi.model.base import BaseModelClass
 from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
 from scmimic.metrics._arrays import fit_pca
 from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
+from scmimic.model._michigan import MichiGAN
+from scmimic.model._representation import encode
 from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ def code_faithfulness(
     Parameters
     ----------
     adata
-        Cells that `model` generated, with their codes in ``.obsm``.
+        Generated cells with their codes in ``.obsm``. Cells in other units than the encoder's are converted, such as
+        counts to the logarithms that it was trained on.
     model
         A trained :class:`~scmimic.model.MichiGAN` from a representation, or any model with
         ``get_latent_representation(adata, return_dist=True)``.
@@ -58,7 +62,8 @@ def code_faithfulness(
     KeyError
         If ``.obsm`` has no such key.
     ValueError
-        If the codes have another size than the model's.
+        If the codes have another size than the model's, or the cells are in units that cannot be brought to those of
+        the model's training data, such as logarithms to counts.
 
     Examples
     --------
@@ -78,7 +83,9 @@ def code_faithfulness(
     if key not in adata.obsm:
         raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
-    shown, _ = model.get_latent_representation(adata, return_dist=True)
+    # an encoder may want the cells in other units, or in a layer that generated cells do not have
+    own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
+    shown, _ = model.get_latent_representation(adata, return_dist=True) if own else encode(model, adata)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
     table = faithfulness(asked, shown, *_training_codes(model))
