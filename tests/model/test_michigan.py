@@ -177,6 +177,37 @@ def test_cells_are_encoded_in_the_units_of_the_representation(vae, adata):
     np.testing.assert_allclose(model.get_latent_representation(logs), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_history_holds_faithfulness(adata, tmp_path):
+    sm.ACTIVA.setup_anndata(adata)
+    vae = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,))
+    vae.train(10, warmup_epochs=10, **QUIET)
+    model = sm.MichiGAN.from_representation(vae, **SMALL)
+    model.train(2, n_faithfulness_cells=200, **QUIET)
+    sm.tl.code_faithfulness(cells := model.generate(200, seed=0), model)
+    assert model.history["code_faithfulness"].loc[1].item() == pytest.approx(cells.uns["code_faithfulness"]["median"])
+    model.save(tmp_path / "m")
+    loaded = sm.MichiGAN.load(tmp_path / "m", adata=adata)
+    loaded.train(3, **QUIET)
+    loaded.train(1, n_faithfulness_cells=0, **QUIET)
+    record = loaded.history["code_faithfulness"]
+    assert record.index.tolist() == [1, 4] and record.index.name == "epoch"
+    assert record.loc[1].equals(model.history["code_faithfulness"].loc[1])
+    assert np.isfinite(record.to_numpy()).all()
+    assert len(loaded.history["critic_loss_train"]) == 6
+    assert "code faithfulness" in [ax.get_title() for ax in sm.pl.training(loaded, show=False)]
+    with pytest.raises(ValueError, match="`n_faithfulness_cells`"):
+        loaded.train(1, n_faithfulness_cells=-1)
+
+
+def test_history_without_faithfulness(plane, vae):
+    """Codes that nothing can encode again, and cells in units that the encoder cannot read."""
+    assert "code_faithfulness" not in fit(plane, epochs=1).history
+    vae.adata.layers["odd"] = np.random.default_rng(0).uniform(0.1, 5, size=vae.adata.shape)
+    model = sm.MichiGAN.from_representation(vae, layer="odd", **SMALL)
+    model.train(1, **QUIET)
+    assert "code_faithfulness" not in model.history
+
+
 def test_activa_as_representation(adata):
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
     activa = sm.ACTIVA(adata, n_latent=5, n_hidden=(16,))

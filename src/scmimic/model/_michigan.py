@@ -238,6 +238,35 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             field_list.append(fields.ObsmField(CODE_VAR_KEY, code_var_key))
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
+    def train(self, max_epochs: int | None = None, *, n_faithfulness_cells: int = 500, **kwargs) -> None:
+        """Train critic and generator; a further call goes on where the last one ended, also after save and load.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
+            as hold 20,000 steps of the critic.
+        n_faithfulness_cells
+            Cells that are generated and encoded again at the end, where the model has a representation; 0 leaves it
+            out. ``history["code_faithfulness"]`` gets the median correlation over the informative dimensions of the
+            codes asked for with those that the cells show, in the row of the last epoch;
+            :func:`scmimic.tl.code_faithfulness` gives the whole table.
+        **kwargs
+            Of :meth:`WGANGP.train <scmimic.model.WGANGP.train>`: ``batch_size``, ``plan_kwargs``, ``accelerator``,
+            ``devices``, ``train_size`` and so on, and what :class:`scvi.train.Trainer` takes.
+
+        Raises
+        ------
+        ValueError
+            If the number of epochs or of cells is out of range, or early stopping or several devices are asked for.
+        TypeError
+            If `plan_kwargs` holds an unknown setting.
+        """
+        if n_faithfulness_cells < 0:
+            raise ValueError(f"`n_faithfulness_cells` must be 0 or more, not {n_faithfulness_cells}.")
+        super().train(max_epochs, **kwargs)
+        self._record_faithfulness(n_faithfulness_cells)
+
     def _save_parts(self, staging: Path, prefix: str) -> None:
         if self.representation is not None:
             self.representation.save(str(staging), prefix=f"{prefix}{REPRESENTATION_PREFIX}", overwrite=True)

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 
+from scmimic import _keys
+from scmimic.model._count_units import ExpressionSpace, check_convertible
+from scmimic.model._faithfulness import faithfulness, median_faithfulness
 from scmimic.model._representation import encode
 from scmimic.model._validation import check_obsm
+
+logger = logging.getLogger(__name__)
 
 
 class MichiGANCodesMixin:
     """:meth:`get_latent_representation` of :class:`~scmimic.model.MichiGAN`, and its draws of codes."""
+
+    def code_spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of the training cells' mean codes, and the mean variance of their posteriors, by dimension."""
+        spread = self.posterior_.mean.var(0, dtype=np.float64)
+        # on mean codes the model draws from no posterior, though its representation has one
+        width = np.square(self.posterior_.std).mean(0) if self.code_width_ is None else self.code_width_
+        return spread, width
+
+    def _record_faithfulness(self, n_cells: int) -> None:
+        """Append to the history how well newly generated cells show their codes."""
+        if self.representation is None or n_cells == 0 or not isinstance(self.history_, dict) or not self.history_:
+            return
+        want = self.representation_space_
+        as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
+        if want is not None:
+            units = "counts" if as_counts else self.count_units_
+            try:
+                check_convertible(ExpressionSpace(self.expression_space_.layer, units), want)
+            except ValueError as error:
+                logger.info("The history has no code faithfulness. %s", error)
+                return
+        cells = self.generate(n_cells, as_counts=as_counts, seed=0)
+        shown, _ = self.get_latent_representation(cells, return_dist=True)
+        asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
+        value = median_faithfulness(faithfulness(asked, shown, *self.code_spread()))
+        name = _keys.CODE_FAITHFULNESS
+        epoch = len(next(iter(self.history_.values()))) - 1
+        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
+        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
 
     def get_latent_representation(
         self,

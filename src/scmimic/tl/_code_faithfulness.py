@@ -88,7 +88,7 @@ def code_faithfulness(
     shown, _ = model.get_latent_representation(adata, return_dist=True) if own else encode(model, adata)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
-    table = faithfulness(asked, shown, *_training_codes(model))
+    table = faithfulness(asked, shown, *_code_spread(model))
     adata.uns[key_added or _keys.CODE_FAITHFULNESS] = {
         "params": {"use_rep": key, "model": type(model).__name__},
         "table": table.copy(),
@@ -97,17 +97,16 @@ def code_faithfulness(
     return table
 
 
-def _training_codes(model: Any) -> tuple[np.ndarray, np.ndarray]:
+def _code_spread(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Variance of the training cells' mean codes, and the mean variance of their posteriors."""
+    if isinstance(model, MichiGAN):
+        return model.code_spread()
     posterior = getattr(model, "posterior_", None)
     if posterior is not None and posterior.mean.shape[1]:
         mean, var = posterior.mean, np.square(posterior.std)
     else:
         mean, var = model.get_latent_representation(return_dist=True)
-    # a MichiGAN on mean codes draws from no posterior, though its representation has one
-    width = getattr(model, "code_width_", None)
-    mean, var = (np.asarray(v, dtype=np.float64) for v in (mean, var))
-    return mean.var(0), var.mean(0) if width is None else width
+    return np.var(mean, axis=0, dtype=np.float64), np.mean(var, axis=0, dtype=np.float64)
 
 
 def code_factor_correlation(
