@@ -154,10 +154,11 @@ class InfoWGANGP(GANMixin, BaseModelClass):
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
-        *,
         indices: Sequence[int] | None = None,
+        give_mean: bool = True,
         batch_size: int | None = None,
-    ) -> np.ndarray:
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The normal codes that the critic's head sees in cells.
 
         Parameters
@@ -166,12 +167,16 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             Real or generated cells with the training genes in the training order. None: the training data.
         indices
             Cells to encode; None: all.
+        give_mean
+            Give the mean of Q(c|x); otherwise a sample, by torch's generator.
         batch_size
             Cells per pass.
+        return_dist
+            Give means and variances.
 
         Returns
         -------
-        Means of Q(c|x), ``(n, n_latent)``; their variance is 1.
+        Codes ``(n, n_latent)``, or means and variances of Q(c|x), which are all 1.
 
         Raises
         ------
@@ -192,4 +197,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
             cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
             parts.append(self.module.encode(cells)[0].cpu().numpy())
-        return np.concatenate(parts)
+        mean = np.concatenate(parts)
+        if return_dist:
+            return mean, np.ones_like(mean)
+        return mean if give_mean else mean + torch.randn(mean.shape).numpy()
