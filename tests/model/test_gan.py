@@ -217,6 +217,19 @@ def test_plan_settings_act(adata):
         cells(learning_rate=1.0)
 
 
+def optimisers(model):
+    return [optimiser.param_groups[0] for optimiser in model.trainer.optimizers]
+
+
+def test_learning_rate_decays_with_the_steps_of_the_generator(adata):
+    # 10 steps of the critic per epoch, the last of which sees one step of the generator before it
+    model = fit(adata, max_epochs=1, plan_kwargs={"lr": 1e-3, "lr_decay_steps": 4})
+    assert [group["lr"] for group in optimisers(model)] == pytest.approx([1e-3 * 0.1 ** (1 / 4)] * 2)
+    model.train(2, **QUIET, plan_kwargs={"lr": 1e-3, "lr_decay_steps": 4})
+    assert model.training_state_["generator_steps"] == 6
+    assert optimisers(model)[0]["lr"] == pytest.approx(1e-3 * 0.1 ** (5 / 4))
+
+
 def test_errors(adata):
     sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
     with pytest.raises(ValueError, match="`gene_likelihood` must be 'normal'"):
