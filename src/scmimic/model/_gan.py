@@ -23,7 +23,7 @@ from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.model._writing import check_path, collect, deliver
-from scmimic.module import COUNTS_TARGET_SUM, Draw
+from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule
 from scmimic.train import WassersteinTrainingPlan
 
 # Cells whose hidden layers give the batch norm its statistics once training has ended.
@@ -49,6 +49,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
         output: str | None,
+        dropout_rate: float | None,
         **kwargs,
     ) -> str:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
@@ -70,6 +71,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             n_hidden_critic=critic,
             negative_slope=sizes.negative_slope,
             output=output,
+            dropout_rate=sizes.dropout_rate if dropout_rate is None else dropout_rate,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -77,6 +79,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             self._start_from_data()
         self.posterior_: AggregatedPosterior | None = None
         self.training_state_: dict[str, Any] | None = None
+        self.plan_kwargs_: dict[str, Any] = {}
         self._model_summary_string = (
             f"{type(self).__name__}: {n_input} genes, {self.module.n_latent} latent dimensions, generator {generator}, "
             f"critic {critic}, "
@@ -138,8 +141,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         Parameters
         ----------
         max_epochs
-            Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
-            as hold 20,000 steps of the critic.
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
+            preset's, or as many as hold 20,000 steps of the critic.
         accelerator, devices
             As in scvi-tools; one device.
         train_size
@@ -158,7 +161,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs
             Passed to :class:`scmimic.train.WassersteinTrainingPlan`: ``n_critic``, ``gradient_penalty``, ``lr``,
-            ``prediction``, ``average_decay``, and so on.
+            ``prediction``, ``average_decay``, and so on. What is not given is as in the last training of the model,
+            also after save and load, and in the first one the preset's.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`.
 
@@ -186,8 +190,13 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
-        max_epochs = default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs
-        self._run_training(locals(), plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": self.training_state_})
+        max_epochs = default_epochs(preset, self.adata.n_obs, batch_size) if max_epochs is None else max_epochs
+        asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
+        plan = dict(preset.plan)
+        if not isinstance(self.module, InfoGANModule):
+            plan.pop("mutual_information_weight", None)
+        self._run_training(locals(), plan_kwargs={**plan, **asked, "state": self.training_state_})
+        self.plan_kwargs_ = asked
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
         """Keep what generation and further training need; also after an interrupt."""

@@ -17,6 +17,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic.model._gan import GANMixin
+from scmimic.model._gan_presets import Preset
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
 
@@ -69,11 +70,11 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         n_noise: int = 118,
         n_categories: int = 0,
         gene_likelihood: Literal["normal"] = "normal",
-        preset: Literal["michigan", "scgan"] = "michigan",
+        preset: Preset = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
-        dropout_rate: float = 0.0,
+        dropout_rate: float | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)

@@ -20,6 +20,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
+from scmimic.model._gan_presets import Preset
 from scmimic.model._michigan_codes import MichiGANCodesMixin
 from scmimic.model._registration import anndata_fields, register
 from scmimic.model._representation import (
@@ -89,11 +90,11 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         n_noise: int = 118,
         gene_likelihood: Literal["normal"] = "normal",
         conditioning: Literal["projection", "concat"] = "projection",
-        preset: Literal["michigan", "scgan"] = "michigan",
+        preset: Preset = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
-        dropout_rate: float = 0.0,
+        dropout_rate: float | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
@@ -244,8 +245,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
-            as hold 20,000 steps of the critic.
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
+            preset's, or as many as hold 20,000 steps of the critic.
         n_faithfulness_cells
             Cells that are generated and encoded again at the end, where the model has a representation; 0 leaves it
             out. ``history["code_faithfulness"]`` gets the median correlation over the informative dimensions of the
