@@ -6,10 +6,8 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 import scvi
-import torch
 
 import scmimic as sm
-from scmimic.model._gan_presets import default_epochs, gan_preset
 
 QUIET = {"enable_progress_bar": False}
 SMALL = {"n_hidden_generator": (16, 32), "n_hidden_critic": (32, 16)}
@@ -217,81 +215,6 @@ def test_plan_settings_act(adata):
         assert not equal(first, cells(**changes)), changes
     with pytest.raises(TypeError, match="does not know"):
         cells(learning_rate=1.0)
-
-
-def optimisers(model):
-    return [optimiser.param_groups[0] for optimiser in model.trainer.optimizers]
-
-
-def test_learning_rate_decays_with_the_steps_of_the_generator(adata):
-    # 10 steps of the critic per epoch, the last of which sees one step of the generator before it
-    model = fit(adata, max_epochs=1, plan_kwargs={"lr": 1e-3, "lr_decay_steps": 4})
-    assert [group["lr"] for group in optimisers(model)] == pytest.approx([1e-3 * 0.1 ** (1 / 4)] * 2)
-    model.train(2, **QUIET, plan_kwargs={"lr": 1e-3, "lr_decay_steps": 4})
-    assert model.training_state_["generator_steps"] == 6
-    assert optimisers(model)[0]["lr"] == pytest.approx(1e-3 * 0.1 ** (5 / 4))
-
-
-ADAM = {"betas": (0.5, 0.9), "eps": 1e-8, "weight_decay": 0.0}
-AUTHORS = {"prediction": 0.0, "average_decay": 0.0, "lr_decay_steps": None}
-SCHEDULES = {
-    "michigan": ({"lr": 3e-4, "amsgrad": False}, AUTHORS | {"prediction": 1.0, "average_decay": 0.999}, 1.0, 0.0),
-    "michigan_package": ({"lr": 5e-4, "amsgrad": False}, AUTHORS, 1.0, 0.2),
-    "michigan_scripts": ({"lr": 1e-4, "amsgrad": False}, AUTHORS, 10.0, 0.0),
-    "scgan": ({"lr": 1e-4, "amsgrad": True}, AUTHORS | {"lr_decay_steps": 1_000_000}, 1.0, 0.0),
-}
-
-
-@pytest.mark.parametrize("preset", SCHEDULES)
-@pytest.mark.parametrize("name", MODELS)
-def test_presets_reach_the_optimisers(adata, preset, name):
-    adam, plan, weight, dropout = SCHEDULES[preset]
-    model = fit(normalised(adata), name, layer="norm", preset=preset, max_epochs=1)
-    for group in optimisers(model):
-        assert {key: group[key] for key in adam} == adam
-        assert {key: group[key] for key in ADAM} == ADAM
-    used = model.trainer.lightning_module
-    found = {"average_decay": used.average_decay, "lr_decay_steps": used.lr_decay_steps}
-    found["prediction"] = 0.0 if used._prediction is None else used._prediction.horizon
-    assert found == plan
-    assert (used.n_critic, used.gradient_penalty) == (5, 10.0)
-    if name == "InfoWGANGP":
-        assert model.module.mutual_information_weight == weight
-    assert model.module.generator.dropout.p == dropout
-
-
-@pytest.mark.parametrize(("preset", "epochs"), [("michigan", 2223), ("michigan_package", 25), ("michigan_scripts", 10)])
-def test_default_epochs(preset, epochs):
-    assert default_epochs(gan_preset(preset), 300, 32) == epochs
-
-
-def test_settings_of_the_plan_reach_their_place(adata):
-    changes = {"lr": 2e-3, "betas": (0.3, 0.8), "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True}
-    model = fit(adata, max_epochs=1, plan_kwargs=changes, dropout_rate=0.3)
-    for group in optimisers(model):
-        assert {key: group[key] for key in changes} == changes
-    states = model.training_state_["critic"]["state"].values()
-    assert all("max_exp_avg_sq" in state for state in states)
-    generator = model.module.generator
-    assert generator.dropout.p == 0.3
-    hidden = generator.train().hidden(torch.randn(500, 8 + 3))
-    assert (hidden == 0).float().mean().item() == pytest.approx(0.3, abs=0.03)
-    assert (generator.eval().hidden(torch.randn(500, 8 + 3)) != 0).all()
-
-
-def test_settings_stay_for_the_next_training(adata, tmp_path):
-    first = {"lr": 2e-3, "mutual_information_weight": 3.0}
-    model = fit(adata, "InfoWGANGP", max_epochs=1, plan_kwargs=first)
-    model.save(tmp_path / "m")
-    for again in (model, sm.InfoWGANGP.load(tmp_path / "m", adata=adata)):
-        again.train(1, plan_kwargs={"gradient_penalty": 5.0}, **QUIET)
-        assert optimisers(again)[0]["lr"] == 2e-3
-        assert again.module.mutual_information_weight == 3.0
-        assert again.trainer.lightning_module.gradient_penalty == 5.0
-        # what is given anew comes first
-        again.train(1, plan_kwargs={"lr": 1e-3}, **QUIET)
-        assert optimisers(again)[0]["lr"] == 1e-3
-        assert again.trainer.lightning_module.gradient_penalty == 5.0
 
 
 def test_errors(adata):

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 from scipy.stats import pearsonr, spearmanr
 
 import scmimic as sm
@@ -132,3 +132,38 @@ def test_factor_errors(pair):
         sm.tl.code_factor_correlation(real, synthetic, factors=["u"], log1p=False)
     with pytest.raises(KeyError, match="`use_rep"):
         sm.tl.code_factor_correlation(real, real, factors=["group"], log1p=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"factors": []}, "`factors` is empty"),
+        ({"factors": "group"}, r"list of columns: `factors=\['group'\]`"),
+        ({"n_neighbors": 0}, "`n_neighbors` must be a whole number at least 1"),
+        ({"n_neighbors": 401}, "400 real cells"),
+        ({"n_comps": 0}, "`n_comps` must be"),
+    ],
+)
+def test_bad_arguments(pair, change, message):
+    with pytest.raises(ValueError, match=message):
+        sm.tl.code_factor_correlation(*pair, **{"factors": ["group"], "log1p": False} | change)
+
+
+def test_too_few_cells(pair, cells):
+    real, synthetic = pair
+    with pytest.raises(ValueError, match="`synthetic` has 2 cells"):
+        sm.tl.code_factor_correlation(real, synthetic[:2].copy(), factors=["group"], log1p=False)
+    with pytest.raises(ValueError, match="`adata` has 2 cells"):
+        sm.tl.code_faithfulness(cells[:2].copy(), Encoder())
+
+
+def test_parameters_are_kept(pair, tmp_path):
+    real, synthetic = pair
+    for cells in pair:
+        cells.layers["raw"] = np.abs(cells.X)
+    sm.tl.code_factor_correlation(real, synthetic, factors=["u", "group"], layer="raw", target_sum=50, n_comps=4)
+    synthetic.write_h5ad(tmp_path / "x.h5ad")
+    params = read_h5ad(tmp_path / "x.h5ad").uns["code_factor_correlation"]["params"]
+    assert list(params.pop("factors")) == ["u", "group"]
+    expected = {"n_neighbors": 3, "n_comps": 4, "layer": "raw", "log1p": True, "target_sum": 50}
+    assert params == {"use_rep": "X_michigan", **expected}

@@ -13,35 +13,28 @@ from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._count_units import count_units
+from scmimic.model._gan_checks import GANChecksMixin
 from scmimic.model._gan_presets import default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._registration import RegistrationMixin
-from scmimic.model._requests import CellRequestsMixin, library_sizes
+from scmimic.model._requests import CellRequestsMixin
 from scmimic.model._sampler import ANY, random_stream
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.model._writing import check_path, collect, deliver
-from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule
+from scmimic.module import COUNTS_TARGET_SUM, Draw
 from scmimic.train import WassersteinTrainingPlan
 
 # Cells whose hidden layers give the batch norm its statistics once training has ended.
 _STATISTICS_CELLS = 4096
 
 
-class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
+class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
     """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
 
     _training_plan_cls = WassersteinTrainingPlan
-
-    def _check_likelihood(self, gene_likelihood: str) -> None:
-        if gene_likelihood != "normal":
-            raise ValueError(
-                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no "
-                "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
-                "`generate(as_counts=True)` makes counts of the cells."
-            )
 
     def _set_up_networks(
         self,
@@ -60,10 +53,10 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             self._inspect_expression()
         if output is None:
             output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
-        if output == "counts" and has_data and self.count_units_ != "counts":
-            raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
-        generator = tuple(n_hidden_generator or sizes.n_hidden_generator)
-        critic = tuple(n_hidden_critic or sizes.n_hidden_critic)
+        if has_data:
+            self._check_output(output)
+        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
+        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
         n_input = self.summary_stats.n_vars
         self.module = self._module_cls(
             n_input,
@@ -71,7 +64,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             n_hidden_critic=critic,
             negative_slope=sizes.negative_slope,
             output=output,
-            dropout_rate=sizes.dropout_rate if dropout_rate is None else dropout_rate,
+            dropout_rate=dropout_rate,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -169,7 +162,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         Raises
         ------
         ValueError
-            If the number of epochs is not positive, or early stopping or several devices are asked for.
+            If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping or
+            several devices are asked for.
         TypeError
             If `plan_kwargs` holds an unknown setting.
 
@@ -192,10 +186,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         batch_size = preset.batch_size if batch_size is None else batch_size
         max_epochs = default_epochs(preset, self.adata.n_obs, batch_size) if max_epochs is None else max_epochs
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
-        plan = dict(preset.plan)
-        if not isinstance(self.module, InfoGANModule):
-            plan.pop("mutual_information_weight", None)
-        self._run_training(locals(), plan_kwargs={**plan, **asked, "state": self.training_state_})
+        plan = self._check_plan(asked, preset.plan, batch_size)
+        self._run_training(locals(), plan_kwargs={**plan, "state": self.training_state_})
         self.plan_kwargs_ = asked
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
@@ -372,19 +364,3 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)
         return about
-
-    def _check_counts_request(self, as_counts: bool | None, library_size, n: int) -> tuple[bool, np.ndarray | None]:
-        as_counts = self.count_units_ == "counts" if as_counts is None else as_counts
-        if as_counts and self.count_units_ is None:
-            raise ValueError(
-                "`as_counts` needs a training layer of counts, of counts scaled to a common total, or of the log1p of "
-                "these; this model's layer is none of them."
-            )
-        if library_size is None:
-            return as_counts, None
-        if not as_counts:
-            raise ValueError(
-                "`library_size` needs counts: pass `as_counts=True`, or leave it out; the values have the totals of "
-                "the training layer."
-            )
-        return as_counts, library_sizes(library_size, n)

@@ -18,6 +18,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
+from scmimic.model._ranges import NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
 
@@ -83,6 +84,12 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         supervised = self.label_categories_ is not None
         if supervised and n_categories:
             raise ValueError("`n_categories` must be 0 where labels are registered: the labels are the categories.")
+        if supervised and not self.label_categories_:
+            raise ValueError(
+                f"Every cell is unlabeled in `adata.obs[{self.labels_key_!r}]`, so there is no type to learn. Leave "
+                "`labels_key` out of `setup_anndata`, or correct `unlabeled_category`."
+            )
+        check_ranges({"n_categories": n_categories}, {"n_categories": NATURAL})
         if not supervised and n_categories:
             self.labels_key_ = _keys.OBS_CATEGORY
             self.label_categories_ = [f"category_{i}" for i in range(n_categories)]

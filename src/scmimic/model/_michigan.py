@@ -22,6 +22,7 @@ from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
 from scmimic.model._michigan_codes import MichiGANCodesMixin
+from scmimic.model._ranges import NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.model._representation import (
     REPRESENTATION_PREFIX,
@@ -263,8 +264,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         TypeError
             If `plan_kwargs` holds an unknown setting.
         """
-        if n_faithfulness_cells < 0:
-            raise ValueError(f"`n_faithfulness_cells` must be 0 or more, not {n_faithfulness_cells}.")
+        check_ranges({"n_faithfulness_cells": n_faithfulness_cells}, {"n_faithfulness_cells": NATURAL})
         super().train(max_epochs, **kwargs)
         self._record_faithfulness(n_faithfulness_cells)
 

@@ -11,14 +11,18 @@ from scvi.model.base import BaseModelClass
 from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
+from scmimic._sampling import storable
 from scmimic.metrics._arrays import fit_pca
 from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
 from scmimic.model._michigan import MichiGAN
+from scmimic.model._ranges import COUNT, check_ranges
 from scmimic.model._representation import encode
 from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+MIN_CELLS = 3
 
 
 def code_faithfulness(
@@ -62,8 +66,8 @@ def code_faithfulness(
     KeyError
         If ``.obsm`` has no such key.
     ValueError
-        If the codes have another size than the model's, or the cells are in units that cannot be brought to those of
-        the model's training data, such as logarithms to counts.
+        If the codes have another size than the model's, there are fewer than three cells, or these are in units that
+        cannot be brought to those of the model's training data, such as logarithms to counts.
 
     Examples
     --------
@@ -82,6 +86,7 @@ def code_faithfulness(
     key = _keys.latent(type(model).__name__) if use_rep is None else use_rep
     if key not in adata.obsm:
         raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
+    _check_enough(adata, "adata")
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
     # an encoder may want the cells in other units, or in a layer that generated cells do not have
     own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
@@ -165,7 +170,8 @@ def code_factor_correlation(
     KeyError
         If a factor, the layer or the codes are not there.
     ValueError
-        If the genes differ, or a factor has missing values.
+        If the genes differ, a factor has missing values, none is named, there are too few cells, or a number is out of
+        range.
 
     Examples
     --------
@@ -178,6 +184,14 @@ def code_factor_correlation(
     (1, 1)
     """
     check_same_genes(adata, synthetic)
+    check_ranges({"n_neighbors": n_neighbors, "n_comps": n_comps}, {"n_neighbors": COUNT, "n_comps": COUNT})
+    if isinstance(factors, str):
+        raise ValueError(f"`factors` must be a list of columns: `factors=[{factors!r}]`.")
+    if not len(factors):
+        raise ValueError("`factors` is empty: name at least one column of `adata.obs`.")
+    _check_enough(synthetic, "synthetic")
+    if n_neighbors > adata.n_obs:
+        raise ValueError(f"`n_neighbors={n_neighbors}`, but there are {adata.n_obs} real cells to be neighbours.")
     if use_rep not in synthetic.obsm:
         raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
     targets = [_numbers(adata, name) for name in factors]
@@ -194,9 +208,24 @@ def code_factor_correlation(
         index=dimension_index(codes.shape[1]),
         columns=list(factors),
     )
-    params = {"use_rep": use_rep, "n_neighbors": n_neighbors, "n_comps": int(pca.n_components_), "log1p": log1p}
+    params = storable(
+        {
+            "use_rep": use_rep,
+            "factors": list(factors),
+            "n_neighbors": n_neighbors,
+            "n_comps": int(pca.n_components_),
+            "layer": layer,
+            "log1p": log1p,
+            "target_sum": target_sum,
+        }
+    )
     synthetic.uns[key_added or _keys.CODE_FACTORS] = {"params": params, "table": table.copy()}
     return table
+
+
+def _check_enough(adata: AnnData, name: str) -> None:
+    if adata.n_obs < MIN_CELLS:
+        raise ValueError(f"`{name}` has {adata.n_obs} cells; correlations take at least {MIN_CELLS}.")
 
 
 def _numbers(adata: AnnData, name: str) -> np.ndarray:
