@@ -62,6 +62,7 @@ def test_additive_world(positive):
     assert table.loc[table["method"] == "mean shift", "rf_error"].min() > 15
     assert (table["error"] == "").all()
     stored = adata.uns["holdout_arithmetic"]
+    assert (stored["params"]["min_cells"], stored["params"]["shift"]) == (30, "condition")
     against = stored["tests"].set_index(["method", "rival"]).loc[("model, mean codes", "control cells")]
     assert against["median_gain"] > 10
     # six gains, all above 0

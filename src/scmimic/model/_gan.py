@@ -319,6 +319,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         labels: str | Sequence[str] | None = None,
         library_size: float | Sequence[float] | None = None,
         as_counts: bool | None = None,
+        share_noise: bool = False,
         seed: int | None = None,
     ) -> AnnData:
         """Turn codes into cells.
@@ -332,6 +333,10 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             :class:`~scmimic.model.MichiGAN` that of the training cell with the nearest code.
         library_size, as_counts
             As in :meth:`generate`.
+        share_noise
+            Give all cells the same noise, and those of a label the library size and the type of one training cell (of
+            the nearest code to the first, for :class:`~scmimic.model.MichiGAN`), so that codes alone tell them apart.
+            The draw of counts stays that of each cell.
         seed
             Seed of what the codes leave open: noise, library sizes and the rounding of counts.
 
@@ -352,9 +357,14 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         as_counts, library = self._check_counts_request(as_counts, library_size, len(z))
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
         source = self._sources(z, label, np.random.default_rng([seed, 2]))
-        about = self._describe_output(seed, {"n": len(z), "method": "decode"}, as_counts, library_size)
+        if share_noise:
+            _, first, same = np.unique(label, return_index=True, return_inverse=True)
+            source = source[first[same]]
+        parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
+        about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        return collect(GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).decode(z, source), about)
+        sampler = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library, share_noise=share_noise)
+        return collect(sampler.decode(z, source), about)
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
