@@ -167,3 +167,11 @@ def test_parameters_are_kept(pair, tmp_path):
     assert list(params.pop("factors")) == ["u", "group"]
     expected = {"n_neighbors": 3, "n_comps": 4, "layer": "raw", "log1p": True, "target_sum": 50}
     assert params == {"use_rep": "X_michigan", **expected}
+
+
+def test_logs_are_not_logged_again(pair):
+    real, synthetic = pair
+    synthetic.uns["scmimic"] = {"parameters": {"units": "log1p", "layer": "None"}}
+    with pytest.raises(ValueError, match="`log1p=False`"):
+        sm.tl.code_factor_correlation(real, synthetic, factors=["u"])
+    sm.tl.code_factor_correlation(real, synthetic, factors=["u"], log1p=False)

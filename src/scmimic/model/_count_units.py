@@ -70,6 +70,14 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
     return CountUnits(None, np.full(x.shape[0], np.nan))
 
 
+UNIT_NAMES: dict[Units | None, str] = {
+    "counts": "counts",
+    "linear": "scaled counts",
+    "log1p": "log1p values",
+    None: "values of unknown units",
+}
+
+
 @dataclass(frozen=True)
 class ExpressionSpace:
     """What the values of a layer are.
@@ -139,28 +147,20 @@ def check_convertible(have: ExpressionSpace, want: ExpressionSpace) -> None:
         return
     if want.units == "counts":
         raise ValueError(
-            f"The cells hold {_NAMES[have.units]}, but the encoder reads raw counts. Generate them with "
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads raw counts. Generate them with "
             "`as_counts=True`, or train the generator on the encoder's layer."
         )
     if None in (have.units, want.units) or want.total is None:
         raise ValueError(
-            f"The cells hold {_NAMES[have.units]}, but the encoder reads {_NAMES[want.units]}, with no total common to "
-            "all cells that these could be scaled to. Generate cells in the units of the encoder's layer (without "
-            "`as_counts`), or train the generator on that layer."
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads {UNIT_NAMES[want.units]}, with no total "
+            "common to all cells that these could be scaled to. Generate cells in the units of the encoder's layer "
+            "(without `as_counts`), or train the generator on that layer."
         )
 
 
 def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
     counts = have.units == "counts", want.units == "counts"
     return all(counts) or (have.layer == want.layer and not any(counts))
-
-
-_NAMES = {
-    "counts": "counts",
-    "linear": "scaled counts",
-    "log1p": "log1p values",
-    None: "values of unknown units",
-}
 
 
 def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:

@@ -99,7 +99,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
             missing[key] = state.get("categorical_mapping", [1.0])[0]
     layer, x = _layer(model), adata.X
     has_layer = layer is not None and layer in adata.layers
-    generated = _space_of_cells(adata)
+    generated = recorded_space(adata)
     if not has_layer and None not in (space, generated):
         x = convert(x, generated, space)
     if not missing and (has_layer or (layer is None and x is adata.X)):
@@ -114,9 +114,9 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
     return filled
 
 
-def _space_of_cells(adata: AnnData) -> ExpressionSpace | None:
-    """The space of generated cells by their record; None where it does not say."""
-    said = adata.uns[_keys.UNS].get("parameters", {})
+def recorded_space(adata: AnnData) -> ExpressionSpace | None:
+    """The space of generated cells by their record; None where there is none, or it does not say."""
+    said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
     if "units" not in said:
         return None
     layer, units = (None if said[name] == storable(None) else said[name] for name in ("layer", "units"))

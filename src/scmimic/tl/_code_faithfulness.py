@@ -17,7 +17,7 @@ from scmimic.model._faithfulness import correlation, dimension_index, faithfulne
 from scmimic.model._michigan import MichiGAN
 from scmimic.model._ranges import COUNT, check_ranges
 from scmimic.model._representation import encode
-from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -152,7 +152,7 @@ def code_factor_correlation(
     layer
         Layer of the real cells, `.X` by default; that of the generated ones too, where they have it.
     log1p
-        Scale each cell to `target_sum` and take log(1 + x) first.
+        Scale each cell to `target_sum` and take log(1 + x) first. `False` for values already logged.
     target_sum
         See `log1p`.
     key_added
@@ -170,8 +170,8 @@ def code_factor_correlation(
     KeyError
         If a factor, the layer or the codes are not there.
     ValueError
-        If the genes differ, a factor has missing values, none is named, there are too few cells, or a number is out of
-        range.
+        If the genes or units differ, a factor has missing values, none is named, there are too few cells, or a number
+        is out of range.
 
     Examples
     --------
@@ -184,6 +184,7 @@ def code_factor_correlation(
     (1, 1)
     """
     check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
     check_ranges({"n_neighbors": n_neighbors, "n_comps": n_comps}, {"n_neighbors": COUNT, "n_comps": COUNT})
     if isinstance(factors, str):
         raise ValueError(f"`factors` must be a list of columns: `factors=[{factors!r}]`.")

@@ -137,9 +137,7 @@ def latent_traversal(
         if has_rows and model.labels_key_ in adata.obs and "labels" not in decode_kwargs:
             labels = np.unique(label_array(adata, model.labels_key_)[rows])
             decode_kwargs |= {"labels": labels[0]} if len(labels) == 1 else {}
-        origin = (
-            _start_code(start, n_latent) if rows is None else _nearest_code(adata[rows], model, decode_kwargs, seed)
-        )
+        origin = _nearest_code(adata[rows], model, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
     moved = np.arange(n_latent) if dims is None else np.atleast_1d(np.asarray(dims, dtype=int))
     if moved.size == 0 or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
         raise ValueError(f"`dims` must be different dimensions from 0 to {n_latent - 1}, got {dims}.")
