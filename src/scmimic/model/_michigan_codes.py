@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class MichiGANCodesMixin:
     """:meth:`get_latent_representation` of :class:`~scmimic.model.MichiGAN`, and its draws of codes."""
 
-    def code_spread(self) -> tuple[np.ndarray, np.ndarray]:
+    def _code_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Variance of the training cells' mean codes, and the mean variance of their posteriors, by dimension."""
         spread = self.posterior_.mean.var(0, dtype=np.float64)
         # on mean codes the model draws from no posterior, though its representation has one
@@ -45,7 +45,7 @@ class MichiGANCodesMixin:
         cells = self.generate(n_cells, as_counts=as_counts, seed=0)
         shown, _ = self.get_latent_representation(cells, return_dist=True)
         asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
-        value = median_faithfulness(faithfulness(asked, shown, *self.code_spread()))
+        value = median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
         name = _keys.CODE_FAITHFULNESS
         epoch = len(next(iter(self.history_.values()))) - 1
         row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))

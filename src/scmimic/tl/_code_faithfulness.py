@@ -105,7 +105,7 @@ def code_faithfulness(
 def _code_spread(model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Variance of the training cells' mean codes, and the mean variance of their posteriors."""
     if isinstance(model, MichiGAN):
-        return model.code_spread()
+        return model._code_spread()
     posterior = getattr(model, "posterior_", None)
     if posterior is not None and posterior.mean.shape[1]:
         mean, var = posterior.mean, np.square(posterior.std)
