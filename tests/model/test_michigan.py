@@ -177,6 +177,18 @@ def test_cells_are_encoded_in_the_units_of_the_representation(vae, adata):
     np.testing.assert_allclose(model.get_latent_representation(logs), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_training_data_that_were_generated_and_logged(michigan):
+    cells = michigan.generate(100, seed=0)
+    sc.pp.log1p(cells)
+    sm.BetaTCVAE.setup_anndata(cells)
+    encoder = sm.BetaTCVAE(cells, n_latent=2, n_hidden=(8,))
+    encoder.train(1, **QUIET)
+    model = sm.MichiGAN.from_representation(encoder, **SMALL)
+    expected = encoder.get_latent_representation()
+    np.testing.assert_allclose(cells.obsm["X_betatcvae_code"], expected, rtol=1e-5)
+    np.testing.assert_allclose(model.get_latent_representation(cells.copy()), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_history_holds_faithfulness(adata, tmp_path):
     sm.ACTIVA.setup_anndata(adata)
     vae = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,))

@@ -64,7 +64,7 @@ def encode(
 
     Generated cells are brought to the model's own `space`, or refused where that is impossible.
     """
-    if adata is not None and _keys.UNS in adata.uns:
+    if adata is not None and adata is not model.adata and _keys.UNS in adata.uns:
         adata = _with_registered_fields(model, adata, space_of(model) if space is None else space)
     try:
         mean, var = model.get_latent_representation(
@@ -117,7 +117,8 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
 def recorded_space(adata: AnnData) -> ExpressionSpace | None:
     """The space of generated cells by their record; None where there is none, or it does not say."""
     said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
-    if "units" not in said:
+    # scanpy's mark of a logarithm that was taken since
+    if "units" not in said or "log1p" in adata.uns:
         return None
     layer, units = (None if said[name] == storable(None) else said[name] for name in ("layer", "units"))
     return ExpressionSpace(layer, units)

@@ -42,10 +42,8 @@ def latent_arithmetic(
     group over the conditions seen in both: the paper's equation. Both are decoded.
 
     .. math::
-        \hat Z(g, c) &= Z(g, s) + \frac{1}{|K|} \sum_{k \in K} \{\bar Z(k, c) - \bar Z(k, s)\}
-        && \text{(condition)} \\
-        \hat Z(g, c) &= Z(k, c) + \frac{1}{|S|} \sum_{s \in S} \{\bar Z(g, s) - \bar Z(k, s)\}
-        && \text{(group)}
+        \hat Z(g, c) &= Z(g, s) + \frac{1}{|K|} \sum_{k \in K} \{\bar Z(k, c) - \bar Z(k, s)\} \ \text{(condition)} \\
+        \hat Z(g, c) &= Z(k, c) + \frac{1}{|S|} \sum_{s \in S} \{\bar Z(g, s) - \bar Z(k, s)\} \ \text{(group)}
 
     for the target group g and condition c, control conditions s, and reference groups k. All members of K and S count
     alike, whatever their numbers of cells. Cells of the target itself are never used.
