@@ -261,3 +261,21 @@ def test_a_proportion_of_zero_under_a_count_is_no_infinite_loss(adata, gene_like
     loss = -px.log_prob(torch.tensor([[3.0, 97.0]])).sum()
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(scale.grad).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_latent": 0}, {"n_latent": 2.5}, {"n_hidden": ()}, {"n_hidden": 16}, {"dropout_rate": 1}]
+)
+def test_sizes_out_of_range(adata, wrong):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(ValueError, match=f"`{list(wrong)[0]}` must"):
+        sm.ACTIVA(adata, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1}, {"alpha1": -1}, {"kl_weight": -1}, {"softadapt_every": 0}])
+def test_settings_out_of_range(adata, wrong):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, **SMALL)
+    with pytest.raises(ValueError, match=f"`{list(wrong)[0]}` must be"):
+        model.train(1, plan_kwargs=wrong, **QUIET)
+    assert not model.is_trained

@@ -386,6 +386,15 @@ def test_bad_arguments(adata):
         {"beta": -1},
         {"kl_weight": float("nan")},
         {"n_comps": 0},
+        {"n_comps": 2.5},
+        {"n_latent": 0},
+        {"n_latent": 2.5},
+        {"beta": None},
+        {"dropout_rate": 1},
+        {"dropout_rate": -0.1},
+        {"n_hidden": ()},
+        {"n_hidden": 16},
+        {"n_hidden": (16, 0)},
         {"gene_likelihood": "nb", "noise": "gene"},
     ):
         with pytest.raises(ValueError, match=list(wrong)[-1]):
@@ -393,8 +402,22 @@ def test_bad_arguments(adata):
     model = sm.BetaTCVAE(adata, **SMALL)
     with pytest.raises(TypeError, match="bank"):
         model.train(1, plan_kwargs={"bank": 3}, **QUIET)
-    with pytest.raises(ValueError, match="memory_size"):
-        model.train(1, plan_kwargs={"memory_size": -1}, **QUIET)
+    for wrong in (
+        {"memory_size": -1},
+        {"memory_size": 1.5},
+        {"lr": 0},
+        {"lr_decay_fraction": 3},
+        {"lr_final_factor": -1},
+        {"n_epochs_kl_warmup": -1},
+        {"n_epochs_beta_warmup": float("nan")},
+        {"weight_decay": -1},
+    ):
+        with pytest.raises(ValueError, match=f"`{list(wrong)[0]}` must be"):
+            model.train(1, plan_kwargs=wrong, **QUIET)
+    for batch_size in (0, 2.5, None):
+        with pytest.raises(ValueError, match="`batch_size` must be"):
+            model.train(batch_size=batch_size, **QUIET)
+    assert not model.is_trained
     with pytest.raises(RuntimeError, match="not trained"):
         model.latent_activity()
     adata.obs["size"] = 1.0

@@ -4,7 +4,14 @@ import scipy.sparse as sp
 import torch
 
 from scmimic.datasets import synthetic_counts
-from scmimic.model._count_units import count_units, round_at_random, scale_to
+from scmimic.model._count_units import (
+    ExpressionSpace,
+    convert,
+    count_units,
+    expression_space,
+    round_at_random,
+    scale_to,
+)
 
 
 @pytest.fixture
@@ -56,3 +63,49 @@ def test_counts_of_normalised_counts_are_the_counts(counts):
 
 def test_empty_cell_stays_empty():
     assert scale_to(torch.zeros(2, 3), torch.ones(2, 1)).sum() == 0
+
+
+@pytest.fixture
+def layers():
+    """Counts; shares of 500 and of 1,000 per cell, and their log1p."""
+    counts = np.random.default_rng(0).poisson(2, size=(50, 20)).astype(np.float32)
+    share = counts / counts.sum(1, keepdims=True)
+    return {"counts": counts, "linear": 500 * share, "thousand": 1000 * share, "log": np.log1p(500 * share)}
+
+
+def test_space_of_a_layer(layers):
+    spaces = {name: expression_space(x, name) for name, x in layers.items()}
+    assert {name: space.units for name, space in spaces.items()} == {
+        "counts": "counts",
+        "linear": "linear",
+        "thousand": "linear",
+        "log": "log1p",
+    }
+    assert spaces["log"].total == pytest.approx(500, rel=1e-4)
+    assert spaces["thousand"].total == pytest.approx(1000, rel=1e-4)
+    # a part of the genes has no common total
+    assert expression_space(layers["linear"][:, :5], None).total is None
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_exact_ways_between_spaces(layers, dense):
+    for have in layers:
+        for want in layers:
+            x = layers[have] if dense else sp.csr_matrix(layers[have])
+            ways = (expression_space(layers[name], name) for name in (have, want))
+            if want == "counts" and have != "counts":
+                with pytest.raises(ValueError, match="`as_counts=True`"):
+                    convert(x, *ways)
+                continue
+            found = convert(x, *ways)
+            np.testing.assert_allclose(found if dense else found.toarray(), layers[want], rtol=1e-3)
+
+
+def test_no_way_without_a_total_or_units(layers):
+    have, whole = expression_space(layers["counts"], None), layers["linear"]
+    with pytest.raises(ValueError, match="no total common"):
+        convert(layers["counts"], have, expression_space(whole[:, :5], "part"))
+    unknown = ExpressionSpace("odd", None)
+    with pytest.raises(ValueError, match="values of unknown units"):
+        convert(whole, unknown, expression_space(whole, "linear"))
+    assert convert(whole, unknown, unknown) is whole

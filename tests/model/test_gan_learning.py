@@ -8,6 +8,7 @@ from anndata import AnnData
 
 import scmimic as sm
 
+QUIET = {"enable_progress_bar": False}
 SMALL = {"n_latent": 8, "n_hidden_generator": (32, 32), "n_hidden_critic": (64, 32)}
 PLAN = {"lr": 2e-3, "n_critic": 2, "average_decay": 0.99}
 MEANS = np.array([[2.0] * 6 + [4.0] * 6, [5.0] * 6 + [1.0] * 6])
@@ -35,8 +36,10 @@ def cells_of(generated, label):
     return generated[generated.obs["type"] == label].X.toarray()
 
 
-def test_conditional_distribution(toy):
-    new = fit(sm.WGANGP, toy, epochs=150).generate(2000, seed=0)
+# with batch norm the types' means come as early, what the genes share in a type later
+@pytest.mark.parametrize(("conditioning", "epochs"), [("projection", 150), ("concat", 150), ("batch_norm", 300)])
+def test_conditional_distribution(toy, conditioning, epochs):
+    new = fit(sm.WGANGP, toy, epochs=epochs, conditioning=conditioning).generate(2000, seed=0)
     for label, mean in zip("ab", MEANS, strict=True):
         x = cells_of(new, label)
         # the types are 3 apart in every gene
@@ -86,3 +89,28 @@ def test_categories_without_labels(toy):
     assert model.generate(10, seed=0).obs["category"].value_counts().tolist() == [5, 5]
     with pytest.raises(ValueError, match="`n_categories` must be 0"):
         fit(sm.InfoWGANGP, toy, n_categories=2)
+
+
+def test_infogan_encodes_as_other_models_do(adata):
+    adata.layers["log"] = adata.X.astype(np.float32).log1p()
+    sm.InfoWGANGP.setup_anndata(adata, layer="log")
+    sizes = {"n_hidden_generator": (16, 16), "n_hidden_critic": (16, 16), "n_noise": 4}
+    model = sm.InfoWGANGP(adata, n_latent=3, **sizes)
+    model.train(2, **QUIET)
+    mean, variance = model.get_latent_representation(return_dist=True)
+    np.testing.assert_array_equal(mean, model.get_latent_representation(adata))
+    np.testing.assert_array_equal(variance, np.ones((300, 3)))
+    np.testing.assert_allclose(model.get_latent_representation(adata, [4, 2]), mean[[4, 2]], atol=1e-5)
+    noise = model.get_latent_representation(give_mean=False) - mean
+    assert abs(noise.mean()) < 0.15 and noise.std() == pytest.approx(1, abs=0.1)
+
+    keys = {"group_key": "cell_type", "condition_key": "batch", "target": ("type_0", "batch_1"), "seed": 0}
+    assert np.isfinite(sm.tl.latent_entropy(adata, model, **keys)["delta_entropy"]).all()
+    assert sm.tl.latent_arithmetic(adata, model, **keys).obsm["X_latent_arithmetic"].shape[1] == 3
+    # its own cells come without the layer that it was trained on
+    table = sm.tl.code_faithfulness(model.generate(40, seed=0), model)
+    np.testing.assert_allclose(table["ceiling"] ** 2, mean.var(0) / (mean.var(0) + 1), rtol=1e-4)
+    michigan = sm.MichiGAN.from_representation(model, **sizes)
+    michigan.train(1, **QUIET)
+    assert michigan.generate(5, seed=0).obsm["X_michigan"].shape == (5, 3)
+    assert "code_faithfulness" in michigan.history

@@ -137,6 +137,89 @@ def test_mean_codes_and_another_layer(vae):
     assert {tuple(row) for row in new.obsm["X_michigan"].round(4)} == rows
 
 
+def encoder_of_counts(vae, cells):
+    counts = AnnData(cells.X, obs=pd.DataFrame({"batch": ["batch_0"] * cells.n_obs}, index=cells.obs_names))
+    counts.var_names, counts.obs["cell_type"] = cells.var_names, "type_0"
+    return vae.get_latent_representation(counts)
+
+
+def test_cells_are_encoded_in_the_units_of_the_representation(vae, adata):
+    # counts by a model of logarithms for an encoder of counts
+    vae.adata.layers["log"] = np.log1p(sc.pp.normalize_total(vae.adata, inplace=False)["X"])
+    model = sm.MichiGAN.from_representation(vae, layer="log", **SMALL)
+    model.train(1, **QUIET)
+    cells = model.generate(40, seed=0, as_counts=True)
+    np.testing.assert_allclose(model.get_latent_representation(cells), encoder_of_counts(vae, cells), rtol=1e-4)
+    logs = model.generate(40, seed=0)
+    for call in (model.get_latent_representation, lambda x: sm.tl.code_faithfulness(x, model)):
+        with pytest.raises(ValueError, match="log1p values, but the encoder reads raw counts.*`as_counts=True`"):
+            call(logs)
+
+    # counts for an encoder of logarithms
+    adata.layers["log"] = np.log1p(sc.pp.normalize_total(adata, target_sum=500, inplace=False)["X"])
+    sm.BetaTCVAE.setup_anndata(adata, layer="log")
+    encoder = sm.BetaTCVAE(adata, n_latent=3, n_hidden=(16,))
+    encoder.train(2, **QUIET)
+    model = sm.MichiGAN.from_representation(encoder, **SMALL)
+    model.train(1, **QUIET)
+    cells = model.generate(40, seed=0, as_counts=True)
+    expected = AnnData(cells.X.copy())
+    expected.var_names = cells.var_names
+    expected.layers["log"] = np.log1p(sc.pp.normalize_total(expected, target_sum=500, inplace=False)["X"])
+    expected = encoder.get_latent_representation(expected)
+    np.testing.assert_allclose(model.get_latent_representation(cells), expected, rtol=1e-3, atol=1e-4)
+    # the encoder itself as the model, and cells in its layer's own units
+    table = sm.tl.code_faithfulness(cells, encoder, use_rep="X_michigan")
+    pd.testing.assert_frame_equal(table, sm.tl.code_faithfulness(cells, model), check_exact=False, rtol=1e-3)
+    logs = model.generate(40, seed=0)
+    expected = AnnData(logs.X, var=logs.var, layers={"log": logs.X})
+    expected = encoder.get_latent_representation(expected)
+    np.testing.assert_allclose(model.get_latent_representation(logs), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_training_data_that_were_generated_and_logged(michigan):
+    cells = michigan.generate(100, seed=0)
+    sc.pp.log1p(cells)
+    sm.BetaTCVAE.setup_anndata(cells)
+    encoder = sm.BetaTCVAE(cells, n_latent=2, n_hidden=(8,))
+    encoder.train(1, **QUIET)
+    model = sm.MichiGAN.from_representation(encoder, **SMALL)
+    expected = encoder.get_latent_representation()
+    np.testing.assert_allclose(cells.obsm["X_betatcvae_code"], expected, rtol=1e-5)
+    np.testing.assert_allclose(model.get_latent_representation(cells.copy()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_history_holds_faithfulness(adata, tmp_path):
+    sm.ACTIVA.setup_anndata(adata)
+    vae = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,))
+    vae.train(10, warmup_epochs=10, **QUIET)
+    model = sm.MichiGAN.from_representation(vae, **SMALL)
+    model.train(2, n_faithfulness_cells=200, **QUIET)
+    sm.tl.code_faithfulness(cells := model.generate(200, seed=0), model)
+    assert model.history["code_faithfulness"].loc[1].item() == pytest.approx(cells.uns["code_faithfulness"]["median"])
+    model.save(tmp_path / "m")
+    loaded = sm.MichiGAN.load(tmp_path / "m", adata=adata)
+    loaded.train(3, **QUIET)
+    loaded.train(1, n_faithfulness_cells=0, **QUIET)
+    record = loaded.history["code_faithfulness"]
+    assert record.index.tolist() == [1, 4] and record.index.name == "epoch"
+    assert record.loc[1].equals(model.history["code_faithfulness"].loc[1])
+    assert np.isfinite(record.to_numpy()).all()
+    assert len(loaded.history["critic_loss_train"]) == 6
+    assert "code faithfulness" in [ax.get_title() for ax in sm.pl.training(loaded, show=False)]
+    with pytest.raises(ValueError, match="`n_faithfulness_cells`"):
+        loaded.train(1, n_faithfulness_cells=-1)
+
+
+def test_history_without_faithfulness(plane, vae):
+    """Codes that nothing can encode again, and cells in units that the encoder cannot read."""
+    assert "code_faithfulness" not in fit(plane, epochs=1).history
+    vae.adata.layers["odd"] = np.random.default_rng(0).uniform(0.1, 5, size=vae.adata.shape)
+    model = sm.MichiGAN.from_representation(vae, layer="odd", **SMALL)
+    model.train(1, **QUIET)
+    assert "code_faithfulness" not in model.history
+
+
 def test_activa_as_representation(adata):
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
     activa = sm.ACTIVA(adata, n_latent=5, n_hidden=(16,))

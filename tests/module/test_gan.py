@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scmimic.module import COUNTS_TARGET_SUM, drawn_log_counts
+from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule, drawn_log_counts
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.7, 3.0])
@@ -32,3 +32,46 @@ def test_without_gradient_the_same_values():
     plain = drawn_log_counts(rates)
     torch.manual_seed(0)
     torch.testing.assert_close(drawn_log_counts(rates.clone().requires_grad_()).detach(), plain)
+
+
+def info_module(weight, proportions):
+    """Two normal codes and three categories; the head multiplies the critic's five hidden units by `weight`."""
+    module = InfoGANModule(4, n_latent=2, n_labels=3, n_hidden_generator=(4,), n_hidden_critic=(5,))
+    module.label_proportions.copy_(proportions)
+    with torch.no_grad():
+        module.code_head.weight.copy_(weight)
+        module.code_head.bias.zero_()
+    return module
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_bound_of_the_mutual_information_in_closed_form(noise):
+    """Codes seen through noise, and categories through a channel that errs, both read by the best head."""
+    torch.manual_seed(0)
+    n, p = 200_000, torch.tensor([0.5, 0.3, 0.2])
+    channel = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.05, 0.15, 0.8]])
+    z, labels = torch.randn(n, 2), torch.multinomial(p, n, replacement=True)
+    seen = torch.multinomial(channel[labels], 1).squeeze(1)
+    hidden = torch.cat([z + noise * torch.randn(n, 2), torch.nn.functional.one_hot(seen, 3).float()], dim=1)
+    joint = p[:, None] * channel
+    weight = torch.zeros(5, 5)
+    # the posterior mean of a code, and the log posterior of a category but for a constant
+    weight[:2, :2] = torch.eye(2) / (1 + noise**2)
+    weight[2:, 2:] = joint.log()
+    found = info_module(weight, p).mutual_information(hidden, Draw(z, torch.empty(n, 0), labels))
+    # Q has unit variance: its residual noise^2 / (1 + noise^2) leaves 1/2 less half of that
+    of_codes = 2 * 0.5 / (1 + noise**2)
+    of_category = (joint * (joint / (p[:, None] * joint.sum(0))).log()).sum().item()
+    assert found.item() == pytest.approx(of_codes + of_category, abs=0.01)
+    # a bound: below the information of the Gaussian channel
+    assert of_codes < 2 * 0.5 * math.log(1 + 1 / noise**2)
+
+
+def test_a_head_that_knows_nothing():
+    torch.manual_seed(0)
+    n, p = 200_000, torch.tensor([0.5, 0.3, 0.2])
+    draw = Draw(torch.randn(n, 2), torch.empty(n, 0), torch.multinomial(p, n, replacement=True))
+    module = info_module(torch.zeros(5, 5), p)
+    with torch.no_grad():
+        module.code_head.bias[2:] = p.log()
+    assert module.mutual_information(torch.randn(n, 5), draw).item() == pytest.approx(0, abs=0.02)

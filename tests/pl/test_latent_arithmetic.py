@@ -66,3 +66,12 @@ def test_bad_input(cells):
         sm.pl.latent_arithmetic(real, new, basis="tsne")
     with pytest.raises(KeyError, match="not in `adata.obs`"):
         sm.pl.latent_arithmetic(ad.AnnData(np.ones((60, 2)), obsm=dict(real.obsm)), new)
+
+
+def test_moved_groups_are_the_controls_of_shifts_of_groups(cells):
+    real, new = cells
+    record = new.uns["latent_arithmetic"]
+    record["params"]["shift"], record["reference_groups"] = "group", np.array(["B"])
+    ax = sm.pl.latent_arithmetic(real, new, palette={"control": "lime"}, show=False)
+    moved = (real.obs["group"] == "B") & (real.obs["condition"] == "drug")
+    assert drawn(ax, "lime") == {tuple(xy) for xy in real.obsm["X_joint_umap"][moved.to_numpy()]}

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 from scipy.stats import pearsonr, spearmanr
 
 import scmimic as sm
@@ -52,6 +52,23 @@ def test_ceiling_is_what_the_posteriors_allow():
     x = posterior.mean * [1, 1, 10]
     table = sm.tl.code_faithfulness(AnnData(x, obsm={"X_encoder": z}), encoder)
     np.testing.assert_allclose(table["pearson"], table["ceiling"], atol=0.05)
+
+
+def test_mean_codes_have_the_widths_of_the_representation(adata):
+    sm.ACTIVA.setup_anndata(adata)
+    vae = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    vae.train(5, warmup_epochs=5, enable_progress_bar=False)
+    sizes = {"n_hidden_generator": (16,), "n_hidden_critic": (16,), "n_noise": 4}
+    tables = []
+    for code in ("sample", "mean"):
+        model = sm.MichiGAN.from_representation(vae, code, **sizes)
+        model.train(1, enable_progress_bar=False)
+        tables.append(sm.tl.code_faithfulness(model.generate(50, seed=0), model))
+    mean, var = vae.get_latent_representation(return_dist=True)
+    share = mean.var(0) / (mean.var(0) + var.mean(0))
+    for table in tables:
+        np.testing.assert_allclose(table["ceiling"], np.sqrt(share), rtol=1e-4)
+        assert table["informative"].tolist() == (share > 0.5).tolist()
 
 
 def test_errors(cells):
@@ -115,3 +132,46 @@ def test_factor_errors(pair):
         sm.tl.code_factor_correlation(real, synthetic, factors=["u"], log1p=False)
     with pytest.raises(KeyError, match="`use_rep"):
         sm.tl.code_factor_correlation(real, real, factors=["group"], log1p=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"factors": []}, "`factors` is empty"),
+        ({"factors": "group"}, r"list of columns: `factors=\['group'\]`"),
+        ({"n_neighbors": 0}, "`n_neighbors` must be a whole number at least 1"),
+        ({"n_neighbors": 401}, "400 real cells"),
+        ({"n_comps": 0}, "`n_comps` must be"),
+    ],
+)
+def test_bad_arguments(pair, change, message):
+    with pytest.raises(ValueError, match=message):
+        sm.tl.code_factor_correlation(*pair, **{"factors": ["group"], "log1p": False} | change)
+
+
+def test_too_few_cells(pair, cells):
+    real, synthetic = pair
+    with pytest.raises(ValueError, match="`synthetic` has 2 cells"):
+        sm.tl.code_factor_correlation(real, synthetic[:2].copy(), factors=["group"], log1p=False)
+    with pytest.raises(ValueError, match="`adata` has 2 cells"):
+        sm.tl.code_faithfulness(cells[:2].copy(), Encoder())
+
+
+def test_parameters_are_kept(pair, tmp_path):
+    real, synthetic = pair
+    for cells in pair:
+        cells.layers["raw"] = np.abs(cells.X)
+    sm.tl.code_factor_correlation(real, synthetic, factors=["u", "group"], layer="raw", target_sum=50, n_comps=4)
+    synthetic.write_h5ad(tmp_path / "x.h5ad")
+    params = read_h5ad(tmp_path / "x.h5ad").uns["code_factor_correlation"]["params"]
+    assert list(params.pop("factors")) == ["u", "group"]
+    expected = {"n_neighbors": 3, "n_comps": 4, "layer": "raw", "log1p": True, "target_sum": 50}
+    assert params == {"use_rep": "X_michigan", **expected}
+
+
+def test_logs_are_not_logged_again(pair):
+    real, synthetic = pair
+    synthetic.uns["scmimic"] = {"parameters": {"units": "log1p", "layer": "None"}}
+    with pytest.raises(ValueError, match="`log1p=False`"):
+        sm.tl.code_factor_correlation(real, synthetic, factors=["u"])
+    sm.tl.code_factor_correlation(real, synthetic, factors=["u"], log1p=False)

@@ -62,6 +62,7 @@ def test_additive_world(positive):
     assert table.loc[table["method"] == "mean shift", "rf_error"].min() > 15
     assert (table["error"] == "").all()
     stored = adata.uns["holdout_arithmetic"]
+    assert (stored["params"]["min_cells"], stored["params"]["shift"]) == (30, "condition")
     against = stored["tests"].set_index(["method", "rival"]).loc[("model, mean codes", "control cells")]
     assert against["median_gain"] > 10
     # six gains, all above 0
@@ -101,6 +102,13 @@ def test_linear_model_is_least_squares_on_the_cells(positive):
     np.testing.assert_allclose(trial._additive_mean(), expected)
     cells = trial.rival("linear model", 320, np.random.default_rng(0))
     np.testing.assert_allclose(cells.mean(axis=0), expected, rtol=1e-5)
+    # cells of B under the drug, moved by the mean difference of A and B under the two other conditions
+    trial = HoldoutTrial(train.X, combinations, target, combinations.routes(target, None, "B", "group"), adata.X[held])
+    mean = {pair: train.X[rows].mean(axis=0) for pair, rows in combinations.rows.items()}
+    step = np.mean([mean["A", c] - mean["B", c] for c in ("control", "other")], axis=0)
+    cells = trial.rival("mean shift", 400, np.random.default_rng(0))
+    np.testing.assert_allclose(cells.mean(axis=0), mean["B", "drug"] + step, rtol=1e-5)
+    np.testing.assert_allclose(trial.control_mean, mean["B", "drug"])
 
 
 def test_genes_that_change():

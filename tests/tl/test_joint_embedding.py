@@ -6,6 +6,7 @@ from anndata import read_h5ad
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
+import scmimic as sm
 import scmimic.tl as tl
 from scmimic import _keys
 from scmimic.datasets import synthetic_counts
@@ -185,3 +186,21 @@ def test_bad_input(pair):
     sc.pp.log1p(real)
     with pytest.warns(UserWarning, match="marked as log-transformed"):
         tl.joint_embedding(real, synthetic, basis="pca")
+
+
+def test_units_that_differ_are_refused(adata):
+    adata.layers["log"] = adata.X.astype(np.float32).log1p()
+    sm.WGANGP.setup_anndata(adata, layer="log")
+    model = sm.WGANGP(adata, n_latent=2, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    model.train(1, enable_progress_bar=False)
+    logs, counts = model.generate(30, seed=0), model.generate(30, seed=0, as_counts=True)
+    kwargs = {"basis": "pca", "n_comps": 3}
+    for layer in (None, "log"):
+        with pytest.raises(ValueError, match="log1p values already.*`log1p=False`"):
+            sm.tl.joint_embedding(adata, logs, layer=layer, **kwargs)
+    with pytest.raises(ValueError, match=r"`adata.X` holds counts and `synthetic` log1p values"):
+        sm.tl.joint_embedding(adata, logs, log1p=False, **kwargs)
+    with pytest.raises(ValueError, match=r"`adata.layers\['log'\]` holds log1p values and `synthetic` counts"):
+        sm.tl.joint_embedding(adata, counts, layer="log", **kwargs)
+    sm.tl.joint_embedding(adata, logs, layer="log", log1p=False, **kwargs)
+    sm.tl.joint_embedding(adata, counts, **kwargs)

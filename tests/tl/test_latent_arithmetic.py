@@ -71,6 +71,67 @@ def test_the_papers_equation_is_the_exchange_of_the_keys(linear_world):
     np.testing.assert_allclose(new.obsm["X_latent_arithmetic"], expected, atol=1e-6)
 
 
+def test_the_papers_equation(linear_world):
+    """Cells of another group under the drug, moved by the groups' mean difference over the other conditions."""
+    adata, model, codes = linear_world({("A", "other"): [0, 1]})
+    seen = without(adata, TARGET)
+    new = sm.tl.latent_arithmetic(
+        seen, model, **KEYS, target=TARGET, reference_group="B", shift="group", code="mean", decode_kwargs={}
+    )
+    # A less B: (-4, 0) in the controls, (-4, 1) in the others; each counts alike
+    expected = codes[rows_of(adata, "B", "drug")] + [-4, 0.5]
+    np.testing.assert_allclose(new.obsm["X_latent_arithmetic"], expected, atol=1e-6)
+    record = new.uns["latent_arithmetic"]
+    assert (list(record["controls"]), list(record["reference_groups"])) == (["control", "other"], ["B"])
+    np.testing.assert_allclose(record["shifts"], [[-4, 0.5]], atol=1e-6)
+    assert set(new.obs["group"]) == {"A"} and set(new.obs["condition"]) == {"drug"}
+    exchanged = sm.tl.latent_arithmetic(
+        seen, model, group_key="condition", condition_key="group", target=TARGET[::-1], control="B", code="mean"
+    )
+    np.testing.assert_array_equal(new.obsm["X_latent_arithmetic"], exchanged.obsm["X_latent_arithmetic"])
+    other = exchanged.uns["latent_arithmetic"]
+    np.testing.assert_array_equal(record["delta_entropy_references"], other["delta_entropy_references"])
+    one = sm.tl.latent_arithmetic(
+        seen, model, **KEYS, target=TARGET, reference_group="B", control="control", shift="group"
+    )
+    np.testing.assert_allclose(one.uns["latent_arithmetic"]["shift"], [-4, 0], atol=1e-6)
+
+
+def test_all_that_is_moved_counts_alike(linear_world):
+    adata, model, codes = linear_world({("B", "drug"): [1, 0]})
+    kwargs = {**KEYS, "target": TARGET, "shift": "group", "code": "mean"}
+    new = sm.tl.latent_arithmetic(adata, model, **kwargs)
+    record = new.uns["latent_arithmetic"]
+    np.testing.assert_allclose(record["shifts"], [[-4, 0], [0, -4]], atol=1e-6)
+    # 400 cells of B, and the 100 of C four times
+    assert new.n_obs == 800
+    np.testing.assert_allclose(new.obsm["X_latent_arithmetic"].mean(0), [1.5, 2], atol=1e-6)
+    times = new.obs["control_cell"].value_counts().to_dict()
+    for group, n in (("B", 1), ("C", 4)):
+        assert {times[f"c{i}"] for i in rows_of(adata, group, "drug")} == {n}
+    few = sm.tl.latent_arithmetic(adata, model, **kwargs, n=101, seed=0)
+    of = adata.obs.loc[few.obs["control_cell"], "group"].value_counts().to_dict()
+    assert (of["B"], of["C"]) == (51, 50)
+    assert sm.tl.latent_arithmetic(adata, model, **kwargs, n=1, seed=0).n_obs == 1
+
+
+def test_entropy_and_errors_of_shifts_of_groups(linear_world):
+    adata, model, _ = linear_world({("B", "drug"): [3, 0]})
+    tables = [
+        sm.tl.latent_entropy(adata, model, **KEYS, target=TARGET, reference_group=group, shift="group", seed=0)
+        for group in ("B", "C")
+    ]
+    assert tables[0]["delta_entropy"].item() > 1 > tables[1]["delta_entropy"].item()
+    kwargs = {**KEYS, "target": TARGET, "shift": "group"}
+    seen = without(adata, ("B", "other"))
+    with pytest.raises(ValueError, match=r"`control`: \['other'\] were not seen in both 'B' and 'A'"):
+        sm.tl.latent_arithmetic(seen, model, **kwargs, control=["control", "other"], reference_group="B")
+    with pytest.raises(ValueError, match="No jointly observed"):
+        sm.tl.latent_arithmetic(seen, model, **kwargs, control="other", reference_group="B")
+    with pytest.raises(ValueError, match="`shift` must be"):
+        sm.tl.latent_arithmetic(seen, model, **kwargs | {"shift": "cells"})
+
+
 def test_sampled_codes_have_the_spread_of_the_posterior(linear):
     adata, model, _ = linear
     kwargs = {**KEYS, "target": TARGET, "control": "control", "n": 4000, "seed": 1}

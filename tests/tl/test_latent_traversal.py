@@ -1,6 +1,7 @@
 import anndata as ad
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import scmimic as sm
 
@@ -80,3 +81,77 @@ def test_bad_input(linear):
     with pytest.raises(ValueError, match="is a view"):
         run(adata[:])
     assert "latent_traversal" not in adata.uns
+
+
+SMALL = {"n_hidden_generator": (16, 16), "n_hidden_critic": (16, 16)}
+
+
+@pytest.fixture(params=["counts", "log"])
+def gan(request, adata):
+    """A model without an encoder."""
+    layer = None
+    if request.param == "log":
+        adata.layers["log"] = adata.X.astype(np.float32).log1p()
+        layer = "log"
+    sm.WGANGP.setup_anndata(adata, layer=layer, labels_key="cell_type")
+    model = sm.WGANGP(adata, n_latent=3, **SMALL)
+    model.train(2, enable_progress_bar=False)
+    return adata, model
+
+
+def test_without_an_encoder(gan):
+    adata, model = gan
+    kwargs = {"n_steps": 5, "span": (0.05, 0.95), "seed": 0}
+    cells = sm.tl.latent_traversal(adata, model, start=[0.5, 0, -1], dims=[2], **kwargs)
+    np.testing.assert_allclose(cells.obs["value"], norm.ppf(0.05) + 2 * norm.ppf(0.95) * np.arange(5) / 4, atol=1e-6)
+    np.testing.assert_array_equal(cells.obsm["X_latent_traversal"][:, :2], [[0.5, 0]] * 5)
+    record = cells.uns["latent_traversal"]
+    np.testing.assert_allclose(record["low"], [norm.ppf(0.05)] * 3)
+    with pytest.raises(ValueError, match="no smallest"):
+        sm.tl.latent_traversal(adata, model, start=[0, 0, 0], span=(0, 1))
+    with pytest.raises(ValueError, match="code of 3 finite numbers"):
+        sm.tl.latent_traversal(adata, model, start=[0, 0])
+
+
+def test_start_near_cells_without_an_encoder(gan):
+    adata, model = gan
+    start = {"cell_type": "type_1"}
+    cells = sm.tl.latent_traversal(adata, model, start=start, dims=0, n_steps=2, seed=0)
+    code = cells.uns["latent_traversal"]["start"]
+    again = sm.tl.latent_traversal(adata, model, start="type_1", dims=0, n_steps=2, seed=0)
+    np.testing.assert_array_equal(again.uns["latent_traversal"]["start"], code)
+
+    assert set(cells.obs["cell_type"]) == {"type_1"}
+
+    layer = adata.layers["log"] if model.count_units_ == "log1p" else adata.X
+    real = layer[(adata.obs["cell_type"] == "type_1").to_numpy()].toarray()
+    others = np.random.default_rng(1).normal(size=(200, 3))
+    options = {"labels": "type_1", "share_noise": True, "as_counts": False, "seed": 0}
+    made = model.decode(np.vstack([code, others]), **options).X.toarray()
+    if model.count_units_ == "counts":
+        real, made = (1e4 * x / x.sum(1, keepdims=True) for x in (real, made))
+        distance = np.square(np.log1p(made) - np.log1p(real.mean(0))).sum(1)
+    else:
+        distance = np.square(made - real.mean(0)).sum(1)
+    assert distance[0] < np.quantile(distance[1:], 0.02)
+
+
+def test_only_the_code_moves(adata):
+    adata.layers["log"] = adata.X.astype(np.float32).log1p()
+    adata.obsm["X_code"] = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    sm.MichiGAN.setup_anndata(adata, layer="log", code_key="X_code", labels_key="cell_type")
+    model = sm.MichiGAN(adata, n_noise=20, **SMALL)
+    model.train(2, enable_progress_bar=False)
+    z = np.tile([0.5, -0.5], (200, 1))
+    same = model.decode(z, share_noise=True, seed=0)
+    np.testing.assert_allclose(same.X.toarray(), same.X[:1].toarray().repeat(200, 0), atol=1e-5)
+    assert same.obs["cell_type"].nunique() == 1
+    assert model.decode(z, seed=0).X.toarray().std(0).max() > 0.01
+    cells = sm.tl.latent_traversal(adata, model, start=[0.5, -0.5], n_steps=4, seed=0)
+    np.testing.assert_allclose(
+        cells.X.toarray(), model.decode(cells.obsm["X_latent_traversal"], share_noise=True, seed=0).X.toarray()
+    )
+    free = sm.tl.latent_traversal(
+        adata, model, start=[0.5, -0.5], n_steps=4, seed=0, decode_kwargs={"share_noise": False}
+    )
+    assert not np.allclose(free.X.toarray(), cells.X.toarray())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scmimic import pl
 from scmimic.tl import joint_embedding
+from scmimic.tl._checks import check_units
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from scmimic.metrics import DiscriminatorResult
     from scmimic.tl._evaluate import Settings
+
+logger = logging.getLogger(__name__)
 
 _DPI = 130
 _BASIS_NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
@@ -51,6 +55,12 @@ def draw_pictures(
     """Draw embedding, ROC curves, markers and gene statistics, as far as there is something to draw."""
     pictures = []
     space = {"layer": settings.layer, "log1p": settings.log1p, "target_sum": settings.target_sum}
+    try:
+        check_units(adata, synthetic, settings.layer, log1p=settings.log1p)
+    except ValueError as error:
+        # the page is worth having without: its guards say that the cells are on another scale
+        logger.warning("The report has no embedding. %s", error)
+        basis = None
     if basis is not None:
         fitted = settings.reference if settings.reference is not None else settings.train
         # every cell is drawn anyway, and the caller's objects stay as they are

@@ -145,9 +145,19 @@ def row_distances(x: Matrix, other: Matrix, rows: np.ndarray, *, chunk_values: i
 
 def log_normalise(x: Matrix, target_sum: float = 1e4) -> Matrix:
     """Scale each cell of single-precision counts to `target_sum` and take log(1 + x)."""
-    # not by scanpy, whose numba gives torch in the same process as many threads as there are cores
-    x = normalize(x, norm="l1") * np.float32(target_sum)
+    x = scale_cells(x, target_sum)
     return x.log1p() if sp.issparse(x) else np.log1p(x)
+
+
+def scale_cells(x: Matrix, target_sum: float) -> Matrix:
+    """Scale each cell of single-precision amounts to `target_sum`."""
+    # not by scanpy, whose numba gives torch in the same process as many threads as there are cores
+    return normalize(x, norm="l1") * np.float32(target_sum)
+
+
+def expm1(x: Matrix) -> Matrix:
+    """exp(x) - 1."""
+    return x.expm1() if sp.issparse(x) else np.expm1(x)
 
 
 def column_variance(x: Matrix) -> np.ndarray:

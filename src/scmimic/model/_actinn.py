@@ -205,7 +205,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
         """
         if max_epochs is None:
-            steps_per_epoch = max(self._n_cells() // batch_size, 1)
+            steps_per_epoch = max(self._training_cells(batch_size) // batch_size, 1)
             max_epochs = max(50, -(-2000 // steps_per_epoch))
         if early_stopping:
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")

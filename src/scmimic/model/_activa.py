@@ -23,6 +23,7 @@ from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import preset_for
+from scmimic.model._ranges import COUNT, SHARE, Range, check_ranges, check_widths
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_from_data
@@ -116,15 +117,15 @@ class ACTIVA(
         preset = preset_for(gene_likelihood)
         if dispersion not in ("gene", "gene-label"):
             raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
-        if not 0 <= label_baseline <= 1:
-            raise ValueError(f"`label_baseline` must lie between 0 and 1, not {label_baseline}.")
+        n_latent = preset.n_latent if n_latent is None else n_latent
+        sizes = {"n_latent": n_latent, "label_baseline": label_baseline, "dropout_rate": dropout_rate}
+        check_ranges(sizes, {"n_latent": COUNT, "label_baseline": Range(0, 1), "dropout_rate": SHARE})
+        n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)
         super().__init__(adata, registry)
         self._remember_registration()
         n_input = self.summary_stats.n_vars
         n_labels = max(self.summary_stats.get("n_labels", 1), 1)
         network, self._classifier_is_given = conditioner(classifier, self.label_categories_, n_input)
-        n_latent = preset.n_latent if n_latent is None else n_latent
-        n_hidden = preset.n_hidden if n_hidden is None else tuple(n_hidden)
         self.module = self._module_cls(
             n_input,
             n_labels=n_labels,
@@ -325,7 +326,7 @@ class ACTIVA(
         """
         preset = preset_for(self.module.gene_likelihood)
         if max_epochs is None:
-            max_epochs = preset.epochs(self._n_cells(), batch_size)
+            max_epochs = preset.epochs(self._training_cells(batch_size), batch_size)
         if warmup_epochs is None:
             warmup_epochs = preset.warmup(max_epochs)
         if warmup_epochs < 0:

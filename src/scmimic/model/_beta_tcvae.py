@@ -8,6 +8,7 @@ autoencoders. NeurIPS 31.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from anndata import AnnData
@@ -19,6 +20,7 @@ from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._latent_activity import LatentActivityMixin
 from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._ranges import COUNT, NON_NEGATIVE, SHARE, check_ranges, check_widths
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_mean_decoder
@@ -29,6 +31,13 @@ from scmimic.train import BetaTCVAETrainingPlan
 
 DEFAULT_STEPS = 4_000
 MIN_EPOCHS, MAX_EPOCHS = 20, 400
+_RANGES = {
+    "n_latent": COUNT,
+    "n_comps": replace(COUNT, optional=True),
+    "dropout_rate": SHARE,
+    "beta": NON_NEGATIVE,
+    "kl_weight": NON_NEGATIVE,
+}
 
 
 class BetaTCVAE(
@@ -134,11 +143,9 @@ class BetaTCVAE(
         _check_choice("estimator", estimator, ("mss", "mws"))
         if noise == "gene" and gene_likelihood != "normal":
             raise ValueError(f"`noise` is of gene_likelihood='normal', not of {gene_likelihood!r}.")
-        if n_comps is not None and n_comps < 1:
-            raise ValueError(f"`n_comps` must be at least 1, or None for all genes, not {n_comps}.")
-        for name, value in (("beta", beta), ("kl_weight", kl_weight)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"`{name}` must be a number of at least 0, not {value}.")
+        sizes = {"n_latent": n_latent, "n_comps": n_comps, "dropout_rate": dropout_rate}
+        check_ranges(sizes | {"beta": beta, "kl_weight": kl_weight}, _RANGES)
+        n_hidden = check_widths("n_hidden", n_hidden)
         super().__init__(adata, registry)
         self._remember_registration()
         if library == "latent" and self.registry_["setup_args"].get("size_factor_key") is not None:
@@ -151,7 +158,7 @@ class BetaTCVAE(
             n_input,
             n_batch=max(self.summary_stats.get("n_batch", 1), 1),
             n_latent=n_latent,
-            n_hidden=tuple(n_hidden),
+            n_hidden=n_hidden,
             beta=beta,
             kl_weight=kl_weight,
             gene_likelihood=gene_likelihood,
@@ -174,7 +181,7 @@ class BetaTCVAE(
             start_mean_decoder(self, x)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
-            f"BetaTCVAE: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
+            f"BetaTCVAE: {n_input} genes, {n_latent} latent dimensions, hidden layers {n_hidden}, "
             f"gene_likelihood={gene_likelihood!r}, beta={beta}, kl_weight={kl_weight}, library={library!r}"
         )
         self.init_params_ = self._get_init_params(locals())
@@ -334,7 +341,7 @@ class BetaTCVAE(
         that moment; a loss that is not finite ends the training with the weights of the last good epoch.
         """
         if max_epochs is None:
-            max_epochs = default_epochs(self._n_cells(), batch_size)
+            max_epochs = default_epochs(self._training_cells(batch_size), batch_size)
         runner = self._training_runner(locals())
         try:
             runner()

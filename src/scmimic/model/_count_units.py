@@ -9,7 +9,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from scmimic.metrics._arrays import as_matrix, expm1, log_normalise, scale_cells
+
 Units = Literal["counts", "linear", "log1p"]
+
+# Cells that show the space of a layer.
+_SHOWN = 1000
 
 # Share of the entries that must be whole multiples of their cell's smallest one.
 _WHOLE = 0.9
@@ -63,6 +68,99 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
         if tested.size and (np.abs(tested - np.rint(tested)) < 0.02).mean() >= _WHOLE:
             return CountUnits(units, np.rint(np.bincount(row, multiple, x.shape[0])))
     return CountUnits(None, np.full(x.shape[0], np.nan))
+
+
+UNIT_NAMES: dict[Units | None, str] = {
+    "counts": "counts",
+    "linear": "scaled counts",
+    "log1p": "log1p values",
+    None: "values of unknown units",
+}
+
+
+@dataclass(frozen=True)
+class ExpressionSpace:
+    """What the values of a layer are.
+
+    Attributes
+    ----------
+    layer
+        Its name; None: ``.X``.
+    units
+        As in :class:`CountUnits`.
+    total
+        Sum of each cell before a logarithm, where all cells have the same.
+    """
+
+    layer: str | None
+    units: Units | None
+    total: float | None = None
+
+
+def expression_space(x: np.ndarray | sp.spmatrix, layer: str | None) -> ExpressionSpace:
+    """The space of a layer, by some of its cells.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, non-negative, dense or sparse.
+    layer
+        Name of the layer.
+    """
+    rows = np.unique(np.linspace(0, x.shape[0] - 1, min(x.shape[0], _SHOWN)).astype(np.int64))
+    part = sp.csr_matrix(x[rows])
+    units = count_units(part).units
+    if units in (None, "counts"):
+        return ExpressionSpace(layer, units)
+    totals = np.asarray((expm1(part) if units == "log1p" else part).sum(1)).ravel()
+    return ExpressionSpace(layer, units, float(np.median(totals)) if np.ptp(totals) < 0.01 * totals.mean() else None)
+
+
+def convert(x: np.ndarray | sp.spmatrix, have: ExpressionSpace, want: ExpressionSpace) -> np.ndarray | sp.spmatrix:
+    """Cells of one space in another.
+
+    Parameters
+    ----------
+    x
+        Cells x genes.
+    have
+        Their space.
+    want
+        The space to give.
+
+    Raises
+    ------
+    ValueError
+        If there is no exact way from one to the other.
+    """
+    check_convertible(have, want)
+    if _same(have, want):
+        return x
+    x = as_matrix(x, "adata", dtype=np.float32)
+    x = expm1(x) if have.units == "log1p" else x
+    return log_normalise(x, want.total) if want.units == "log1p" else scale_cells(x, want.total)
+
+
+def check_convertible(have: ExpressionSpace, want: ExpressionSpace) -> None:
+    """Raise ValueError unless there is an exact way from one space to another."""
+    if _same(have, want):
+        return
+    if want.units == "counts":
+        raise ValueError(
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads raw counts. Generate them with "
+            "`as_counts=True`, or train the generator on the encoder's layer."
+        )
+    if None in (have.units, want.units) or want.total is None:
+        raise ValueError(
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads {UNIT_NAMES[want.units]}, with no total "
+            "common to all cells that these could be scaled to. Generate cells in the units of the encoder's layer "
+            "(without `as_counts`), or train the generator on that layer."
+        )
+
+
+def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
+    counts = have.units == "counts", want.units == "counts"
+    return all(counts) or (have.layer == want.layer and not any(counts))
 
 
 def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:

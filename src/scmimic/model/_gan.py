@@ -13,11 +13,12 @@ from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._count_units import count_units
+from scmimic.model._gan_checks import GANChecksMixin
 from scmimic.model._gan_presets import default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._registration import RegistrationMixin
-from scmimic.model._requests import CellRequestsMixin, library_sizes
+from scmimic.model._requests import CellRequestsMixin
 from scmimic.model._sampler import ANY, random_stream
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
@@ -30,18 +31,10 @@ from scmimic.train import WassersteinTrainingPlan
 _STATISTICS_CELLS = 4096
 
 
-class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
+class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
     """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
 
     _training_plan_cls = WassersteinTrainingPlan
-
-    def _check_likelihood(self, gene_likelihood: str) -> None:
-        if gene_likelihood != "normal":
-            raise ValueError(
-                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no "
-                "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
-                "`generate(as_counts=True)` makes counts of the cells."
-            )
 
     def _set_up_networks(
         self,
@@ -49,6 +42,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
         output: str | None,
+        dropout_rate: float | None,
         **kwargs,
     ) -> str:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
@@ -59,10 +53,10 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             self._inspect_expression()
         if output is None:
             output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
-        if output == "counts" and has_data and self.count_units_ != "counts":
-            raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
-        generator = tuple(n_hidden_generator or sizes.n_hidden_generator)
-        critic = tuple(n_hidden_critic or sizes.n_hidden_critic)
+        if has_data:
+            self._check_output(output)
+        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
+        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
         n_input = self.summary_stats.n_vars
         self.module = self._module_cls(
             n_input,
@@ -70,6 +64,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             n_hidden_critic=critic,
             negative_slope=sizes.negative_slope,
             output=output,
+            dropout_rate=dropout_rate,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -77,6 +72,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             self._start_from_data()
         self.posterior_: AggregatedPosterior | None = None
         self.training_state_: dict[str, Any] | None = None
+        self.plan_kwargs_: dict[str, Any] = {}
         self._model_summary_string = (
             f"{type(self).__name__}: {n_input} genes, {self.module.n_latent} latent dimensions, generator {generator}, "
             f"critic {critic}, "
@@ -138,8 +134,8 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         Parameters
         ----------
         max_epochs
-            Passes of the critic over the data; the generator takes a step for every five of the critic. None: as many
-            as hold 20,000 steps of the critic.
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
+            preset's, or as many as hold 20,000 steps of the critic.
         accelerator, devices
             As in scvi-tools; one device.
         train_size
@@ -158,14 +154,16 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs
             Passed to :class:`scmimic.train.WassersteinTrainingPlan`: ``n_critic``, ``gradient_penalty``, ``lr``,
-            ``prediction``, ``average_decay``, and so on.
+            ``prediction``, ``average_decay``, and so on. What is not given is as in the last training of the model,
+            also after save and load, and in the first one the preset's.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`.
 
         Raises
         ------
         ValueError
-            If the number of epochs is not positive, or early stopping or several devices are asked for.
+            If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping or
+            several devices are asked for.
         TypeError
             If `plan_kwargs` holds an unknown setting.
 
@@ -186,8 +184,13 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
-        max_epochs = default_epochs(self.adata.n_obs, batch_size) if max_epochs is None else max_epochs
-        self._run_training(locals(), plan_kwargs={**preset.plan, **(plan_kwargs or {}), "state": self.training_state_})
+        max_epochs = (
+            default_epochs(preset, self._training_cells(batch_size), batch_size) if max_epochs is None else max_epochs
+        )
+        asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
+        plan = self._check_plan(asked, preset.plan)
+        self._run_training(locals(), plan_kwargs={**plan, "state": self.training_state_})
+        self.plan_kwargs_ = asked
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
         """Keep what generation and further training need; also after an interrupt."""
@@ -318,6 +321,7 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         labels: str | Sequence[str] | None = None,
         library_size: float | Sequence[float] | None = None,
         as_counts: bool | None = None,
+        share_noise: bool = False,
         seed: int | None = None,
     ) -> AnnData:
         """Turn codes into cells.
@@ -331,6 +335,10 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
             :class:`~scmimic.model.MichiGAN` that of the training cell with the nearest code.
         library_size, as_counts
             As in :meth:`generate`.
+        share_noise
+            Give all cells the same noise, and those of a label the library size and the type of one training cell (of
+            the nearest code to the first, for :class:`~scmimic.model.MichiGAN`), so that codes alone tell them apart.
+            The draw of counts stays that of each cell.
         seed
             Seed of what the codes leave open: noise, library sizes and the rounding of counts.
 
@@ -351,30 +359,20 @@ class GANMixin(CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTraining
         as_counts, library = self._check_counts_request(as_counts, library_size, len(z))
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
         source = self._sources(z, label, np.random.default_rng([seed, 2]))
-        about = self._describe_output(seed, {"n": len(z), "method": "decode"}, as_counts, library_size)
+        if share_noise:
+            _, first, same = np.unique(label, return_index=True, return_inverse=True)
+            source = source[first[same]]
+        parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
+        about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        return collect(GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).decode(z, source), about)
+        sampler = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library, share_noise=share_noise)
+        return collect(sampler.decode(z, source), about)
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
-        about = self._describe_cells(seed, {**parameters, "as_counts": as_counts, "library_size": said})
+        units = {"as_counts": as_counts, "units": "counts" if as_counts else self.count_units_}
+        about = self._describe_cells(seed, {**parameters, **units, "library_size": said})
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)
         return about
-
-    def _check_counts_request(self, as_counts: bool | None, library_size, n: int) -> tuple[bool, np.ndarray | None]:
-        as_counts = self.count_units_ == "counts" if as_counts is None else as_counts
-        if as_counts and self.count_units_ is None:
-            raise ValueError(
-                "`as_counts` needs a training layer of counts, of counts scaled to a common total, or of the log1p of "
-                "these; this model's layer is none of them."
-            )
-        if library_size is None:
-            return as_counts, None
-        if not as_counts:
-            raise ValueError(
-                "`library_size` needs counts: pass `as_counts=True`, or leave it out; the values have the totals of "
-                "the training layer."
-            )
-        return as_counts, library_sizes(library_size, n)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
+
+Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
 
 CRITIC_STEPS = 20_000
 """Default length of a run in steps of the critic, five for each of the generator."""
@@ -25,6 +27,10 @@ class GANPreset:
         Last layer of the generator, see :class:`~scmimic.nn.ExpressionGenerator`.
     batch_size
         Cells per step.
+    dropout_rate
+        Dropout in the generator.
+    max_epochs
+        Default number of epochs; None: as many as hold 20,000 steps of the critic.
     plan
         Settings of :class:`~scmimic.train.WassersteinTrainingPlan`.
     """
@@ -34,19 +40,36 @@ class GANPreset:
     negative_slope: float
     output: Literal["relu", "linear", "library"]
     batch_size: int
+    dropout_rate: float = 0.0
+    max_epochs: int | None = None
     plan: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
+_MICHIGAN = GANPreset((256, 512, 1024), (1024, 512, 10), 0.2, "relu", 32, plan=MappingProxyType({"lr": 3e-4}))
+# the authors' prediction acts on no gradient of theirs, and they do not average weights
+_AUTHORS = {"prediction": 0.0, "average_decay": 0.0}
+
 GAN_PRESETS: Mapping[str, GANPreset] = MappingProxyType(
     {
-        "michigan": GANPreset((256, 512, 1024), (1024, 512, 10), 0.2, "relu", 32, MappingProxyType({"lr": 3e-4})),
+        "michigan": _MICHIGAN,
+        "michigan_package": replace(
+            _MICHIGAN,
+            dropout_rate=0.2,
+            max_epochs=25,
+            plan=MappingProxyType({"lr": 5e-4, "mutual_information_weight": 1.0, **_AUTHORS}),
+        ),
+        "michigan_scripts": replace(
+            _MICHIGAN,
+            max_epochs=10,
+            plan=MappingProxyType({"lr": 1e-4, "mutual_information_weight": 10.0, **_AUTHORS}),
+        ),
         "scgan": GANPreset(
             (256, 512, 1024),
             (1024, 512, 256),
             0.0,
             "library",
             128,
-            MappingProxyType({"amsgrad": True, "lr_decay_steps": 1_000_000, "prediction": 0.0, "average_decay": 0.0}),
+            plan=MappingProxyType({"lr": 1e-4, "amsgrad": True, "lr_decay_steps": 1_000_000, **_AUTHORS}),
         ),
     }
 )
@@ -59,6 +82,6 @@ def gan_preset(name: str) -> GANPreset:
     return GAN_PRESETS[name]
 
 
-def default_epochs(n_obs: int, batch_size: int) -> int:
-    """Epochs that hold the default number of steps."""
-    return -(-CRITIC_STEPS // max(n_obs // batch_size, 1))
+def default_epochs(preset: GANPreset, n_obs: int, batch_size: int) -> int:
+    """The preset's epochs, or those that hold the default number of steps."""
+    return preset.max_epochs or -(-CRITIC_STEPS // max(n_obs // batch_size, 1))

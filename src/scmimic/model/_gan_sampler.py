@@ -27,15 +27,23 @@ class GANSampler:
         Make integer counts.
     library_size
         One per cell, or None: those of training cells. Only read with `as_counts`.
+    share_noise
+        Give all cells the same noise.
     """
 
-    def __init__(self, model, *, seed: int, as_counts: bool, library_size: np.ndarray | None):
+    def __init__(
+        self, model, *, seed: int, as_counts: bool, library_size: np.ndarray | None, share_noise: bool = False
+    ):
         self.model = model
         self.module = model.module
         self.posterior = model.posterior_
         self.seed = seed
         self.as_counts = as_counts
         self.library_size = library_size
+        self.noise = None
+        if share_noise:
+            stream = random_stream(seed, self.module.device, 6)
+            self.noise = torch.randn(1, self.module.n_noise, generator=stream, device=self.module.device)
 
     def run(self, requests: list[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
         """Cells for ``(label code, n)`` requests, in order, or mixed."""
@@ -64,6 +72,7 @@ class GANSampler:
         """Generate one block from its codes."""
         module, n = self.module, len(z)
         noise = torch.randn(n, module.n_noise, generator=stream, device=module.device)
+        noise = noise if self.noise is None else self.noise.expand(n, -1)
         labels = self.posterior.labels[source]
         told = torch.as_tensor(labels, device=module.device) if module.n_labels else None
         size = np.exp(self.posterior.log_library[source]) if self.library_size is None else self.library_size[rows]

@@ -17,6 +17,8 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic.model._gan import GANMixin
+from scmimic.model._gan_presets import Preset
+from scmimic.model._ranges import NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
 
@@ -69,11 +71,11 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         n_noise: int = 118,
         n_categories: int = 0,
         gene_likelihood: Literal["normal"] = "normal",
-        preset: Literal["michigan", "scgan"] = "michigan",
+        preset: Preset = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
-        dropout_rate: float = 0.0,
+        dropout_rate: float | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
@@ -82,6 +84,12 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         supervised = self.label_categories_ is not None
         if supervised and n_categories:
             raise ValueError("`n_categories` must be 0 where labels are registered: the labels are the categories.")
+        if supervised and not self.label_categories_:
+            raise ValueError(
+                f"Every cell is unlabeled in `adata.obs[{self.labels_key_!r}]`, so there is no type to learn. Leave "
+                "`labels_key` out of `setup_anndata`, or correct `unlabeled_category`."
+            )
+        check_ranges({"n_categories": n_categories}, {"n_categories": NATURAL})
         if not supervised and n_categories:
             self.labels_key_ = _keys.OBS_CATEGORY
             self.label_categories_ = [f"category_{i}" for i in range(n_categories)]
@@ -154,10 +162,11 @@ class InfoWGANGP(GANMixin, BaseModelClass):
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
-        *,
         indices: Sequence[int] | None = None,
+        give_mean: bool = True,
         batch_size: int | None = None,
-    ) -> np.ndarray:
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The normal codes that the critic's head sees in cells.
 
         Parameters
@@ -166,12 +175,16 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             Real or generated cells with the training genes in the training order. None: the training data.
         indices
             Cells to encode; None: all.
+        give_mean
+            Give the mean of Q(c|x); otherwise a sample, by torch's generator.
         batch_size
             Cells per pass.
+        return_dist
+            Give means and variances.
 
         Returns
         -------
-        Means of Q(c|x), ``(n, n_latent)``; their variance is 1.
+        Codes ``(n, n_latent)``, or means and variances of Q(c|x), which are all 1.
 
         Raises
         ------
@@ -192,4 +205,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
             cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
             parts.append(self.module.encode(cells)[0].cpu().numpy())
-        return np.concatenate(parts)
+        mean = np.concatenate(parts)
+        if return_dist:
+            return mean, np.ones_like(mean)
+        return mean if give_mean else mean + torch.randn(mean.shape).numpy()

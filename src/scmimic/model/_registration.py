@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
+from scmimic.model._count_units import expression_space
 from scmimic.model._validation import (
     check_genes,
     check_obs_key,
@@ -118,6 +119,7 @@ class RegistrationMixin:
             self.var_ = data.var.copy()
             x = get_matrix(data, args.get("layer", args.get("rna_layer")))
             self.dtype_ = str(x.dtype)
+            self.expression_space_ = expression_space(x, args.get("layer", args.get("rna_layer")))
 
     def _expression_data(self) -> AnnData:
         if isinstance(self.adata, MuData):

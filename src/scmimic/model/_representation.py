@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic._sampling import storable
+from scmimic.model._count_units import ExpressionSpace, convert, expression_space
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -41,12 +44,28 @@ def check_representation(model: Any) -> AnnData:
     return model.adata
 
 
+def space_of(model: BaseModelClass) -> ExpressionSpace | None:
+    """The space of the cells that a model encodes; None where it does not show."""
+    known = getattr(model, "expression_space_", None)
+    if known is not None or not isinstance(model.adata, AnnData):
+        return known
+    return expression_space(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), _layer(model))
+
+
 def encode(
-    model: BaseModelClass, adata: AnnData | None = None, *, indices=None, batch_size: int | None = None
+    model: BaseModelClass,
+    adata: AnnData | None = None,
+    *,
+    indices=None,
+    batch_size: int | None = None,
+    space: ExpressionSpace | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means and variances of the codes of cells, each ``(n, n_latent)``."""
-    if adata is not None and _keys.UNS in adata.uns:
-        adata = _with_registered_fields(model, adata)
+    """Means and variances of the codes of cells, each ``(n, n_latent)``.
+
+    Generated cells are brought to the model's own `space`, or refused where that is impossible.
+    """
+    if adata is not None and adata is not model.adata and _keys.UNS in adata.uns:
+        adata = _with_registered_fields(model, adata, space_of(model) if space is None else space)
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size
@@ -62,7 +81,11 @@ def encode(
     return mean, var
 
 
-def _with_registered_fields(model: BaseModelClass, adata: AnnData) -> AnnData:
+def _layer(model: BaseModelClass) -> str | None:
+    return model.registry_["setup_args"].get("layer")
+
+
+def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: ExpressionSpace | None) -> AnnData:
     """Generated cells with the layer and the columns that `model` was set up with: those they lack, by a first value.
 
     A generated cell is of no batch. Encoders look at the expression alone, unless they were told to.
@@ -74,15 +97,31 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData) -> AnnData:
         key = state.get("original_key", where.get("attr_key"))
         if where.get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
             missing[key] = state.get("categorical_mapping", [1.0])[0]
-    layer = args.get("layer")
-    if not missing and (layer is None or layer in adata.layers):
+    layer, x = _layer(model), adata.X
+    has_layer = layer is not None and layer in adata.layers
+    generated = recorded_space(adata)
+    if not has_layer and None not in (space, generated):
+        x = convert(x, generated, space)
+    if not missing and (has_layer or (layer is None and x is adata.X)):
         return adata
     filled = adata.copy()
     for key, value in missing.items():
         filled.obs[key] = value
-    if layer is not None and layer not in filled.layers:
-        filled.layers[layer] = filled.X
+    if layer is None:
+        filled.X = x
+    elif not has_layer:
+        filled.layers[layer] = x
     return filled
+
+
+def recorded_space(adata: AnnData) -> ExpressionSpace | None:
+    """The space of generated cells by their record; None where there is none, or it does not say."""
+    said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
+    # scanpy's mark of a logarithm that was taken since
+    if "units" not in said or "log1p" in adata.uns:
+        return None
+    layer, units = (None if said[name] == storable(None) else said[name] for name in ("layer", "units"))
+    return ExpressionSpace(layer, units)
 
 
 def class_path(model: BaseModelClass) -> str:

@@ -56,6 +56,9 @@ class CellRequestsMixin:
         return codes.astype(np.int64)
 
     def _describe_cells(self, seed: int, parameters: dict) -> CellDescription:
+        space = getattr(self, "expression_space_", None)
+        if space is not None:
+            parameters = {"layer": space.layer, "units": space.units, **parameters}
         return CellDescription(
             var=self.var_,
             dtype=np.dtype(self.dtype_),

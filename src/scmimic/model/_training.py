@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from scvi import settings
 from scvi.dataloaders import DataSplitter
 
 from scmimic._compat import use_distributed_sampler
+from scmimic.model._ranges import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 from scmimic.train import KeepingTrainRunner
+
+# Settings of all training plans; a name means the same in each that has it.
+_PLAN = {
+    **dict.fromkeys(("lr", "eps", "lr_dispersion_factor", "lr_classifier", "softadapt_beta", "m_factor"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "weight_decay_classifier", "alpha1", "alpha2", "alpha_cell_type"), NON_NEGATIVE),
+    **dict.fromkeys(("kl_weight", "gradient_penalty", "prediction", "mutual_information_weight"), NON_NEGATIVE),
+    **dict.fromkeys(("lr_final_factor", "lr_decay_fraction"), Range(0, 1)),
+    **dict.fromkeys(("memory_size", "n_epochs_kl_warmup"), NATURAL),
+    **dict.fromkeys(("n_critic", "softadapt_every"), COUNT),
+    "n_epochs_beta_warmup": NON_NEGATIVE,
+    "average_decay": SHARE,
+    "lr_decay_steps": replace(POSITIVE, optional=True),
+}
 
 
 class PlanTrainingMixin:
@@ -21,8 +35,9 @@ class PlanTrainingMixin:
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
 
-    def _n_cells(self) -> int:
-        """Number of cells that the model was made with."""
+    def _training_cells(self, batch_size: int) -> int:
+        """Number of cells that the model was made with; the first thing that `train` asks for."""
+        check_ranges({"batch_size": batch_size}, {"batch_size": COUNT})
         if self.adata is None:
             raise RuntimeError(
                 f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
@@ -46,18 +61,19 @@ class PlanTrainingMixin:
         **changes
             What stands in the place of some of them.
         """
-        self._n_cells()
         asked = SimpleNamespace(**{**arguments, **changes})
         if isinstance(asked.max_epochs, bool) or int(asked.max_epochs) != asked.max_epochs or asked.max_epochs < 1:
             raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {asked.max_epochs!r}.")
+        self._training_cells(asked.batch_size)
         plan_kwargs = asked.plan_kwargs or {}
         check_plan_kwargs(self._training_plan_cls, plan_kwargs)
+        check_ranges(plan_kwargs, _PLAN)
         trainer_kwargs = dict(asked.trainer_kwargs)
         splitter = self._data_splitter_cls(
             self.adata_manager,
             train_size=asked.train_size,
             validation_size=asked.validation_size,
-            batch_size=asked.batch_size or settings.batch_size,
+            batch_size=asked.batch_size,
             shuffle_set_split=asked.shuffle_set_split,
             distributed_sampler=use_distributed_sampler(trainer_kwargs.get("strategy")),
             load_sparse_tensor=asked.load_sparse_tensor,

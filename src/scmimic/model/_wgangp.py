@@ -13,6 +13,7 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic.model._gan import GANMixin
+from scmimic.model._gan_presets import Preset
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import GANModule
 
@@ -30,8 +31,11 @@ class WGANGP(GANMixin, BaseModelClass):
         ``"normal"`` only: the critic compares cells as they are.
     preset
         ``"michigan"`` (default): networks 256-512-1024 and 1024-512-10 with leaky ReLU, batches of 32.
-        ``"scgan"``: 256-512-1024 and 1024-512-256 with ReLU, every cell scaled to the same total, AMSGrad, batches of
-        128.
+        ``"michigan_package"`` and ``"michigan_scripts"``: the same networks with what the two published programs of
+        MichiGAN set. Package: learning rate 5e-4, dropout 0.2, weight 1 of the mutual information, 25 epochs. Scripts:
+        1e-4, none, 10, 10 epochs. Both: plain Adam, no average of the weights.
+        ``"scgan"``: 256-512-1024 and 1024-512-256 with ReLU, every cell scaled to the same total, AMSGrad at a learning
+        rate of 1e-4 that decays, batches of 128.
     conditioning
         How labels enter, where they are registered. ``"projection"``: joined to the noise, and a projection critic with
         a learned embedding. ``"concat"``: joined in both networks. ``"batch_norm"``: conditional batch norm in the
@@ -43,7 +47,8 @@ class WGANGP(GANMixin, BaseModelClass):
         same total in every cell), or ``"counts"`` (for raw counts: shares of the genes, from which Poisson counts are
         drawn before the critic sees them). None: ``"counts"`` for raw counts, else the preset's.
     dropout_rate
-        Dropout in the generator. MichiGAN's paper has 0.2; its program has none at work.
+        Dropout in the generator. None: the preset's, which is 0 but for ``"michigan_package"``. MichiGAN's paper has
+        0.2; the scripts behind it have none at work.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -71,12 +76,12 @@ class WGANGP(GANMixin, BaseModelClass):
         *,
         n_latent: int = 128,
         gene_likelihood: Literal["normal"] = "normal",
-        preset: Literal["michigan", "scgan"] = "michigan",
+        preset: Preset = "michigan",
         conditioning: Literal["projection", "concat", "batch_norm"] = "projection",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
-        dropout_rate: float = 0.0,
+        dropout_rate: float | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)

@@ -1,9 +1,11 @@
 """Plots: they take `ax`, `show` and `return_fig`, and never change the data."""
 
 from scmimic.pl._augmentation import augmentation
+from scmimic.pl._code_faithfulness import code_factor_correlation, code_faithfulness
 from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
 from scmimic.pl._gene_statistics import gene_statistics
+from scmimic.pl._holdout_arithmetic import holdout_arithmetic
 from scmimic.pl._latent import latent
 from scmimic.pl._latent_arithmetic import latent_arithmetic
 from scmimic.pl._latent_traversal import latent_traversal
@@ -14,9 +16,12 @@ from scmimic.pl._training import training
 
 __all__ = [
     "augmentation",
+    "code_factor_correlation",
+    "code_faithfulness",
     "disentanglement",
     "embedding",
     "gene_statistics",
+    "holdout_arithmetic",
     "latent",
     "latent_arithmetic",
     "latent_traversal",

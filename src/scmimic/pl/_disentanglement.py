@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
-from scmimic.pl._figure import category_palette, finish, make_axes, plain_frame
+from scmimic.pl._bars import bars_width, grouped_bars
+from scmimic.pl._figure import category_palette, finish, make_axes
 from scmimic.tl._disentanglement import OVERALL
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_GROUP_WIDTH = 0.82
 
 
 def disentanglement(
@@ -93,28 +92,20 @@ def disentanglement(
     latents, factors = (list(stored[part]) for part in ("latents", "factors"))
     colors = category_palette(factors, palette, name="factor")
     if figsize is None:
-        figsize = (2.4 + max(0.14 * len(factors) + 0.1, 0.3) * len(latents), 4.6)
+        figsize = (bars_width(len(latents), len(factors)), 4.6)
     fig, axes = make_axes(2, ax, n_cols=1, panel_size=figsize, figsize=figsize)
 
     panels = (
         ("absolute Spearman\ncorrelation", "spearman_gap", "Spearman gap", np.abs(stored["spearman"])),
         ("normalised mutual\ninformation", f"mig_{estimator}", f"MIG ({estimator})", stored[name]),
     )
-    group, width = np.arange(len(latents)), _GROUP_WIDTH / len(factors)
     for panel, (label, metric, title, matrix) in zip(axes, panels, strict=True):
-        for k, factor in enumerate(factors):
-            x = group - _GROUP_WIDTH / 2 + (k + 0.5) * width
-            # estimates of no information may come out slightly below 0
-            panel.bar(x, np.maximum(matrix[:, k], 0), width=0.94 * width, color=colors[factor], label=factor, zorder=2)
+        # estimates of no information may come out slightly below 0
+        grouped_bars(panel, np.maximum(matrix, 0), latents, colors)
         table = stored["results"]
         score = table.loc[(table["metric"] == metric) & (table["factor"] == OVERALL), "value"].iloc[0]
-        panel.set_xticks(group, latents, rotation=90 if max(map(len, latents)) > 3 else 0)
-        panel.tick_params(axis="x", length=0)
-        panel.set(xlim=(-0.6, len(latents) - 0.4), ylim=(0, 1.02), ylabel=label)
+        panel.set(ylim=(0, 1.02), ylabel=label)
         panel.set_title(f"{title} {score:.2f}", fontsize="medium", loc="left")
-        panel.yaxis.grid(True, color="0.9", linewidth=0.8)
-        panel.set_axisbelow(True)
-        plain_frame(panel)
     axes[1].set_xlabel("latent dimension")
     axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
     return finish(fig, axes, show=show, return_fig=return_fig)

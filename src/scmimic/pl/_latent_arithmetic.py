@@ -116,10 +116,14 @@ def latent_arithmetic(
     group, condition = (str(name) for name in params["target"])
     groups, conditions = (label_array(adata, params[name]) for name in ("group_key", "condition_key"))
     real, new = joint_coordinates(adata, predicted, basis, name="predicted")
-    own = groups == group
+    own, treated = groups == group, conditions == condition
+    if params.get("shift") == "group":
+        moved = treated & np.isin(groups, np.asarray(record["reference_groups"], dtype=str))
+    else:
+        moved = own & np.isin(conditions, np.asarray(record["controls"], dtype=str))
     parts = {
-        "control": real[own & np.isin(conditions, np.asarray(record["controls"], dtype=str))],
-        "real": real[own & (conditions == condition)],
+        "control": real[moved],
+        "real": real[own & treated],
         "predicted": new,
     }
     n_points = sum(map(len, parts.values()))

@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic.metrics._arrays import Matrix, as_matrix, log_normalise
+from scmimic.model._count_units import UNIT_NAMES, expression_space
+from scmimic.model._representation import recorded_space
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,6 +39,38 @@ def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> 
     if layer not in adata.layers:
         raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {list(adata.layers)}.")
     return adata.layers[layer]
+
+
+def check_units(adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool) -> None:
+    """Raise ValueError where the record of generated cells says that they cannot be compared with the real ones so.
+
+    Parameters
+    ----------
+    adata
+        Real cells.
+    synthetic
+        Generated cells; others are not looked at.
+    layer
+        Layer of the real cells.
+    log1p
+        Whether both are about to be scaled and logged.
+    """
+    made = recorded_space(synthetic)
+    if made is None or made.units is None or (layer is not None and layer in synthetic.layers):
+        return
+    if log1p and made.units == "log1p":
+        raise ValueError(
+            "`synthetic` holds log1p values already (`synthetic.uns['scmimic']`), which would be logged again: pass "
+            "`log1p=False`, and `layer` with the logarithms of the real cells."
+        )
+    real = expression_space(get_matrix(adata, layer), layer).units
+    logged = [units == "log1p" for units in (real, made.units)]
+    if real is not None and (logged[0] != logged[1] or (not log1p and real != made.units)):
+        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        raise ValueError(
+            f"`{where}` holds {UNIT_NAMES[real]} and `synthetic` {UNIT_NAMES[made.units]} by its record. These "
+            "cannot be compared: name the layer of the real cells in the units of the generated ones, `layer=...`."
+        )
 
 
 def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:

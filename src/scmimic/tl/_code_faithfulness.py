@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scvi.model.base import BaseModelClass
 from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
+from scmimic._sampling import storable
 from scmimic.metrics._arrays import fit_pca
-from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
+from scmimic.model._michigan import MichiGAN
+from scmimic.model._ranges import COUNT, check_ranges
+from scmimic.model._representation import encode
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-# Below this share of a code's variance the posterior is mostly prior, and a cell can hardly show the code.
-INFORMATIVE = 0.5
+MIN_CELLS = 3
 
 
 def code_faithfulness(
@@ -28,7 +33,8 @@ def code_faithfulness(
     Parameters
     ----------
     adata
-        Cells that `model` generated, with their codes in ``.obsm``.
+        Generated cells with their codes in ``.obsm``. Cells in other units than the encoder's are converted, such as
+        counts to the logarithms that it was trained on.
     model
         A trained :class:`~scmimic.model.MichiGAN` from a representation, or any model with
         ``get_latent_representation(adata, return_dist=True)``.
@@ -60,7 +66,8 @@ def code_faithfulness(
     KeyError
         If ``.obsm`` has no such key.
     ValueError
-        If the codes have another size than the model's.
+        If the codes have another size than the model's, there are fewer than three cells, or these are in units that
+        cannot be brought to those of the model's training data, such as logarithms to counts.
 
     Examples
     --------
@@ -79,37 +86,32 @@ def code_faithfulness(
     key = _keys.latent(type(model).__name__) if use_rep is None else use_rep
     if key not in adata.obsm:
         raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
+    _check_enough(adata, "adata")
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
-    shown, _ = model.get_latent_representation(adata, return_dist=True)
+    # an encoder may want the cells in other units, or in a layer that generated cells do not have
+    own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
+    shown, _ = model.get_latent_representation(adata, return_dist=True) if own else encode(model, adata)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
-    of_cells, width = (np.asarray(v, dtype=np.float64) for v in _training_codes(model))
-    spread = of_cells.var(0)
-    share = spread / np.maximum(spread + width.mean(0), 1e-12)
-    table = pd.DataFrame(
-        {
-            "pearson": [_correlation(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
-            "spearman": [_correlation(*_ranks(a, b)) for a, b in zip(asked.T, shown.T, strict=True)],
-            "ceiling": np.sqrt(share),
-            "informative": share > INFORMATIVE,
-        },
-        index=pd.Index([f"z{j}" for j in range(asked.shape[1])], name="dimension"),
-    )
-    informative = table.loc[table["informative"], "pearson"]
+    table = faithfulness(asked, shown, *_code_spread(model))
     adata.uns[key_added or _keys.CODE_FAITHFULNESS] = {
         "params": {"use_rep": key, "model": type(model).__name__},
         "table": table.copy(),
-        "median": float(informative.median()) if len(informative) else float("nan"),
+        "median": median_faithfulness(table),
     }
     return table
 
 
-def _training_codes(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Means and variances of the training cells, from the model's memory where it has one."""
+def _code_spread(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of the training cells' mean codes, and the mean variance of their posteriors."""
+    if isinstance(model, MichiGAN):
+        return model._code_spread()
     posterior = getattr(model, "posterior_", None)
     if posterior is not None and posterior.mean.shape[1]:
-        return posterior.mean, np.square(posterior.std)
-    return model.get_latent_representation(return_dist=True)
+        mean, var = posterior.mean, np.square(posterior.std)
+    else:
+        mean, var = model.get_latent_representation(return_dist=True)
+    return np.var(mean, axis=0, dtype=np.float64), np.mean(var, axis=0, dtype=np.float64)
 
 
 def code_factor_correlation(
@@ -150,7 +152,7 @@ def code_factor_correlation(
     layer
         Layer of the real cells, `.X` by default; that of the generated ones too, where they have it.
     log1p
-        Scale each cell to `target_sum` and take log(1 + x) first.
+        Scale each cell to `target_sum` and take log(1 + x) first. `False` for values already logged.
     target_sum
         See `log1p`.
     key_added
@@ -168,7 +170,8 @@ def code_factor_correlation(
     KeyError
         If a factor, the layer or the codes are not there.
     ValueError
-        If the genes differ, or a factor has missing values.
+        If the genes or units differ, a factor has missing values, none is named, there are too few cells, or a number
+        is out of range.
 
     Examples
     --------
@@ -181,6 +184,15 @@ def code_factor_correlation(
     (1, 1)
     """
     check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
+    check_ranges({"n_neighbors": n_neighbors, "n_comps": n_comps}, {"n_neighbors": COUNT, "n_comps": COUNT})
+    if isinstance(factors, str):
+        raise ValueError(f"`factors` must be a list of columns: `factors=[{factors!r}]`.")
+    if not len(factors):
+        raise ValueError("`factors` is empty: name at least one column of `adata.obs`.")
+    _check_enough(synthetic, "synthetic")
+    if n_neighbors > adata.n_obs:
+        raise ValueError(f"`n_neighbors={n_neighbors}`, but there are {adata.n_obs} real cells to be neighbours.")
     if use_rep not in synthetic.obsm:
         raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
     targets = [_numbers(adata, name) for name in factors]
@@ -190,16 +202,31 @@ def code_factor_correlation(
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))
     codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
-    levels = np.array([[_correlation(*_ranks(code, level)) for level in predicted.T] for code in codes.T])
+    levels = np.array([[correlation(*ranks(code, level)) for level in predicted.T] for code in codes.T])
     columns = np.split(levels, np.cumsum([target.shape[1] for target in targets])[:-1], axis=1)
     table = pd.DataFrame(
         [[r[np.abs(r).argmax()] for r in rows] for rows in zip(*columns, strict=True)],
-        index=pd.Index([f"z{j}" for j in range(codes.shape[1])], name="dimension"),
+        index=dimension_index(codes.shape[1]),
         columns=list(factors),
     )
-    params = {"use_rep": use_rep, "n_neighbors": n_neighbors, "n_comps": int(pca.n_components_), "log1p": log1p}
+    params = storable(
+        {
+            "use_rep": use_rep,
+            "factors": list(factors),
+            "n_neighbors": n_neighbors,
+            "n_comps": int(pca.n_components_),
+            "layer": layer,
+            "log1p": log1p,
+            "target_sum": target_sum,
+        }
+    )
     synthetic.uns[key_added or _keys.CODE_FACTORS] = {"params": params, "table": table.copy()}
     return table
+
+
+def _check_enough(adata: AnnData, name: str) -> None:
+    if adata.n_obs < MIN_CELLS:
+        raise ValueError(f"`{name}` has {adata.n_obs} cells; correlations take at least {MIN_CELLS}.")
 
 
 def _numbers(adata: AnnData, name: str) -> np.ndarray:
@@ -214,13 +241,3 @@ def _numbers(adata: AnnData, name: str) -> np.ndarray:
         return values.astype(np.float64)[:, None]
     levels, codes = np.unique(values.astype(str), return_inverse=True)
     return np.eye(len(levels))[codes] if len(levels) > 2 else codes.astype(np.float64)[:, None]
-
-
-def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return pd.Series(a).rank().to_numpy(), pd.Series(b).rank().to_numpy()
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / size) if size > 1e-12 else 0.0

@@ -1,22 +1,24 @@
 """Combinations of a group and a condition, and the latent shift to one that was never seen (MichiGAN, section 2.2).
 
-One parallelogram, two ways round. Here the shift is that of the condition, from cells of the same group: the target
-group's cells under a control condition, moved by the mean difference of target and control condition in other groups.
-The paper's equation starts from another group's cells under the target condition: it is the same with the roles of
-the two columns exchanged.
+One parallelogram, two ways round. The paper's equation moves another group's cells under the target condition, by the
+mean difference of the two groups over the conditions seen in both (`shift="group"`). The default moves the target
+group's cells under a control condition, by the mean difference of the two conditions over other groups, as the
+authors' program and scGen.
 
-As in the authors' program every reference group counts alike, whatever its number of cells: they repeat cells up to
-equal numbers, here means of groups are averaged, which has the same expectation and no noise.
+As in the authors' program all that is averaged counts alike, whatever its number of cells: they repeat cells up to
+equal numbers, here means of means are taken, which has the same expectation and no noise. Cells of several origins are
+repeated up to equal numbers too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scmimic.baselines._base import draw_members
 from scmimic.metrics import latent_entropy
 from scmimic.tl._checks import label_array
 from scmimic.tl._latent_model import Code, Posterior
@@ -25,14 +27,29 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Target = tuple[str, str]
+Shift = Literal["condition", "group"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """A control condition of the target's group, and the groups seen under it and under the target's condition."""
+    """Cells to move, and the differences whose mean moves them.
 
-    control: str
-    references: tuple[str, ...]
+    Attributes
+    ----------
+    moved
+        The control condition, or with shifts of groups the reference group, whose cells are moved.
+    start
+        The combination of these cells.
+    averaged
+        The reference groups, or the control conditions, over which differences are averaged.
+    steps
+        For each of them the combination that a difference leads to, and that which it comes from.
+    """
+
+    moved: str
+    start: Target
+    averaged: tuple[str, ...]
+    steps: tuple[tuple[Target, Target], ...]
 
 
 class Combinations:
@@ -72,27 +89,37 @@ class Combinations:
         target: Target,
         control: str | Sequence[str] | None = None,
         reference_group: str | Sequence[str] | None = None,
+        shift: Shift = "condition",
     ) -> list[Route]:
         """Ways to the target over the named controls and reference groups, or over all there are.
 
         Never over cells of the target itself.
         """
+        if shift not in ("condition", "group"):
+            raise ValueError(f"`shift` must be 'condition' or 'group', got {shift!r}.")
         group, condition = self.check_target(target)
         controls = _names(control, [c for c in self.conditions if c != condition], self.condition_key, "control")
-        named = _names(reference_group, [g for g in self.groups if g != group], self.group_key, "reference_group")
+        groups = _names(reference_group, [g for g in self.groups if g != group], self.group_key, "reference_group")
+        if shift == "condition":
+            (moved, chosen), (averaged, limited) = (controls, control), (groups, reference_group)
+            argument, both = "reference_group", f"under both {{}} and {condition!r}"
+        else:
+            (moved, chosen), (averaged, limited) = (groups, reference_group), (controls, control)
+            argument, both = "control", f"in both {{}} and {group!r}"
         found = []
-        for c in controls:
-            references = tuple(g for g in named if (g, c) in self.rows and (g, condition) in self.rows)
-            if (group, c) in self.rows and references:
-                if reference_group is not None and len(references) < len(named) and control is not None:
-                    missing = sorted(set(named) - set(references))
+        for name in moved:
+            ways = [_corners(group, condition, name, other, shift) for other in averaged]
+            seen = [i for i, way in enumerate(ways) if all(corner in self.rows for corner in way)]
+            if seen:
+                names = tuple(averaged[i] for i in seen)
+                if limited is not None and chosen is not None and len(names) < len(averaged):
+                    missing = sorted(set(averaged) - set(names))
                     raise ValueError(
-                        f"`reference_group`: {missing} were not seen under both {c!r} and {condition!r}; "
-                        f"{list(references)} were."
+                        f"`{argument}`: {missing} were not seen {both.format(repr(name))}; {list(names)} were."
                     )
-                found.append(Route(c, references))
-        if not found or (control is not None and len(found) < len(controls)):
-            raise ValueError(self._no_route(group, condition, controls, named))
+                found.append(Route(name, ways[0][0], names, tuple(ways[i][1:] for i in seen)))
+        if not found or (chosen is not None and len(found) < len(moved)):
+            raise ValueError(self._no_route(group, condition, controls, groups))
         return found
 
     def _no_route(self, group: str, condition: str, controls: list[str], named: list[str]) -> str:
@@ -105,15 +132,28 @@ class Combinations:
             f"{condition!r}."
         )
 
-    def shift(self, values: np.ndarray, target: Target, route: Route) -> np.ndarray:
-        """Mean over the reference groups of the difference of mean `values` between target and control condition."""
-        return np.mean(
-            [
-                values[self.rows[group, target[1]]].mean(axis=0) - values[self.rows[group, route.control]].mean(axis=0)
-                for group in route.references
-            ],
-            axis=0,
-        )
+    def shift(self, values: np.ndarray, route: Route) -> np.ndarray:
+        """Mean of the differences of mean `values` along the steps of a route."""
+        means = [[values[self.rows[corner]].mean(axis=0) for corner in step] for step in route.steps]
+        return np.mean([to - origin for to, origin in means], axis=0)
+
+    def cells(self, routes: list[Route], n: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the cells to move, as many of each route, and the position of each one's route.
+
+        `n` cells are shared evenly, the remainder goes to the first; `None` takes as many of each route as the longest
+        has. Within a route every cell comes equally often, up to one.
+        """
+        pools = [self.rows[route.start] for route in routes]
+        if n is None:
+            sizes = np.full(len(pools), max(map(len, pools)))
+            rows = [
+                pool if len(pool) == size else draw_members(pool, size, rng)
+                for pool, size in zip(pools, sizes, strict=True)
+            ]
+        else:
+            sizes = n // len(pools) + (np.arange(len(pools)) < n % len(pools))
+            rows = [draw_members(pool, max(size, 1), rng)[:size] for pool, size in zip(pools, sizes, strict=True)]
+        return np.concatenate(rows), np.repeat(np.arange(len(routes)), sizes)
 
 
 @dataclass(frozen=True)
@@ -123,9 +163,9 @@ class Prediction:
     codes: np.ndarray
     """Predicted codes, one for each of `rows`."""
     rows: np.ndarray
-    """Row of the control cell that each code comes from."""
+    """Row of the cell that each code comes from."""
     shifts: np.ndarray
-    """Shift by control, controls x dimensions."""
+    """Shift by route, routes x dimensions."""
     shift: np.ndarray
     """Mean shift of the codes."""
 
@@ -133,24 +173,15 @@ class Prediction:
 def predict_codes(
     posterior: Posterior,
     combinations: Combinations,
-    target: Target,
     routes: list[Route],
     *,
     code: Code,
     n: int | None,
     rng: np.random.Generator,
 ) -> Prediction:
-    """Codes of the control cells, each moved by the shift from its own control condition.
-
-    `n` cells are drawn from all controls together, every cell equally often, up to one; `None` takes each cell once.
-    """
-    shifts = np.array([combinations.shift(posterior.mean, target, route) for route in routes])
-    pools = [combinations.rows[target[0], route.control] for route in routes]
-    rows, origin = np.concatenate(pools), np.repeat(np.arange(len(routes)), [len(pool) for pool in pools])
-    if n is not None:
-        rounds = -(-n // len(rows))
-        drawn = np.concatenate([rng.permutation(len(rows)) for _ in range(rounds)])[:n]
-        rows, origin = rows[drawn], origin[drawn]
+    """Codes of the cells at the start of each route, moved by its shift; `n` as in :meth:`Combinations.cells`."""
+    shifts = np.array([combinations.shift(posterior.mean, route) for route in routes])
+    rows, origin = combinations.cells(routes, n, rng)
     return Prediction(posterior[rows].codes(code, rng) + shifts[origin], rows, shifts, shifts[origin].mean(axis=0))
 
 
@@ -167,10 +198,23 @@ def entropies(
     return tuple(latent_entropy(z, observed.mean, observed.variance) for z in (own, predicted))
 
 
-def without_group(routes: list[Route], group: str) -> list[Route]:
-    """Ways that reach a reference group from the other ones."""
-    left = ((route, tuple(g for g in route.references if g != group)) for route in routes)
-    return [Route(route.control, others) for route, others in left if others and group in route.references]
+def left_out(routes: list[Route], name: str) -> tuple[Target | None, list[Route]]:
+    """What a step over `name` leads to, and the ways there from where it comes from by the other steps."""
+    target, ways = None, []
+    for route in routes:
+        if name in route.averaged and len(route.averaged) > 1:
+            at = route.averaged.index(name)
+            target, start = route.steps[at]
+            averaged, steps = (part[:at] + part[at + 1 :] for part in (route.averaged, route.steps))
+            ways.append(Route(route.moved, start, averaged, steps))
+    return target, ways
+
+
+def _corners(group: str, condition: str, moved: str, averaged: str, shift: Shift) -> tuple[Target, Target, Target]:
+    """The combination to move, and those that the difference leads to and comes from."""
+    if shift == "condition":
+        return (group, moved), (averaged, condition), (averaged, moved)
+    return (moved, condition), (group, averaged), (moved, averaged)
 
 
 def _names(given: str | Sequence[str] | None, known: list[str], key: str, argument: str) -> list[str]:

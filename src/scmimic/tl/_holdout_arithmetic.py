@@ -18,7 +18,7 @@ from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.tl._combinations import Combinations, Target, entropies
+from scmimic.tl._combinations import Combinations, Shift, Target, entropies
 from scmimic.tl._holdout_spaces import HoldoutSpaces
 from scmimic.tl._holdout_trial import RIVALS, SCORES, HoldoutScores, HoldoutTrial
 from scmimic.tl._latent_arithmetic import latent_arithmetic
@@ -42,6 +42,7 @@ def holdout_arithmetic(
     targets: Sequence[tuple[str, str]] | None = None,
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
+    shift: Shift = "condition",
     codes: Sequence[Code] = ("sample", "mean"),
     layer: str | None = None,
     layers: Sequence[str] = (),
@@ -62,7 +63,7 @@ def holdout_arithmetic(
 
     - `"control cells"`: the cells that the prediction starts from, as they are. A prediction that is no nearer to the
       real cells has learned nothing of the condition.
-    - `"mean shift"`: these cells, each moved by the mean difference of log expression in the reference groups.
+    - `"mean shift"`: these cells, each moved by the mean difference of log expression along the same steps.
     - `"linear model"`: these cells, moved to the mean that least squares gives, expression = group + condition.
 
     Parameters
@@ -78,7 +79,7 @@ def holdout_arithmetic(
     targets
         Combinations to hold out. `None`: every one with at least `min_cells` cells that can be predicted from others,
         under another condition than `control` where that is given.
-    control, reference_group
+    control, reference_group, shift
         As in :func:`~scmimic.tl.latent_arithmetic`. Name the control condition, or untreated cells are predicted too.
     codes
         `"sample"` gives the row named as the model, `"mean"` the row `"..., mean codes"`: arithmetic on posterior means
@@ -183,7 +184,8 @@ def holdout_arithmetic(
         raise ValueError(f"`min_cells` must be at least 5, the folds of the forest, got {min_cells}.")
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
-    chosen = _targets(combinations, targets, control, reference_group, min_cells)
+    over = (control, reference_group, shift)
+    chosen = _targets(combinations, targets, over, min_cells)
     expression = spaces.expression
 
     rows: list[dict[str, Any]] = []
@@ -194,7 +196,7 @@ def holdout_arithmetic(
             train = spaces.bare(~held)
             seen = Combinations(train, group_key, condition_key)
             # no route leads over the cells held out
-            routes = combinations.routes(target, control, reference_group)
+            routes = combinations.routes(target, *over)
             real_rows = np.sort(stream(seed).permutation(np.flatnonzero(held))[:n_cells])
             trial = HoldoutTrial(expression[~held], seen, target, routes, expression[real_rows])
             score = HoldoutScores(trial, n_top_genes=n_top_genes, n_trees=n_trees, n_cells=n_cells, seed=seed)
@@ -227,6 +229,7 @@ def holdout_arithmetic(
                             target=target,
                             control=control,
                             reference_group=reference_group,
+                            shift=shift,
                             code=code,
                             n=n,
                             decode_kwargs=decode_kwargs,
@@ -259,11 +262,13 @@ def holdout_arithmetic(
                 "targets": [list(target) for target in chosen],
                 "control": control,
                 "reference_group": reference_group,
+                "shift": shift,
                 "codes": codes,
                 "layer": layer,
                 "layers": list(layers),
                 "log1p": log1p,
                 "target_sum": target_sum,
+                "min_cells": min_cells,
                 "n_cells": n_cells,
                 "n_top_genes": n_top_genes,
                 "n_trees": n_trees,
@@ -322,21 +327,19 @@ def _check_fits(fit: Fit | Mapping[str, Fit]) -> dict[str, Fit]:
     return fits
 
 
-def _targets(
-    combinations: Combinations, targets: Any, control: Any, reference_group: Any, min_cells: int
-) -> list[Target]:
+def _targets(combinations: Combinations, targets: Any, over: tuple, min_cells: int) -> list[Target]:
     if targets is not None:
         chosen = [combinations.check_target(target) for target in targets]
         for target in chosen:
             n = len(combinations.rows.get(target, ()))
             if n < min_cells:
                 raise ValueError(f"`targets`: {target} has {n} cells, but `min_cells={min_cells}`.")
-            combinations.routes(target, control, reference_group)
+            combinations.routes(target, *over)
     else:
         chosen = []
         for target, rows in combinations.rows.items():
             try:
-                combinations.routes(target, control, reference_group)
+                combinations.routes(target, *over)
             except ValueError:
                 continue
             if len(rows) >= min_cells:

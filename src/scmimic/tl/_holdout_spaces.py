@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic.metrics._arrays import Matrix, as_matrix
+from scmimic.metrics._arrays import Matrix, as_matrix, expm1
 from scmimic.tl._checks import get_matrix, prepare_expression
 
 
@@ -49,7 +49,7 @@ class HoldoutSpaces:
         # no logarithm is so large that its exponential is infinite
         possible = [False, True][: 1 + (values.max(initial=0) < 80)] if values.min(initial=0) >= 0 else []
         for logged in possible:
-            amounts = prepare_expression(_expm1(x) if logged else x, name, self.log1p, self.target_sum)
+            amounts = prepare_expression(expm1(x) if logged else x, name, self.log1p, self.target_sum)
             if _same(amounts, self.expression):
                 return logged
         raise ValueError(
@@ -87,12 +87,8 @@ class HoldoutSpaces:
 
     def compared(self, x: Any, model: Any, name: str) -> Matrix:
         """Cells that a model decoded, as they are compared; `name` is how error messages call them."""
-        x = _expm1(x) if self.logged.get(_layer_of(model), False) else x
+        x = expm1(x) if self.logged.get(_layer_of(model), False) else x
         return prepare_expression(x, name, self.log1p, self.target_sum)
-
-
-def _expm1(x: Matrix) -> Matrix:
-    return x.expm1() if sp.issparse(x) else np.expm1(x)
 
 
 def _same(a: Matrix, b: Matrix) -> bool:

@@ -30,31 +30,27 @@ class HoldoutTrial:
 
     def __post_init__(self) -> None:
         self.means = {pair: _mean(self.train[rows]) for pair, rows in self.combinations.rows.items()}
-        controls = [self.combinations.rows[self.target[0], route.control] for route in self.routes]
-        self.control_rows = np.concatenate(controls)
-        self.origin = np.repeat(np.arange(len(self.routes)), [len(rows) for rows in controls])
+        self.control_rows = np.concatenate([self.combinations.rows[route.start] for route in self.routes])
+        self.control_mean = np.mean([self.means[route.start] for route in self.routes], axis=0)
 
     def rival(self, name: str, n: int, rng: np.random.Generator) -> Matrix:
         """Cells that a rival predicts: control cells, as they are or each moved by a difference of mean expression.
 
         Moved values below 0 are set to 0.
         """
-        rounds = -(-n // len(self.control_rows))
-        drawn = np.concatenate([rng.permutation(len(self.control_rows)) for _ in range(rounds)])[:n]
-        cells = self.train[self.control_rows[drawn]]
+        rows, origin = self.combinations.cells(self.routes, n, rng)
+        cells = self.train[rows]
         if name == CONTROL:
             return cells
         shifts = np.array([self._shift(name, route) for route in self.routes], dtype=np.float32)
         dense = cells.toarray() if sp.issparse(cells) else np.array(cells)
-        dense += shifts[self.origin[drawn]]
+        dense += shifts[origin]
         return np.maximum(dense, 0, out=dense)
 
     def _shift(self, name: str, route: Route) -> np.ndarray:
-        group, condition = self.target
         if name == MEAN_SHIFT:
-            differences = [self.means[g, condition] - self.means[g, route.control] for g in route.references]
-            return np.mean(differences, axis=0)
-        return self._additive_mean() - self.means[group, route.control]
+            return np.mean([self.means[to] - self.means[origin] for to, origin in route.steps], axis=0)
+        return self._additive_mean() - self.means[route.start]
 
     def _additive_mean(self) -> np.ndarray:
         """Mean of the target by least squares on all cells, expression = group + condition.
@@ -75,7 +71,7 @@ class HoldoutScores:
     def __init__(self, trial: HoldoutTrial, *, n_top_genes: int, n_trees: int, n_cells: int, seed: int) -> None:
         self.real, self.n_trees, self.n_cells, self.seed = trial.real, n_trees, n_cells, seed
         control = trial.train[trial.control_rows]
-        self.mean, self.control_mean = _mean(trial.real), _mean(control)
+        self.mean, self.control_mean = _mean(trial.real), trial.control_mean
         self.top_genes = changed_genes(control, trial.real, n_top_genes)
         # axes of the training cells, as in the paper; found once, since they are the costly part
         self.pca = fit_pca(trial.train, 50, seed=seed)

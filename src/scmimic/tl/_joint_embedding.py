@@ -22,7 +22,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic.metrics._arrays import fit_pca
-from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +79,8 @@ def joint_embedding(
         generated cells come in the space of the training layer.
     log1p
         Scale every cell to `target_sum` and take log(1 + x): right for counts and for linear values of any scale.
-        `False` takes the values as they are: right for values already logged.
+        `False` takes the values as they are: right for values already logged, such as the cells of a model of a log
+        layer, which are refused otherwise.
     target_sum
         Total per cell before the logarithm.
     n_neighbors, min_dist
@@ -107,7 +108,8 @@ def joint_embedding(
     Raises
     ------
     ValueError
-        If the genes differ or stand in another order, or values are missing, or negative with `log1p`.
+        If the genes differ or stand in another order, values are missing, or negative with `log1p`, or generated cells
+        say that they are in other units than the real ones.
     KeyError
         If `layer` is not in `adata` or `reference`.
 
@@ -129,6 +131,7 @@ def joint_embedding(
     if unknown := sorted(set(bases) - {"pca", "umap", "tsne"}):
         raise ValueError(f"Unknown `basis` {unknown}: choose from 'umap', 'tsne' and 'pca'.")
     check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
     if log1p and layer is None and "log1p" in adata.uns:
         warnings.warn(
             "`adata.X` is marked as log-transformed (`adata.uns['log1p']`) and is logged again: pass `log1p=False`, or "

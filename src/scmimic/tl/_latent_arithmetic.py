@@ -10,7 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.tl._combinations import Combinations, Route, Target, entropies, predict_codes, without_group
+from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies, left_out, predict_codes
 from scmimic.tl._latent_model import Code, Posterior, as_seed, check_code, check_model, decode, encode, stream
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def latent_arithmetic(
     target: tuple[str, str],
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
+    shift: Shift = "condition",
     code: Code = "sample",
     n: int | None = None,
     max_cells: int | None = 12_000,
@@ -35,15 +36,17 @@ def latent_arithmetic(
 ) -> AnnData:
     r"""Predict the cells of a combination of group and condition that was never seen (MichiGAN, section 2.2).
 
-    The codes of the target group's control cells are moved by the mean difference of codes between the target and the
-    control condition in other groups, and decoded:
+    With `shift="condition"` (default) the codes of the target group's control cells are moved by the mean difference of
+    codes between the target and the control condition in other groups, as scGen does. With `shift="group"` the codes of
+    another group's cells under the target condition are moved by the mean difference between the target's and that
+    group over the conditions seen in both: the paper's equation. Both are decoded.
 
     .. math::
-        \hat Z(g, c) = Z(g, s) + \frac{1}{|K|} \sum_{k \in K} \{\bar Z(k, c) - \bar Z(k, s)\}
+        \hat Z(g, c) &= Z(g, s) + \frac{1}{|K|} \sum_{k \in K} \{\bar Z(k, c) - \bar Z(k, s)\} \ \text{(condition)} \\
+        \hat Z(g, c) &= Z(k, c) + \frac{1}{|S|} \sum_{s \in S} \{\bar Z(g, s) - \bar Z(k, s)\} \ \text{(group)}
 
-    for the target group g and condition c, a control condition s, and the reference groups K, each of which counts
-    alike. Cells of the target itself are never used. The paper's equation, which starts from another group under the
-    target condition, is this one with `group_key` and `condition_key` exchanged (and `control` naming that group).
+    for the target group g and condition c, control conditions s, and reference groups k. All members of K and S count
+    alike, whatever their numbers of cells. Cells of the target itself are never used.
 
     Parameters
     ----------
@@ -62,17 +65,23 @@ def latent_arithmetic(
     target
         The combination (group, condition) to predict.
     control
-        The condition, or several, whose cells of the target's group are moved. `None`: every condition for which this
-        is possible, each cell moved by the shift from its own condition. With two conditions this is the other one.
+        The condition, or several, to start from; `None` takes every one for which this is possible. With
+        `shift="condition"` its cells of the target's group are moved, each by the shift from its own condition, and
+        all conditions give as many cells. With `shift="group"` the difference of the groups is averaged over them.
     reference_group
-        The group, or several, that the shift is taken from. `None`: every group seen under both conditions.
+        The group, or several, to learn from; `None` takes every one for which this is possible. With
+        `shift="condition"` the shift is averaged over them. With `shift="group"` their cells under the target condition
+        are moved, each by the shift from its own group, and all groups give as many cells.
+    shift
+        What the difference is taken of: `"condition"` or `"group"`, see above.
     code
-        `"sample"` (default): one draw from the posterior of each control cell, with which the paper's predictions were
+        `"sample"` (default): one draw from the posterior of each cell to move, with which the paper's predictions were
         better than with `"mean"`, the posterior means (as scGen). Shifts are differences of means either way. For a
         model without variances both are the same.
     n
-        Number of cells, drawn from the control cells, every one equally often, up to one. `None`: each control cell
-        once.
+        Number of cells, shared evenly by the conditions (or groups) that are moved; of each of these every cell is
+        taken equally often, up to one. `None`: each cell once; where several are moved, cells of the smaller ones are
+        repeated up to the number of the largest.
     max_cells
         Largest number of cells of a combination in delta-H, as in :func:`~scmimic.tl.latent_entropy`.
     decode_kwargs
@@ -93,11 +102,13 @@ def latent_arithmetic(
     `.obsm['X_latent_arithmetic' | X_key_added]` : ndarray
         The predicted codes.
     `.uns['latent_arithmetic' | key_added]` : dict
-        `'shift'`: mean shift of the cells; `'controls'` and `'shifts'`: the control conditions and the shift from each;
-        `'reference_groups'`: all that took part; `'delta_entropy'`: the trust score, 0 or below is ideal;
-        `'delta_entropy_of'`: `'target'` where `adata` holds cells of the target, otherwise `'references'`: the mean
-        over the reference groups of what arithmetic from the others makes of their cells under the target condition,
-        or `'nothing'` (NaN) with a single one; `'delta_entropy_references'`: the value of each reference group;
+        `'shift'`: mean shift of the cells; `'controls'`, `'reference_groups'`: the control conditions and the groups
+        that took part; `'shifts'`: the shift from each control, or from each reference group with `shift="group"`;
+        `'delta_entropy'`: the trust score, 0 or below is ideal; `'delta_entropy_of'`: `'target'` where `adata` holds
+        cells of the target, otherwise `'references'`: the mean over all that is averaged of what arithmetic from the
+        others makes of their cells (those of each reference group under the target condition, or with `shift="group"`
+        those of the target's group under each control), or `'nothing'` (NaN) with a single one;
+        `'delta_entropy_references'`: the value of each;
         `'params'`: the arguments.
 
     Also writes the same dict to `adata.uns['latent_arithmetic' | key_added]`.
@@ -107,7 +118,8 @@ def latent_arithmetic(
     KeyError
         If a column is not in `adata.obs`.
     ValueError
-        If a group or condition is unknown, no jointly observed combination leads to the target, or `adata` is a view.
+        If a group, a condition or `shift` is unknown, no jointly observed combination leads to the target, or `adata`
+        is a view.
     TypeError
         If the model cannot encode or decode.
     RuntimeError
@@ -135,17 +147,20 @@ def latent_arithmetic(
         raise ValueError(f"`n` must be at least 1, got {n}.")
     combinations = Combinations(adata, group_key, condition_key)
     target = combinations.check_target(target)
-    routes = combinations.routes(target, control, reference_group)
+    routes = combinations.routes(target, control, reference_group, shift)
     seed = as_seed(seed)
     rng = stream(seed)
     posterior = encode(model, adata)
-    prediction = predict_codes(posterior, combinations, target, routes, code=code, n=n, rng=rng)
+    prediction = predict_codes(posterior, combinations, routes, code=code, n=n, rng=rng)
     known = {group_key: target[0], condition_key: target[1]}
     cells = decode(model, prediction.codes, known=known, seed=seed, decode_kwargs=decode_kwargs, adata=adata)
     trust = _trust(posterior, combinations, target, routes, prediction.codes, code=code, seed=seed, max_cells=max_cells)
+    moved, averaged = [route.moved for route in routes], sorted({name for route in routes for name in route.averaged})
+    controls, groups = (moved, averaged) if shift == "condition" else (averaged, moved)
     record = trust | {
         "shift": prediction.shift,
-        "controls": np.array([route.control for route in routes], dtype=str),
+        "controls": np.array(controls, dtype=str),
+        "reference_groups": np.array(groups, dtype=str),
         "shifts": prediction.shifts,
         "params": storable(
             {
@@ -154,6 +169,7 @@ def latent_arithmetic(
                 "target": list(target),
                 "control": control,
                 "reference_group": reference_group,
+                "shift": shift,
                 "code": code,
                 "n": n,
                 "max_cells": max_cells,
@@ -192,17 +208,17 @@ def _trust(
         own, other = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
         return other - own
 
-    groups = sorted({group for route in routes for group in route.references})
-    of_references = np.full(len(groups), np.nan)
-    for i, group in enumerate(groups):
-        if ways := without_group(routes, group):
+    names = sorted({name for route in routes for name in route.averaged})
+    of_references = np.full(len(names), np.nan)
+    for i, name in enumerate(names):
+        reached, ways = left_out(routes, name)
+        if ways:
             rng = stream(seed, i)
-            same = (group, target[1])
-            predicted = predict_codes(posterior, combinations, same, ways, code=code, n=None, rng=rng).codes
-            of_references[i] = delta(same, predicted, rng)
-    record = {"reference_groups": np.array(groups, dtype=str), "delta_entropy_references": of_references}
+            predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
+            of_references[i] = delta(reached, predicted, rng)
+    record = {"delta_entropy_references": of_references}
     if target in combinations.rows:
-        value = delta(target, codes, stream(seed, len(groups)))
+        value = delta(target, codes, stream(seed, len(names)))
         return record | {"delta_entropy": value, "delta_entropy_of": "target"}
     known = of_references[np.isfinite(of_references)]
     if len(known):

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.tl._combinations import Combinations, Target, entropies, predict_codes
+from scmimic.tl._combinations import Combinations, Shift, Target, entropies, predict_codes
 from scmimic.tl._latent_model import Code, as_seed, check_code, encode, stream
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def latent_entropy(
     target: tuple[str, str] | None = None,
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
+    shift: Shift = "condition",
     code: Code = "sample",
     max_cells: int | None = 12_000,
     seed: int | None = None,
@@ -53,7 +54,7 @@ def latent_entropy(
         Column of `adata.obs` with the conditions, such as treatments.
     target
         The combination (group, condition). `None`: every combination with cells that can be predicted from others.
-    control, reference_group, code
+    control, reference_group, shift, code
         As in :func:`~scmimic.tl.latent_arithmetic`.
     max_cells
         Largest number of cells and of predicted codes of a combination, drawn at random; `None` uses all. Time and
@@ -76,8 +77,8 @@ def latent_entropy(
     KeyError
         If a column is not in `adata.obs`.
     ValueError
-        If the target's group or condition is unknown, it has no cells, no jointly observed combination leads to it,
-        or the model gives no variances.
+        If the target's group or condition or `shift` is unknown, it has no cells, no jointly observed combination leads
+        to it, or the model gives no variances.
     TypeError
         If the model cannot encode.
     RuntimeError
@@ -98,7 +99,7 @@ def latent_entropy(
     """
     check_code(code)
     combinations = Combinations(adata, group_key, condition_key)
-    routes = _routes(combinations, target, control, reference_group)
+    routes = _routes(combinations, target, (control, reference_group, shift))
     seed = as_seed(seed)
     posterior = encode(model, adata)
     if posterior.variance is None:
@@ -110,7 +111,7 @@ def latent_entropy(
     for number, (combination, ways) in enumerate(routes.items()):
         rng = stream(seed, number)
         observed = posterior[combinations.rows[combination]]
-        predicted = predict_codes(posterior, combinations, combination, ways, code=code, n=None, rng=rng).codes
+        predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
         own, other = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
         rows.append((*combination, len(observed), len(predicted), own, other, other - own))
     columns = ["group", "condition", "n_cells", "n_predicted", "entropy", "entropy_predicted", "delta_entropy"]
@@ -124,6 +125,7 @@ def latent_entropy(
                 "target": target,
                 "control": control,
                 "reference_group": reference_group,
+                "shift": shift,
                 "code": code,
                 "max_cells": max_cells,
                 "seed": seed,
@@ -134,7 +136,7 @@ def latent_entropy(
     return table
 
 
-def _routes(combinations: Combinations, target: Target | None, control: Any, reference_group: Any) -> dict:
+def _routes(combinations: Combinations, target: Target | None, over: tuple) -> dict:
     if target is not None:
         target = combinations.check_target(target)
         if target not in combinations.rows:
@@ -142,11 +144,11 @@ def _routes(combinations: Combinations, target: Target | None, control: Any, ref
                 f"There are no cells of {target} to compare predicted codes with. `sm.tl.latent_arithmetic` judges a "
                 "combination without cells by the groups that were seen under both conditions."
             )
-        return {target: combinations.routes(target, control, reference_group)}
+        return {target: combinations.routes(target, *over)}
     found = {}
     for combination in combinations.rows:
         try:
-            found[combination] = combinations.routes(combination, control, reference_group)
+            found[combination] = combinations.routes(combination, *over)
         except ValueError:
             continue
     if not found:

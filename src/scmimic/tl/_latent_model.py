@@ -66,7 +66,9 @@ def encode(model: Any, adata: AnnData) -> Posterior:
     mean = as_latent(mean, "the latent representation")
     if len(mean) != adata.n_obs:
         raise ValueError(f"The model gave {len(mean)} codes for {adata.n_obs} cells.")
-    return Posterior(mean, None if variance is None else as_variance(variance, mean))
+    # codes without a posterior, such as a PCA's, come with variances of 0
+    known = variance is not None and np.any(variance)
+    return Posterior(mean, as_variance(variance, mean) if known else None)
 
 
 def decode(

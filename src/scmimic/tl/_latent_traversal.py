@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
+from scipy.stats import norm
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
+from scmimic.model import WGANGP
+from scmimic.model._gan import GANMixin
 from scmimic.tl._checks import label_array
-from scmimic.tl._latent_model import Posterior, as_seed, check_model, decode, encode, stream
+from scmimic.tl._latent_model import as_seed, check_model, decode, encode, stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+# Codes from N(0, I) among which the start is sought for a model without an encoder.
+_TRIED = 1000
 
 Start = str | Mapping[str, str] | Sequence[float] | np.ndarray
 
@@ -44,20 +52,24 @@ def latent_traversal(
         `.uns` is written.
     model
         Any trained model with `.get_latent_representation` and `.decode`, or one of scvi-tools such as
-        :class:`scvi.model.SCVI`, as in :func:`~scmimic.tl.latent_arithmetic`.
+        :class:`scvi.model.SCVI`, as in :func:`~scmimic.tl.latent_arithmetic`. A :class:`~scmimic.model.WGANGP`,
+        which has no encoder, moves through N(0, I). GANs hold the noise beside the code fixed.
     start
         Where all traversals start: the name of a cell (its mean code), a dict from columns of `adata.obs` to values
         such as `{"cell_type": "fibroblast"}` (mean code of the cells that have them all), a label of the column that
-        the model was trained with, or a code with one number per dimension.
+        the model was trained with, or a code with one number per dimension. For a model without an encoder these
+        cells mean that code, of 1,000 from N(0, I), whose cell comes nearest to their mean expression, as in the
+        paper's figure 3a.
     dims
         Dimensions to move, counted from 0. `None` moves each in turn.
     n_steps
         Values per dimension, evenly spaced. One cell is decoded for each.
     span
-        Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell. The
-        default leaves out outlying cells.
+        Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell, or of
+        N(0, 1) without an encoder. The default leaves out outlying cells.
     decode_kwargs
-        Passed to `model.decode`, such as `labels` or `library_size`. Without `labels` the model chooses them itself.
+        Passed to `model.decode`, such as `labels` or `library_size`. Without `labels` the model chooses them itself; a
+        model without an encoder is told the label of the cells in `start`.
     seed
         Same seed, same cells. `None`: from torch's generator, which `scvi.settings.seed` sets.
     key_added
@@ -101,7 +113,9 @@ def latent_traversal(
     >>> cells.obs["dimension"].value_counts(sort=False).to_dict()
     {'0': 5, '2': 5}
     """
-    check_model(model)
+    has_encoder = not isinstance(model, WGANGP)
+    if has_encoder:
+        check_model(model)
     if adata.is_view:
         raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
     if n_steps < 2:
@@ -109,16 +123,35 @@ def latent_traversal(
     if len(span) != 2 or not 0 <= span[0] < span[1] <= 1:
         raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
     seed = as_seed(seed)
-    posterior = encode(model, adata)
-    origin = _start_code(adata, model, posterior, start)
-    n_latent = posterior.mean.shape[1]
+    decode_kwargs = dict(decode_kwargs or {})
+    if isinstance(model, GANMixin):
+        decode_kwargs.setdefault("share_noise", True)
+    has_rows = isinstance(start, str | Mapping)
+    rows = _start_rows(adata, model, start) if has_rows else None
+    if has_encoder:
+        posterior = encode(model, adata)
+        n_latent = posterior.mean.shape[1]
+        origin = posterior.mean[rows].mean(axis=0) if has_rows else _start_code(start, n_latent)
+    else:
+        n_latent = model.module.n_latent
+        if has_rows and model.labels_key_ in adata.obs and "labels" not in decode_kwargs:
+            labels = np.unique(label_array(adata, model.labels_key_)[rows])
+            decode_kwargs |= {"labels": labels[0]} if len(labels) == 1 else {}
+        origin = _nearest_code(adata[rows], model, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
     moved = np.arange(n_latent) if dims is None else np.atleast_1d(np.asarray(dims, dtype=int))
     if moved.size == 0 or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
         raise ValueError(f"`dims` must be different dimensions from 0 to {n_latent - 1}, got {dims}.")
 
-    # the means alone would not show how far a dimension reaches that says little about each cell
-    codes = posterior.codes("sample", stream(seed))
-    low, high = np.quantile(codes, span, axis=0)
+    if has_encoder:
+        # the means alone would not show how far a dimension reaches that says little about each cell
+        codes = posterior.codes("sample", stream(seed))
+        low, high = np.quantile(codes, span, axis=0)
+    else:
+        if span[0] == 0 or span[1] == 1:
+            raise ValueError(
+                f"N(0, 1) has no smallest and no largest value: `span` must lie inside 0 and 1, got {span}."
+            )
+        low, high = (np.full(n_latent, norm.ppf(quantile)) for quantile in span)
     values = np.linspace(low[moved], high[moved], n_steps, axis=1)
     z = np.tile(origin, (values.size, 1))
     z[np.arange(values.size), np.repeat(moved, n_steps)] = values.ravel()
@@ -138,7 +171,7 @@ def latent_traversal(
                 "dims": moved,
                 "n_steps": n_steps,
                 "span": list(span),
-                "decode_kwargs": dict(decode_kwargs or {}),
+                "decode_kwargs": decode_kwargs,
                 "seed": seed,
                 "model": type(model).__name__,
             }
@@ -149,11 +182,33 @@ def latent_traversal(
     return cells
 
 
-def _start_code(adata: AnnData, model: Any, posterior: Posterior, start: Start) -> np.ndarray:
+def _start_code(start: Sequence[float] | np.ndarray, n_latent: int) -> np.ndarray:
+    code = np.asarray(start, dtype=np.float64)
+    if code.shape != (n_latent,) or not np.isfinite(code).all():
+        raise ValueError(f"`start` must be a code of {n_latent} finite numbers, got an array of shape {code.shape}.")
+    return code
+
+
+def _nearest_code(near: AnnData, model: WGANGP, decode_kwargs: Mapping[str, Any], seed: int) -> np.ndarray:
+    """The code from N(0, I) whose cell comes nearest to the mean of given cells."""
+    codes = stream(seed, 0).standard_normal((_TRIED, model.module.n_latent))
+    options = {name: value for name, value in decode_kwargs.items() if name in ("labels", "share_noise")}
+    # expected counts, since the draws of single ones differ by more than codes do
+    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options | {"as_counts": False}, adata=near)
+    real, made = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
+    counts = model.count_units_ == "counts"
+    center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()
+    center, made = (np.log1p(center), log_normalise(made)) if counts else (center, made)
+    made = made.toarray() if sp.issparse(made) else made
+    return codes[np.square(made - center).sum(axis=1).argmin()]
+
+
+def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> np.ndarray:
+    """Rows of the cells that `start` names."""
     if isinstance(start, str):
         rows = np.flatnonzero(adata.obs_names == start)
         if len(rows) == 1:
-            return posterior.mean[rows[0]]
+            return rows
         if len(rows) > 1:
             raise ValueError(f"`start`: {len(rows)} cells are called {start!r}. Call `adata.obs_names_make_unique()`.")
         key = getattr(model, "labels_key_", None)
@@ -163,18 +218,11 @@ def _start_code(adata: AnnData, model: Any, posterior: Posterior, start: Start) 
                 "cells by their column: `start={column: value}`."
             )
         start = {key: start}
-    if isinstance(start, Mapping):
-        if not start:
-            raise ValueError("`start` is an empty dict: name a column of `adata.obs` and its value.")
-        fits = np.ones(adata.n_obs, dtype=bool)
-        for key, value in start.items():
-            fits &= label_array(adata, key) == str(value)
-        if not fits.any():
-            raise ValueError(f"`start`: no cell has {dict(start)}.")
-        return posterior.mean[fits].mean(axis=0)
-    code = np.asarray(start, dtype=np.float64)
-    if code.shape != posterior.mean.shape[1:] or not np.isfinite(code).all():
-        raise ValueError(
-            f"`start` must be a code of {posterior.mean.shape[1]} finite numbers, got an array of shape {code.shape}."
-        )
-    return code
+    if not start:
+        raise ValueError("`start` is an empty dict: name a column of `adata.obs` and its value.")
+    fits = np.ones(adata.n_obs, dtype=bool)
+    for key, value in start.items():
+        fits &= label_array(adata, key) == str(value)
+    if not fits.any():
+        raise ValueError(f"`start`: no cell has {dict(start)}.")
+    return np.flatnonzero(fits)

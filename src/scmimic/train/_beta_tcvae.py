@@ -54,8 +54,6 @@ class BetaTCVAETrainingPlan(SharedTrainingPlan):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        if memory_size < 0:
-            raise ValueError(f"`memory_size` must not be negative, but is {memory_size}.")
         super().__init__(
             module,
             lr=lr,

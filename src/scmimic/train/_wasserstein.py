@@ -33,8 +33,8 @@ class WassersteinTrainingPlan(TrainingPlan):
     betas, eps, weight_decay, amsgrad
         Adam's. scGAN has AMSGrad.
     lr_decay_steps
-        The learning rate falls to a tenth in so many steps of the critic, exponentially (scGAN: 1,000,000). None keeps
-        it constant.
+        The learning rate falls to a tenth in so many steps of the generator, exponentially (scGAN: 1,000,000). None
+        keeps it constant.
     prediction
         How many steps ahead of the generator the critic looks, see :class:`~scmimic.train.Prediction`; 0 is plain Adam.
     average_decay
@@ -119,7 +119,7 @@ class WassersteinTrainingPlan(TrainingPlan):
         """One step of the critic, and where it is due one of the generator."""
         critic, generator = self.optimizers()
         if self.lr_decay_steps is not None:
-            lr = self.lr * 0.1 ** (self._critic_steps / self.lr_decay_steps)
+            lr = self.lr * 0.1 ** (self._generator_steps / self.lr_decay_steps)
             for group in (*critic.param_groups, *generator.param_groups):
                 group["lr"] = lr
         loss = self._critic_step(batch, critic)

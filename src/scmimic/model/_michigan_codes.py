@@ -1,0 +1,131 @@
+"""MichiGAN's codes: of given cells, of the training cells, and of the cells to generate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from scmimic import _keys
+from scmimic.model._count_units import ExpressionSpace, check_convertible
+from scmimic.model._faithfulness import faithfulness, median_faithfulness
+from scmimic.model._representation import encode
+from scmimic.model._validation import check_obsm
+
+logger = logging.getLogger(__name__)
+
+
+class MichiGANCodesMixin:
+    """:meth:`get_latent_representation` of :class:`~scmimic.model.MichiGAN`, and its draws of codes."""
+
+    def _code_spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of the training cells' mean codes, and the mean variance of their posteriors, by dimension."""
+        spread = self.posterior_.mean.var(0, dtype=np.float64)
+        # on mean codes the model draws from no posterior, though its representation has one
+        width = np.square(self.posterior_.std).mean(0) if self.code_width_ is None else self.code_width_
+        return spread, width
+
+    def _record_faithfulness(self, n_cells: int) -> None:
+        """Append to the history how well newly generated cells show their codes."""
+        if self.representation is None or n_cells == 0 or not isinstance(self.history_, dict) or not self.history_:
+            return
+        want = self.representation_space_
+        as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
+        if want is not None:
+            units = "counts" if as_counts else self.count_units_
+            try:
+                check_convertible(ExpressionSpace(self.expression_space_.layer, units), want)
+            except ValueError as error:
+                logger.info("The history has no code faithfulness. %s", error)
+                return
+        cells = self.generate(n_cells, as_counts=as_counts, seed=0)
+        shown, _ = self.get_latent_representation(cells, return_dist=True)
+        asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
+        value = median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
+        name = _keys.CODE_FAITHFULNESS
+        epoch = len(next(iter(self.history_.values()))) - 1
+        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
+        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        give_mean: bool = True,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Codes of cells, by the representation.
+
+        Parameters
+        ----------
+        adata
+            Real cells in the layer and the units of the representation's own data, or generated cells, which are
+            converted to them. None: the training data.
+        indices
+            Cells to encode; None: all.
+        give_mean
+            Give the posterior's mean; otherwise a sample, by torch's generator.
+        batch_size
+            Cells per pass.
+        return_dist
+            Give means and variances.
+
+        Returns
+        -------
+        Codes ``(n, n_latent)``, or means and variances.
+
+        Raises
+        ------
+        ValueError
+            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any, or generated cells
+            cannot be brought to the units of the representation, such as logarithms to counts.
+        """
+        if self.representation is not None:
+            mean, var = encode(
+                self.representation, adata, indices=indices, batch_size=batch_size, space=self.representation_space_
+            )
+        else:
+            mean, var = self._registered_codes(adata)
+            keep = slice(None) if indices is None else np.asarray(indices)
+            mean, var = mean[keep], var[keep]
+        if return_dist:
+            return mean, var
+        return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()
+
+    def _registered_codes(self, adata: AnnData | None) -> tuple[np.ndarray, np.ndarray]:
+        adata = self.adata if adata is None else adata
+        args = self.registry_["setup_args"]
+        if adata is None or args["code_key"] not in adata.obsm:
+            raise ValueError(
+                f"This MichiGAN was trained on registered codes and cannot encode: give cells with "
+                f"`.obsm[{args['code_key']!r}]`, or make the model with `MichiGAN.from_representation`."
+            )
+        mean = check_obsm(adata, args["code_key"], "code_key")
+        var = np.zeros_like(mean)
+        if args["code_var_key"] is not None:
+            var = check_obsm(adata, args["code_var_key"], "code_var_key")
+        return mean, var
+
+    def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, var = self._registered_codes(None)
+        return mean[rows], np.sqrt(var[rows])
+
+    def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
+        mean, std = (
+            torch.as_tensor(x[source], device=self.module.device) for x in (self.posterior_.mean, self.posterior_.std)
+        )
+        return mean + std * torch.randn(mean.shape, generator=stream, device=mean.device)
+
+    def _sources(self, z: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each code the training cell with the nearest mean code, of its label where one is given."""
+        source = np.empty(len(z), dtype=np.int64)
+        for code in np.unique(label):
+            rows = np.flatnonzero(label == code)
+            pool = self._pool(int(code))
+            source[rows] = pool[self.posterior_.nearest(z[rows], pool)]
+        return source

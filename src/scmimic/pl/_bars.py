@@ -1,0 +1,34 @@
+"""Groups of bars: one group per latent dimension, one colour per factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scmimic.pl._figure import plain_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GROUP_WIDTH = 0.82
+
+
+def bars_width(n_groups: int, n_bars: int) -> float:
+    """Width in inches of a figure of `n_groups` groups of `n_bars` bars, with a legend beside them."""
+    return 2.4 + max(0.14 * n_bars + 0.1, 0.3) * n_groups
+
+
+def grouped_bars(ax: Axes, matrix: np.ndarray, groups: Sequence[str], colors: Mapping[str, Any]) -> None:
+    """Draw a matrix, groups x names, as bars in the colours of the names."""
+    at, width = np.arange(len(groups)), _GROUP_WIDTH / len(colors)
+    for k, (name, color) in enumerate(colors.items()):
+        x = at - _GROUP_WIDTH / 2 + (k + 0.5) * width
+        ax.bar(x, matrix[:, k], width=0.94 * width, color=color, label=name, zorder=2)
+    ax.set_xticks(at, groups, rotation=90 if max(map(len, groups)) > 3 else 0)
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlim(-0.6, len(groups) - 0.4)
+    ax.yaxis.grid(True, color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    plain_frame(ax)

@@ -1,0 +1,147 @@
+"""How well held-out combinations were predicted (MichiGAN, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from scmimic import _keys
+from scmimic.pl._figure import (
+    CONTROL_COLOR,
+    REAL_COLOR,
+    SYNTHETIC_COLOR,
+    category_palette,
+    finish,
+    make_axes,
+    plain_frame,
+)
+from scmimic.tl._holdout_trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LABELS = {
+    "rf_error": "random forest error (%)",
+    "r2": "R² of all genes' means",
+    "r2_de": "R² of changed genes' means",
+    "correlation_change": "correlation of the change",
+}
+_RIVALS = {CONTROL: CONTROL_COLOR, MEAN_SHIFT: "0.45", LINEAR: "0.7"}
+
+
+def holdout_arithmetic(
+    adata: AnnData,
+    *,
+    key: str = _keys.HOLDOUT_ARITHMETIC,
+    score: str = "rf_error",
+    method: str | None = None,
+    rival: str = CONTROL,
+    palette: Any = None,
+    ax: Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    return_fig: bool = False,
+) -> Figure | list[Axes] | None:
+    """Draw the score of every method on held-out combinations, and a model's gain against delta-H (figure 4).
+
+    Left, one point per combination (the mean over seeds) and method, and a line at the median. Right, the gain of
+    `method` over `rival` for each combination by its delta-H: where delta-H tells which predictions to trust, the
+    points fall from left to right.
+
+    Parameters
+    ----------
+    adata
+        Cells with the results of :func:`scmimic.tl.holdout_arithmetic` in `.uns`; not changed.
+    key
+        Key of `.uns` with the results.
+    score
+        Column to draw: `"rf_error"`, `"r2"`, `"r2_de"` or `"correlation_change"`; more is better in each.
+    method, rival
+        The two methods that are compared on the right. `None`: the first model.
+    palette
+        Colours by method (dict) or in their order.
+    ax
+        Two axes to draw into; new ones by default.
+    figsize
+        Size of a new figure in inches.
+    show
+        Show the plot; by default where there is a screen.
+    return_fig
+        Return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`, nothing if shown, the list of the two axes otherwise.
+
+    Raises
+    ------
+    KeyError
+        If the results are not there.
+    ValueError
+        If `score`, `method` or `rival` is not among them.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> import scvi
+    >>> scvi.settings.verbosity = 30
+    >>> adata = sm.datasets.synthetic_counts(n_obs=300, n_vars=30, n_batches=2)
+    >>> def fit(train, seed):
+    ...     sm.ACTIVA.setup_anndata(train, labels_key="cell_type")
+    ...     model = sm.ACTIVA(train, n_latent=4, n_hidden=(16,))
+    ...     model.train(max_epochs=2, warmup_epochs=1, enable_progress_bar=False)
+    ...     return model
+    >>> keys = {"group_key": "cell_type", "condition_key": "batch"}
+    >>> table = sm.tl.holdout_arithmetic(adata, **keys, control="batch_0", fit=fit, n_trees=20)
+    >>> axes = sm.pl.holdout_arithmetic(adata, show=False)
+    >>> len(axes)
+    2
+    """
+    if key not in adata.uns:
+        raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.holdout_arithmetic(adata, ...)` first.")
+    if score not in SCORES:
+        raise ValueError(f"`score` must be one of {list(SCORES)}, got {score!r}.")
+    results = adata.uns[key]["results"]
+    methods = list(dict.fromkeys(results["method"].astype(str)))
+    method = methods[0] if method is None else method
+    for argument, name in (("method", method), ("rival", rival)):
+        if name not in methods:
+            raise ValueError(f"`{argument}={name!r}` is not among the methods {methods}.")
+    models = [name for name in methods if name not in _RIVALS]
+    if palette is None:
+        first = dict(zip(models, (SYNTHETIC_COLOR, REAL_COLOR), strict=False))
+        palette = category_palette(methods) | _RIVALS | first
+    colors = category_palette(methods, palette, name="method")
+    means = results.groupby(["group", "condition", "method"], sort=False, observed=True)
+    means = means[[score, "delta_entropy"]].mean().unstack("method")
+
+    size = (2.6 + 0.45 * len(methods), 3.4)
+    fig, (left, right) = make_axes(2, ax, n_cols=2, panel_size=size, figsize=figsize)
+    rng = np.random.default_rng(0)
+    for at, name in enumerate(methods):
+        values = means[score][name].dropna().to_numpy()
+        left.scatter(at + rng.uniform(-0.16, 0.16, len(values)), values, s=22, color=colors[name], linewidths=0)
+        if len(values):
+            left.hlines(np.median(values), at - 0.3, at + 0.3, color="black", linewidth=1.5)
+    left.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
+    left.set(xlim=(-0.6, len(methods) - 0.4), ylabel=_LABELS[score])
+    left.yaxis.grid(True, color="0.9", linewidth=0.8)
+    left.set_axisbelow(True)
+
+    gain, entropy = means[score][method] - means[score][rival], means["delta_entropy"][method]
+    known = (gain.notna() & entropy.notna()).to_numpy()
+    gain, entropy = gain[known].to_numpy(), entropy[known].to_numpy()
+    right.axhline(0, color="0.3", linewidth=0.8)
+    right.scatter(entropy, gain, s=26, color=colors[method], linewidths=0)
+    varies = len(gain) > 2 and np.ptp(gain) > 0 and np.ptp(entropy) > 0
+    title = f"Spearman {spearmanr(entropy, gain).statistic:.2f}" if varies else "no correlation"
+    right.set_title(title, fontsize="medium", loc="left")
+    right.set(xlabel=f"ΔH of {method}", ylabel=f"gain over {rival}")
+    for panel in (left, right):
+        plain_frame(panel)
+    return finish(fig, [left, right], show=show, return_fig=return_fig)

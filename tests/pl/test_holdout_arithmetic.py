@@ -1,0 +1,60 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+import scmimic as sm
+
+ERRORS = {"model": [30.0, 22.0, 18.0, 11.0], "model, mean codes": [20.0] * 4, "control cells": [5.0, 10.0, 4.0, 9.0]}
+ENTROPY = [0.5, 3.0, 2.0, 7.0]
+
+
+@pytest.fixture
+def adata():
+    """Four combinations, two seeds that differ by 2 in the error."""
+    rows = [
+        {"group": f"g{i}", "condition": "drug", "seed": seed, "method": method, "rf_error": errors[i] + 2 * seed - 1}
+        | {"r2": 0.5, "delta_entropy": ENTROPY[i] if method.startswith("model") else np.nan}
+        for method, errors in ERRORS.items()
+        for i in range(4)
+        for seed in (0, 1)
+    ]
+    adata = ad.AnnData(np.ones((3, 2)))
+    adata.uns["holdout_arithmetic"] = {"results": pd.DataFrame(rows)}
+    return adata
+
+
+def test_points_are_means_over_seeds(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    for stored in (adata, ad.read_h5ad(tmp_path / "x.h5ad")):
+        left, right = sm.pl.holdout_arithmetic(stored, show=False)
+        assert [text.get_text() for text in left.get_xticklabels()] == list(ERRORS)
+        # points and the line at the median, method by method
+        for i, errors in enumerate(ERRORS.values()):
+            points, line = left.collections[2 * i : 2 * i + 2]
+            np.testing.assert_allclose(np.asarray(points.get_offsets())[:, 1], errors)
+            assert line.get_segments()[0][0, 1] == np.median(errors)
+        gain = np.subtract(ERRORS["model"], ERRORS["control cells"])
+        np.testing.assert_allclose(right.collections[0].get_offsets(), np.column_stack([ENTROPY, gain]))
+        assert right.get_title(loc="left") == f"Spearman {spearmanr(ENTROPY, gain).statistic:.2f}"
+
+
+def test_choices(adata):
+    _, axes = plt.subplots(1, 2)
+    drawn = sm.pl.holdout_arithmetic(adata, method="model, mean codes", rival="model", ax=axes, score="r2", show=False)
+    assert list(drawn) == list(axes)
+    assert axes[1].get_xlabel() == "ΔH of model, mean codes"
+    assert axes[1].get_title(loc="left") == "no correlation"
+    assert isinstance(sm.pl.holdout_arithmetic(adata, return_fig=True), Figure)
+
+
+def test_bad_input(adata):
+    with pytest.raises(KeyError, match=r"run `sm.tl.holdout_arithmetic"):
+        sm.pl.holdout_arithmetic(adata, key="x")
+    with pytest.raises(ValueError, match="`score` must be one of"):
+        sm.pl.holdout_arithmetic(adata, score="auc")
+    with pytest.raises(ValueError, match="`rival='mean shift'` is not among"):
+        sm.pl.holdout_arithmetic(adata, rival="mean shift")
