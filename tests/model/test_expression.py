@@ -108,6 +108,16 @@ def test_what_a_likelihood_cannot_say(adata):
         zinb.get_latent_library_size()
 
 
+@pytest.mark.parametrize("gene_likelihood", ["nb", "zinb"])
+def test_importance_weights(adata, gene_likelihood):
+    model = on_counts(sm.BetaTCVAE, adata, gene_likelihood=gene_likelihood)
+    samples = model.get_normalized_expression(
+        indices=np.arange(20), weights="importance", n_samples_overall=50, return_numpy=True
+    )
+    assert samples.shape == (50, 60)
+    np.testing.assert_allclose(samples.sum(1), 1, rtol=1e-4)
+
+
 @pytest.mark.parametrize("unit", [1.0, 3.0, 1e-3])
 @pytest.mark.parametrize("model_class", [sm.BetaTCVAE, sm.ACTIVA])
 def test_size_factors_in_any_unit(adata, model_class, unit):

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from scvi.distributions import Poisson, ZeroInflatedNegativeBinomial
 from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import nn
 from torch.distributions import Distribution
 from torch.distributions import Normal as TorchNormal
 
 from scmimic._compat import MODULE_KEYS
+from scmimic.module._negative_binomial import SparseNegativeBinomial
 from scmimic.module._relaxation import sample_counts
 
 COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
@@ -108,7 +109,7 @@ class CellVAEModule(BaseModuleClass):
             return ZeroInflatedNegativeBinomial(
                 mu=rate, theta=theta, zi_logits=zero_logits, scale=scale, validate_args=False
             )
-        return NegativeBinomial(mu=rate, theta=theta, scale=scale, validate_args=False)
+        return SparseNegativeBinomial(rate, theta, scale)
 
     def expected(self, px: Distribution) -> torch.Tensor:
         """Expected expression, differentiable."""
