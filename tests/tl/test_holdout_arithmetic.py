@@ -263,3 +263,45 @@ def test_mistakes_with_layers(logged):
     logged.layers["scaled"] = logged.layers["log"].toarray() - 1.3
     with pytest.raises(ValueError, match="neither the values"):
         sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fit(made), layers=["scaled"])
+
+
+def test_arithmetic_in_a_vae():
+    adata = sm.datasets.synthetic_counts(n_obs=400, n_vars=40, n_labels=3, n_batches=2, seed=0)
+    # genes that every type raises under the second condition
+    stimulated = (adata.obs["batch"] == "batch_1").to_numpy()
+    x = adata.X.toarray()
+    x[np.ix_(stimulated, range(5))] += 30
+    adata.X = x
+    seen = []
+
+    def fit(train, seed):
+        seen.append(scvi.settings.seed)
+        raise ValueError("no model of its own")
+
+    def run(**kwargs):
+        return sm.tl.holdout_arithmetic(
+            adata,
+            group_key="cell_type",
+            condition_key="batch",
+            fit=fit,
+            targets=[("type_0", "batch_1")],
+            codes=["mean"],
+            n_trees=20,
+            **kwargs,
+        ).set_index("method")
+
+    before = scvi.settings.seed
+    table = run(vae={"max_epochs": 60})
+    assert scvi.settings.seed == before
+    assert list(table.index) == ["model, mean codes", "VAE arithmetic", "control cells", "mean shift", "linear model"]
+    row = table.loc["VAE arithmetic"]
+    assert row["correlation_change"] > 0.6 and row["r2"] > table.loc["control cells", "r2"]
+    assert row["seconds"] > 0
+    # a rival, not a model that rivals are compared with
+    assert adata.uns["holdout_arithmetic"]["tests"]["method"].unique().tolist() == ["model, mean codes"]
+    assert "VAE arithmetic" in adata.uns["holdout_arithmetic"]["tests"]["rival"].tolist()
+    again = run(vae={"max_epochs": 60}).loc["VAE arithmetic"]
+    assert row.drop("seconds").equals(again.drop("seconds"))
+    assert "VAE arithmetic" not in run().index
+    with pytest.raises(TypeError, match="bank"):
+        run(vae={"plan_kwargs": {"bank": 1}})

@@ -18,7 +18,7 @@ from scmimic.pl._figure import (
     make_axes,
     plain_frame,
 )
-from scmimic.tl._holdout_trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES
+from scmimic.tl._holdout_trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +31,7 @@ _LABELS = {
     "r2_de": "R² of changed genes' means",
     "correlation_change": "correlation of the change",
 }
-_RIVALS = {CONTROL: CONTROL_COLOR, MEAN_SHIFT: "0.45", LINEAR: "0.7"}
+_RIVALS = {CONTROL: CONTROL_COLOR, MEAN_SHIFT: "0.45", LINEAR: "0.7", VAE: "0.85"}
 
 
 def holdout_arithmetic(

@@ -18,9 +18,12 @@ from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.baselines._scvi import seeded
+from scmimic.metrics._arrays import Matrix
+from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies
 from scmimic.tl._holdout_spaces import HoldoutSpaces
-from scmimic.tl._holdout_trial import RIVALS, SCORES, HoldoutScores, HoldoutTrial
+from scmimic.tl._holdout_trial import RIVALS, SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, check_code, encode, stream
 
@@ -39,6 +42,7 @@ def holdout_arithmetic(
     group_key: str,
     condition_key: str,
     fit: Fit | Mapping[str, Fit],
+    vae: bool | Mapping[str, Any] = False,
     targets: Sequence[tuple[str, str]] | None = None,
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
@@ -74,8 +78,11 @@ def holdout_arithmetic(
         Columns of `adata.obs`, such as cell types and treatments.
     fit
         Callable `(train_adata, seed)` that returns a trained model, or several by name. `train_adata` is a new object
-        with the cells to train on, whose values it must leave as they are. Give a VAE of its own to compare with
-        arithmetic as scGen does it.
+        with the cells to train on, whose values it must leave as they are.
+    vae
+        Also fit a VAE (:class:`~scmimic.model.BetaTCVAE` with `beta=0`) to the values that are compared, and move its
+        mean codes, as scGen does (Lotfollahi et al. 2019): the method `"VAE arithmetic"`. `True`, or arguments of its
+        training. It is trained anew for every combination and seed, so that it is left out by default.
     targets
         Combinations to hold out. `None`: every one with at least `min_cells` cells that can be predicted from others,
         under another condition than `control` where that is given.
@@ -185,6 +192,8 @@ def holdout_arithmetic(
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
     over = (control, reference_group, shift)
+    names = ("group_key", "condition_key", "control", "reference_group", "shift")
+    moves = dict(zip(names, (group_key, condition_key, *over), strict=True))
     chosen = _targets(combinations, targets, over, min_cells)
     expression = spaces.expression
 
@@ -224,12 +233,8 @@ def holdout_arithmetic(
                         new = latent_arithmetic(
                             train,
                             model,
-                            group_key=group_key,
-                            condition_key=condition_key,
                             target=target,
-                            control=control,
-                            reference_group=reference_group,
-                            shift=shift,
+                            **moves,
                             code=code,
                             n=n,
                             decode_kwargs=decode_kwargs,
@@ -245,7 +250,18 @@ def holdout_arithmetic(
                     line = {"n_real": n, "n_predicted": new.n_obs, **measured, "delta_entropy": other - own}
                     rows.append(about | {"method": method} | line | {"seconds": seconds, "error": ""})
                     logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
-            for name in RIVALS:
+            if vae is not False:
+                start = time.perf_counter()
+                try:
+                    cells = _arithmetic_in_vae(
+                        expression[~held], train.obs, {} if vae is True else vae, seed, n=n, target=target, **moves
+                    )
+                    line = {"n_real": n, "n_predicted": n, **score(cells), "delta_entropy": np.nan}
+                    line |= {"seconds": time.perf_counter() - start, "error": ""}
+                    rows.append(about | {"method": VAE} | line)
+                except _REFUSALS as error:
+                    rows.append(about | _failed(VAE, n, error))
+            for name in SIMPLE_RIVALS:
                 cells = trial.rival(name, n, stream(seed, 1))
                 line = {"n_real": n, "n_predicted": n, **score(cells), "delta_entropy": np.nan}
                 rows.append(about | {"method": name} | line | {"seconds": 0.0, "error": ""})
@@ -259,6 +275,7 @@ def holdout_arithmetic(
                 "group_key": group_key,
                 "condition_key": condition_key,
                 "models": list(fits),
+                "vae": vae if isinstance(vae, bool) else dict(vae),
                 "targets": [list(target) for target in chosen],
                 "control": control,
                 "reference_group": reference_group,
@@ -302,6 +319,18 @@ def compare_methods(results: pd.DataFrame, *, score: str = "rf_error") -> pd.Dat
             rows.append((method, rival, len(gain), gain.median() if len(gain) else np.nan, p, *map(float, rho)))
     columns = ["method", "rival", "n", "median_gain", "wilcoxon_p", "spearman", "spearman_p"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _arithmetic_in_vae(
+    expression: Matrix, obs: pd.DataFrame, train_kwargs: Mapping[str, Any], seed: int, **kwargs: Any
+) -> Matrix:
+    """Cells from the mean codes of a VAE, as they are compared."""
+    cells = AnnData(expression, obs=obs.copy())
+    BetaTCVAE.setup_anndata(cells)
+    with seeded(seed):
+        model = BetaTCVAE(cells, beta=0.0)
+        model.train(**{"enable_progress_bar": False, **train_kwargs})
+    return latent_arithmetic(cells, model, code="mean", seed=seed, **kwargs).X
 
 
 def _method(name: str, code: Code) -> str:

@@ -13,8 +13,9 @@ from scmimic.metrics import random_forest_error
 from scmimic.metrics._arrays import Matrix, column_variance, fit_pca
 from scmimic.tl._combinations import Combinations, Route, Target
 
-CONTROL, MEAN_SHIFT, LINEAR = "control cells", "mean shift", "linear model"
-RIVALS = (CONTROL, MEAN_SHIFT, LINEAR)
+CONTROL, MEAN_SHIFT, LINEAR, VAE = "control cells", "mean shift", "linear model", "VAE arithmetic"
+SIMPLE_RIVALS = (CONTROL, MEAN_SHIFT, LINEAR)
+RIVALS = (*SIMPLE_RIVALS, VAE)
 SCORES = ("rf_error", "r2", "r2_de", "correlation_change")
 
 
