@@ -1,4 +1,4 @@
-"""VAEs and GANs by the measures of the MichiGAN paper's table 2: random-forest error and inception score.
+"""VAEs and GANs by the measures of the MichiGAN paper's table 2, and by the protocol of realism.py.
 
     python benchmarks/gan.py --data pbmc3k.h5ad --labels cell_type --row wgangp michigan_scvi --seed 0 1 --out out
     python benchmarks/gan.py --data kang.h5ad --labels cell_type --row vae beta_tcvae wgangp_log michigan --out out
@@ -8,7 +8,7 @@ Cells are split as in realism.py: generators see train alone, and as many cells 
 the test set's types. Forests see at most 3,000 cells of a side, as in the paper. All cells are compared after scaling
 to 10,000 counts and log1p. The PCA of the random-forest error is fitted on reference cells, which the test does not
 hold; the error comes with its interval. The forest of the inception score learns train; `real` is the score of the test
-cells.
+cells. The other measures are those of realism.py.
 
 What the rows see:
 
@@ -52,12 +52,14 @@ from _common import (
     mean_and_spread,
     show,
 )
+from realism import Judge
 
 import scmimic as sm
 
 LOG = "log"
 QUIET = {"enable_progress_bar": False}
-MEASURES = ("random_forest_error", "inception_score", "real", "zeros", "zeros_real", "seconds")
+PROTOCOL = ("rf_auc_genes", "rf_auc_pc50", "mmd2_pc50", "dcr_ratio", "label_agreement", "label_agreement_real")
+MEASURES = ("random_forest_error", "inception_score", "real", "zeros", "zeros_real", *PROTOCOL, "seconds")
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Fitted:
 
 def finite(model: Any) -> bool:
     """Whether the losses of a training stayed finite to its end."""
-    losses = [history.to_numpy(dtype=float).ravel() for history in model.history.values()]
+    histories = {name: history for name, history in model.history.items() if name != "code_faithfulness"}
+    losses = [history.to_numpy(dtype=float).ravel() for history in histories.values()]
     # nan is also what stands for a loss before its part of the training begins
     fine = all(np.isfinite(values[-1]) and not np.isinf(values).any() for values in losses)
     return fine and not any(getattr(callback, "diverged", False) for callback in model.trainer.callbacks)
@@ -197,20 +200,17 @@ def measure(
 
 
 def run(
-    name: str,
-    parts: Mapping[str, ad.AnnData],
-    train: ad.AnnData,
-    labels: str,
-    seed: int,
-    epochs: int | None,
-    trees: int,
-) -> dict:
+    name: str, parts: Mapping[str, ad.AnnData], train: ad.AnnData, judge: Judge, seed: int, epochs: int | None
+) -> dict[str, Any]:
     """Train one generator on `train`, which has log expression, and measure its cells."""
+    labels = judge.labels_key
     scvi.settings.seed = seed
     fitted = ROWS[name](train, labels, epochs)
-    wanted = parts["test"].obs[labels].astype(str).value_counts().to_dict()
-    x = fitted.compared(fitted.generate(seed, labels=wanted))
-    measured = measure(parts, x, labels, seed=seed, trees=trees)
+    cells = fitted.generate(seed, labels=judge.wanted)
+    x = fitted.compared(cells)
+    measured = measure(parts, x, labels, seed=seed, trees=judge.n_trees)
+    by_protocol = judge.measure(x.expm1(), cells.obs[labels].to_numpy().astype(str), seed=seed)
+    measured |= {name: by_protocol[name] for name in PROTOCOL}
     return {**measured, "seconds": fitted.seconds, "finite": all(map(finite, fitted.models))}
 
 
@@ -251,7 +251,8 @@ def main() -> None:
             if parts is None:
                 parts = load_parts(args)
                 train = add_log(parts["train"])
-            rows.append({**key, **run(name, parts, train, args.labels, seed, args.epochs, args.trees)})
+                judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=1)
+            rows.append({**key, **run(name, parts, train, judge, seed, args.epochs)})
             append_json(file, [rows[-1] | environment()])
     columns = ["data", "row", "seed", "epochs", "trees", "random_forest_error", "low", "high", *MEASURES[1:]]
     show(rows, columns, "Random-forest error (%, 50 is ideal) and inception score")
