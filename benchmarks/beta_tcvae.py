@@ -15,7 +15,7 @@ from _common import show
 
 import scmimic as sm
 
-EPOCHS = 2
+EPOCHS = 6
 
 
 def cpu_seconds() -> float:
