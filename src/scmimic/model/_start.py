@@ -44,26 +44,21 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_ba
         decoder.label_baseline.copy_(torch.as_tensor(label_baseline * np.log(profiles / profiles.mean(0))))
 
 
-def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
-    """Write the counts that a size factor stands for, mean and deviation of the log library size into the module."""
+def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> np.ndarray:
+    """Write what is known of library sizes into the module, and return the log of each cell's.
+
+    That is the counts that a size factor stands for, and mean and standard deviation of the log library size.
+    """
     module, manager = model.module, model.adata_manager
+    size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
     if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
-        factors = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64)
-        module.log_counts_per_size_factor.fill_(float(np.log(max(x.sum(), SMALLEST_SIZE) / factors.sum())))
-    log_size = log_library_size(model, x)
+        factors = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
+        module.log_counts_per_size_factor.fill_(float(np.log(max(size.sum(), SMALLEST_SIZE) / factors.sum())))
+        size = factors
+    log_size = np.log(np.maximum(size, SMALLEST_SIZE)) + module.log_counts_per_size_factor.item()
     module.decoder.log_library_mean.fill_(float(log_size.mean()))
     module.decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
-
-
-def log_library_size(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> np.ndarray:
-    """Log of the cell's total, or of the counts that its size factor stands for."""
-    manager, offset = model.adata_manager, 0.0
-    if REGISTRY_KEYS.SIZE_FACTOR_KEY in manager.data_registry:
-        size = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
-        offset = model.module.log_counts_per_size_factor.item()
-    else:
-        size = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
-    return np.log(np.maximum(size, SMALLEST_SIZE)) + offset
+    return log_size
 
 
 def gene_moments(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None = None) -> np.ndarray:
@@ -141,13 +136,13 @@ def start_mean_decoder(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> No
         The registered expression, cells x genes.
     """
     module = model.module
-    write_library_statistics(model, x)
+    log_size = write_library_statistics(model, x)
     log_factor = None
     if module.is_count:
         average = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
         module.decoder.start_at(torch.as_tensor(np.log(average + 0.5 / x.shape[0]), dtype=torch.float32))
         if module.library == "observed":
-            log_factor = module.decoder.log_library_mean.item() - log_library_size(model, x)
+            log_factor = module.decoder.log_library_mean.item() - log_size
     moments = gene_moments(x, module.is_count, log_factor)
     if not module.standardize:
         moments[1] = 1.0
