@@ -16,7 +16,8 @@ What the rows see:
   and `michigan_mean` (codes of the beta-TCVAE: posterior samples or means). Their cells are compared as the values that
   the generator gives; VAEs give the mean of their likelihood, of codes from the training cells' posteriors.
   `..._counts` makes integer counts of the values first.
-- raw counts, for which they give counts: all others.
+- raw counts, for which they give counts: all others. `michigan_draws` has its codes from log expression as `michigan`
+  has them, and learns to draw the counts themselves.
 
 Each run is kept in gan.jsonl of --out, and runs that are there already are not repeated. Rows that differ only in what
 comes after a training share it; `seconds` counts every training that a row needs. The last table says for each row how
@@ -56,7 +57,7 @@ from realism import Judge
 
 import scmimic as sm
 
-LOG = "log"
+LOG, COUNTS = "log", "counts"
 QUIET = {"enable_progress_bar": False}
 PROTOCOL = ("rf_auc_genes", "rf_auc_pc50", "mmd2_pc50", "dcr_ratio", "label_agreement", "label_agreement_real")
 MEASURES = ("random_forest_error", "inception_score", "real", "zeros", "zeros_real", *PROTOCOL, "seconds")
@@ -93,8 +94,9 @@ def finite(model: Any) -> bool:
 
 
 def add_log(adata: ad.AnnData, transform: Callable[[sp.csr_matrix], sp.csr_matrix] = log_normalise) -> ad.AnnData:
-    """A copy with its log expression in a layer."""
+    """A copy with its log expression in a layer, and its counts in another."""
     adata = adata.copy()
+    adata.layers[COUNTS] = adata.X
     adata.layers[LOG] = transform(adata.X).astype(np.float32)
     return adata
 
@@ -134,10 +136,10 @@ def gan(train: ad.AnnData, model_class: Any, labels: str | None, epochs: int | N
 
 
 @shared
-def michigan(representation: Fitted, epochs: int | None, code: str = "sample") -> Fitted:
-    """MichiGAN on the codes of a representation that is trained."""
-    model = sm.MichiGAN.from_representation(representation.models[-1], code)
-    return trained(model, epochs, representation.logged, representation)
+def michigan(representation: Fitted, epochs: int | None, code: str = "sample", layer: str | None = None) -> Fitted:
+    """MichiGAN on the codes of a representation that is trained; of its layer, or of the one named."""
+    model = sm.MichiGAN.from_representation(representation.models[-1], code, layer=layer)
+    return trained(model, epochs, representation.logged and layer != COUNTS, representation)
 
 
 def wgangp(train: ad.AnnData, labels: str | None, epochs: int | None, *, log: bool = False, **kwargs) -> Fitted:
@@ -169,6 +171,7 @@ ROWS: dict[str, Callable[[ad.AnnData, str, int | None], Fitted]] = {
     "michigan": lambda *args: michigan(beta_tcvae(*args), args[-1]),
     "michigan_mean": lambda *args: michigan(beta_tcvae(*args), args[-1], "mean"),
     "michigan_counts": lambda *args: as_counts(michigan(beta_tcvae(*args), args[-1])),
+    "michigan_draws": lambda *args: michigan(beta_tcvae(*args), args[-1], layer=COUNTS),
     "wgangp": wgangp,
     "wgangp_concat": lambda *args: wgangp(*args, conditioning="concat"),
     "wgangp_batch_norm": lambda *args: wgangp(*args, conditioning="batch_norm"),

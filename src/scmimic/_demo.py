@@ -10,23 +10,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import scanpy as sc
 import scvi
 
 from scmimic import _keys, baselines, datasets, metrics, pl, pp, tl
 from scmimic._report import report as write_report
 from scmimic._sampling import package_version
+from scmimic.metrics._arrays import log_normalise
 from scmimic.model import ACTIVA
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
 
 logger = logging.getLogger(__name__)
 
 LABELS_KEY = "bulk_labels"
 TEST_SIZE = 0.3
-TARGET_SUM = 1e4
 REPLICATE = "real cells (training set)"
 MODEL = "ACTIVA"
 BASELINE = "independent negative binomials"
@@ -188,20 +186,13 @@ def _train(train: AnnData, epochs: int | None, seed: int, progress: bool) -> ACT
     return model
 
 
-def _lognormalise(adata: AnnData) -> csr_matrix:
-    adata = sc.AnnData(adata.X.copy())
-    sc.pp.normalize_total(adata, target_sum=TARGET_SUM)
-    sc.pp.log1p(adata)
-    return adata.X
-
-
 def _measure(
     sources: dict[str, AnnData], train: AnnData, test: AnnData, n_trees: int, seed: int
 ) -> tuple[tuple[Score, ...], dict[str, metrics.DiscriminatorResult]]:
-    known, real = _lognormalise(train), _lognormalise(test)
+    known, real = log_normalise(train.X), log_normalise(test.X)
     scores, curves = [], {}
     for name, cells in sources.items():
-        x = _lognormalise(cells)
+        x = log_normalise(cells.X)
         curves[name] = metrics.discriminator_auc(real, x, n_trees=n_trees, seed=seed, return_folds=True)
         scores.append(
             Score(

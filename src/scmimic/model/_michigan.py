@@ -144,7 +144,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         code
             ``"sample"``: a fresh sample from the cell's posterior in every step. ``"mean"``: its mean.
         layer
-            Layer to learn to generate. None: the one that `model` was trained on.
+            Layer to learn to generate, such as counts where `model` encodes log expression. None: the one that `model`
+            was trained on. What is in ``.X`` beside such a layer can be named as a layer too:
+            ``adata.layers["counts"] = adata.X``.
         labels_key
             Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types. None:
             the one that `model` knows, if any.
