@@ -40,3 +40,24 @@ def test_terminated_training_is_kept_and_said(adata, caplog, name):
     model.train(max_epochs=1, batch_size=100, **quick)
     assert not model.trainer.interrupted
     assert "interrupted" not in caplog.text
+
+
+class Modes(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, plan, *args):
+        self.seen.append((plan.training, all(network.training for network in plan.module.modules())))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_further_training_is_in_train_mode_too(adata, name):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    model = cls(adata, **MODELS[name])
+    quick = QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
+    for _ in range(2):
+        modes = Modes()
+        model.train(max_epochs=1, batch_size=100, callbacks=[modes], **quick)
+        assert set(modes.seen) == {(True, True)}
+        assert not any(network.training for network in model.module.modules())

@@ -100,6 +100,8 @@ class KeepingTrainRunner(TrainRunner):
     def _run_training_core(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+        # Lightning trains modules in the mode in which they are, and an earlier training left them in eval mode
+        self.training_plan.train()
         try:
             super()._run_training_core()
         except (KeyboardInterrupt, SystemExit):
