@@ -210,6 +210,16 @@ def test_integer_layer_keeps_its_dtype(adata):
     assert model.generate(10, seed=0).X.dtype == np.int32
 
 
+def test_cells_of_a_narrow_integer_layer_do_not_overflow(adata, tmp_path):
+    adata.layers["narrow"] = adata.X.minimum(200).astype(np.uint8)
+    sm.ACTIVA.setup_anndata(adata, layer="narrow", labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
+    model.train(max_epochs=1, **QUIET)
+    for path in (None, tmp_path / "new.h5ad"):
+        new = model.generate(200, library_size=20_000, seed=0, path=path)
+        assert new.X[:].sum(1).mean() == pytest.approx(20_000, rel=0.05)
+
+
 def test_unlabelled_cells_are_no_type(adata):
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
     adata.obs.loc[adata.obs_names[:50], "cell_type"] = "Unknown"

@@ -267,9 +267,9 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         as_counts
             Make integer counts. None: where the training layer holds raw counts. Models of raw counts draw them
             (``output="counts"``), with False they give the expected counts. Of normalised values and their log1p they
-            are made afterwards: each cell is scaled to a library size, and every value rounded up or down at random so
-            that its mean is kept; the library sizes are read from the data, where the smallest value of a cell is one
-            count.
+            are made afterwards: each cell gets a library size, and every value is rounded up or down at random so that
+            its mean is kept, the mean of its logarithm for log1p values; the library sizes are read from the data,
+            where the smallest value of a cell is one count.
         seed
             Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
             ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
@@ -285,7 +285,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         AnnData with
 
         ``.X`` : CSR matrix
-            Expression in the units and the dtype of the training layer, or integer counts.
+            Expression in the units and the dtype of the training layer, or integer counts; integers of fewer than 32
+            bits become 32-bit ones, which do not overflow.
         ``.obs[labels_key]`` : categorical
             The requested type.
         ``.obsm["X_<model>"]`` : ndarray

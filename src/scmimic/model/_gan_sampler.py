@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from scmimic.model._count_units import round_at_random, scale_to
+from scmimic.model._count_units import counts_of_logarithms, round_at_random, scale_to
 from scmimic.model._sampler import ANY, BLOCK, random_stream
 from scmimic.model._writing import Chunk
 from scmimic.module import Draw
@@ -82,6 +82,6 @@ class GANSampler:
             x = torch.poisson(x, generator=stream) if self.as_counts else x
         elif self.as_counts or module.log_counts:
             logged = bool(module.log_counts) or self.model.count_units_ == "log1p"
-            x = scale_to(torch.expm1(x) if logged else x, size)
+            x = counts_of_logarithms(x, size) if logged else scale_to(x, size)
             x = round_at_random(x, stream) if self.as_counts else x
         return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), labels, np.zeros(n, dtype=np.int64))

@@ -90,7 +90,8 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         AnnData with
 
         ``.X`` : CSR matrix
-            Integer counts for count likelihoods, else the units and the dtype of the training layer.
+            Integer counts for count likelihoods, else the units of the training layer; in its dtype, but for integers
+            of fewer than 32 bits, which become 32-bit ones.
         ``.obs[labels_key]`` : categorical
             The requested type.
         ``.obsm["X_<model>"]`` : ndarray

@@ -46,6 +46,13 @@ class CellDescription:
     batch_key: str | None
     batch_categories: list[Any] | None
 
+    def __post_init__(self) -> None:
+        # new cells may hold more counts than those of a layer whose type just holds them
+        if self.dtype.kind in "biu" and self.dtype.itemsize < 4:
+            self.dtype = np.dtype(np.int32)
+        elif self.dtype == np.float16:
+            self.dtype = np.dtype(np.float32)
+
     def obs(self, labels: np.ndarray, batches: np.ndarray) -> dict[str, pd.Categorical]:
         """Columns of ``.obs`` from codes."""
         columns = {}
