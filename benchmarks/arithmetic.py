@@ -7,7 +7,7 @@
 Each group's cells under the other condition are held out in turn, models are fitted without them, and their predictions
 compared with the real cells, beside control cells, mean shift and linear model. ACTIVA sees counts; VAE (arithmetic as
 in scGen), BetaTCVAE and MichiGAN on that BetaTCVAE's codes see and give log expression, counts scaled to 10,000 and
-log1p'd. All cells, also those, are compared after scaling to 10,000 and log1p. Genes are chosen on the control cells of
+log1p'd; "MichiGAN, counts" draws counts from the same codes. All cells are compared after scaling to 10,000 and log1p. Genes are chosen on the control cells of
 all groups and the condition's cells of the other groups. MichiGAN's seconds are those of the GAN alone where BetaTCVAE
 was fitted before it. --out gets a line of results.jsonl for each combination and seed as soon as it is done, and at the
 end results.csv and tests.csv. A run that was stopped goes on where it was.
@@ -39,7 +39,7 @@ from _common import (
 import scmimic as sm
 from scmimic.tl._holdout_arithmetic import compare_methods
 
-LOG = "log"
+LOG, COUNTS = "log", "counts"
 QUIET = {"enable_progress_bar": False}
 MEASURES = ["rf_error", "r2", "r2_de", "correlation_change", "delta_entropy", "seconds"]
 
@@ -81,13 +81,15 @@ def beta_tcvae(model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], A
     return fitting(sm.BetaTCVAE, {"layer": LOG}, model_kwargs, train_kwargs)
 
 
-def michigan(representation: Callable[[Any, int], Any], train_kwargs: dict) -> Callable[[Any, int], Any]:
-    """Fit a MichiGAN to samples of a representation's codes."""
+def michigan(
+    representation: Callable[[Any, int], Any], train_kwargs: dict, layer: str | None = None
+) -> Callable[[Any, int], Any]:
+    """Fit a MichiGAN to samples of a representation's codes, and to its layer or the one named."""
 
     def fit(train: Any, seed: int) -> Any:
         codes = representation(train, seed)
         scvi.settings.seed = seed
-        model = sm.MichiGAN.from_representation(codes)
+        model = sm.MichiGAN.from_representation(codes, layer=layer)
         model.train(**QUIET | train_kwargs)
         return model
 
@@ -103,6 +105,7 @@ def models(args: argparse.Namespace) -> dict[str, Callable[[Any, int], Any]]:
         "VAE": beta_tcvae({"beta": 0.0} | args.model_kwargs, args.train_kwargs),
         "BetaTCVAE": codes,
         "MichiGAN": michigan(codes, args.train_kwargs),
+        "MichiGAN, counts": michigan(codes, args.train_kwargs, COUNTS),
     }
 
 
@@ -111,6 +114,7 @@ def choose_genes(adata: Any, held: np.ndarray, n: int) -> Any:
     chosen = adata[:, genes].copy()
     chosen = chosen[np.asarray(chosen.X.sum(axis=1)).ravel() > 0].copy()
     chosen.layers[LOG] = log_normalise(chosen.X).astype(np.float32)
+    chosen.layers[COUNTS] = chosen.X.copy()
     return chosen
 
 
@@ -143,7 +147,7 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
                     fit=fits,
                     targets=[(group, condition)],
                     control=args.control,
-                    layers=[LOG],
+                    layers=[LOG, COUNTS],
                     n_cells=args.cells,
                     n_trees=args.trees,
                     seeds=[seed],
