@@ -7,10 +7,10 @@
 Each group's cells under the other condition are held out in turn, models are fitted without them, and their predictions
 compared with the real cells, beside control cells, mean shift and linear model. ACTIVA sees counts; VAE (arithmetic as
 in scGen), BetaTCVAE and MichiGAN on that BetaTCVAE's codes see and give log expression, counts scaled to 10,000 and
-log1p'd; "MichiGAN, counts" draws counts from the same codes. All cells are compared after scaling to 10,000 and log1p. Genes are chosen on the control cells of
-all groups and the condition's cells of the other groups. MichiGAN's seconds are those of the GAN alone where BetaTCVAE
-was fitted before it. --out gets a line of results.jsonl for each combination and seed as soon as it is done, and at the
-end results.csv and tests.csv. A run that was stopped goes on where it was.
+log1p'd; "MichiGAN, counts" draws counts from the same codes. All cells are compared after scaling to 10,000 and log1p.
+Genes are chosen on the control cells of all groups and the condition's cells of the other groups. MichiGAN's seconds
+are those of the GAN alone where BetaTCVAE was fitted before it. --out gets a line of results.jsonl for each combination
+and seed as soon as it is done, and at the end results.csv and tests.csv. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
