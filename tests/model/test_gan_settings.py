@@ -50,9 +50,13 @@ def test_presets_reach_the_optimisers(adata, preset, name):
     assert model.module.generator.dropout.p == dropout
 
 
-@pytest.mark.parametrize(("preset", "epochs"), [("michigan", 2223), ("michigan_package", 25), ("michigan_scripts", 10)])
-def test_default_epochs(preset, epochs):
-    assert default_epochs(gan_preset(preset), 300, 32) == epochs
+@pytest.mark.parametrize(
+    ("preset", "counts", "values"),
+    [("michigan", 2223, 889), ("michigan_package", 25, 25), ("michigan_scripts", 10, 10)],
+)
+def test_default_epochs(preset, counts, values):
+    assert default_epochs(gan_preset(preset), 300, 32, makes_counts=True) == counts
+    assert default_epochs(gan_preset(preset), 300, 32, makes_counts=False) == values
 
 
 def test_settings_of_the_plan_reach_their_place(adata):

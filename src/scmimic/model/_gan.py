@@ -135,7 +135,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ----------
         max_epochs
             Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
-            preset's, or as many as hold 20,000 steps of the critic.
+            preset's, or as many as hold 20,000 steps of the critic; 8,000 where the generator does not draw counts
+            (``output``), since the means of its values drift away in longer runs.
         accelerator, devices
             As in scvi-tools; one device.
         train_size
@@ -184,9 +185,9 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
-        max_epochs = (
-            default_epochs(preset, self._training_cells(batch_size), batch_size) if max_epochs is None else max_epochs
-        )
+        if max_epochs is None:
+            n_obs = self._training_cells(batch_size)
+            max_epochs = default_epochs(preset, n_obs, batch_size, makes_counts=self.module.makes_counts)
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
         self._run_training(locals(), plan_kwargs={**plan, "state": self.training_state_})

@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
 
-CRITIC_STEPS = 20_000
-"""Default length of a run in steps of the critic, five for each of the generator."""
+CRITIC_STEPS, CRITIC_STEPS_OF_VALUES = 20_000, 8_000
+"""Default lengths of a run in steps of the critic, five for each of the generator: drawn counts, and other values.
+
+Where the generator gives values it has to make the noise of sparse genes itself. It cannot, and in longer runs the means
+drift away.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class GANPreset:
     dropout_rate
         Dropout in the generator.
     max_epochs
-        Default number of epochs; None: as many as hold 20,000 steps of the critic.
+        Default number of epochs; None: as :func:`default_epochs` says.
     plan
         Settings of :class:`~scmimic.train.WassersteinTrainingPlan`.
     """
@@ -82,6 +86,7 @@ def gan_preset(name: str) -> GANPreset:
     return GAN_PRESETS[name]
 
 
-def default_epochs(preset: GANPreset, n_obs: int, batch_size: int) -> int:
-    """The preset's epochs, or those that hold the default number of steps."""
-    return preset.max_epochs or -(-CRITIC_STEPS // max(n_obs // batch_size, 1))
+def default_epochs(preset: GANPreset, n_obs: int, batch_size: int, *, makes_counts: bool) -> int:
+    """The preset's epochs, or those that hold the default number of steps for what the generator makes."""
+    steps = CRITIC_STEPS if makes_counts else CRITIC_STEPS_OF_VALUES
+    return preset.max_epochs or -(-steps // max(n_obs // batch_size, 1))

@@ -249,7 +249,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         ----------
         max_epochs
             Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
-            preset's, or as many as hold 20,000 steps of the critic.
+            preset's, or as many as hold 20,000 steps of the critic; 8,000 where the generator does not draw counts
+            (``output``), since the means of its values drift away in longer runs.
         n_faithfulness_cells
             Cells that are generated and encoded again at the end, where the model has a representation; 0 leaves it
             out. ``history["code_faithfulness"]`` gets the median correlation over the informative dimensions of the
