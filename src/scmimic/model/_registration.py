@@ -109,6 +109,9 @@ class RegistrationMixin:
     """What was registered, in attributes that are saved with the model."""
 
     def _remember_registration(self) -> None:
+        if self.adata is not None:
+            # another model may have been set up on these data since
+            self.adata_manager.validate()
         args = self.registry_["setup_args"]
         self.labels_key_ = args.get("labels_key")
         self.batch_key_ = args.get("batch_key")
