@@ -40,3 +40,22 @@ def test_terminated_training_is_kept_and_said(adata, caplog, name):
     model.train(max_epochs=1, batch_size=100, **quick)
     assert not model.trainer.interrupted
     assert "interrupted" not in caplog.text
+
+
+class InterruptAtOnce(Callback):
+    def on_train_batch_end(self, *args):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_history_after_an_interrupt_in_the_first_epoch(adata, name):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    model = cls(adata, **MODELS[name])
+    quick = QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
+    model.train(max_epochs=3, batch_size=100, callbacks=[InterruptAtOnce()], **quick)
+    assert not model.history
+    for n_epochs in (2, 3):
+        model.train(max_epochs=n_epochs - len(next(iter(model.history.values()), [])), batch_size=100, **quick)
+        assert model.history
+        assert {len(values) for values in model.history.values()} == {n_epochs}
