@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,9 +159,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         MichiGAN that is not trained yet. The codes are written to
 
         ``model.adata.obsm["X_<model>_code"]`` : ndarray
-            Posterior means.
+            Posterior means. Where that key holds other codes, the next free one of ``"X_<model>_code_1"`` and so on.
         ``model.adata.obsm["X_<model>_code_var"]`` : ndarray
-            Posterior variances, with ``code="sample"``.
+            Posterior variances, with ``code="sample"``; numbered alike.
 
         Raises
         ------
@@ -284,7 +285,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             Directory that :meth:`save` wrote.
         adata
             Data with the genes of the training data, in the same order; they are encoded anew, where the model has a
-            representation. None: the data saved with the model, or none at all; :meth:`generate` works without.
+            representation, into keys as those of :meth:`from_representation`. None: the data saved with the model, or
+            none at all; :meth:`generate` works without.
         **kwargs
             Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
 
@@ -303,24 +305,50 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
         devices = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
-        known = cls._saved_attributes(dir_path, kwargs.get("prefix"))
-        path, representation = known.get("representation_class_"), None
-        if adata is not None and path is not None:
-            representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
-            sample = known["registry_"]["setup_args"]["code_var_key"] is not None
-            _write_codes(representation, adata, sample=sample)
-        model = super().load(dir_path, adata=adata, **kwargs)
-        if path is not None and representation is None:
-            representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
-        model.representation = representation
+        path = cls._saved_attributes(dir_path, kwargs.get("prefix")).get("representation_class_")
+        if path is None or not isinstance(adata, AnnData):
+            model = super().load(dir_path, adata=adata, **kwargs)
+            if path is not None:
+                model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
+            return model
+        cls._check_saved(dir_path, kwargs.get("prefix"), adata)
+        # False: without data, and without looking for data
+        model = super().load(dir_path, adata=False, **kwargs)
+        model.representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
+        model._take_data(adata)
         return model
+
+    def _take_data(self, adata: AnnData) -> None:
+        """Train on these cells from now on, with their codes by the representation."""
+        args, units = self.registry_["setup_args"], self.count_units_
+        sample = args["code_var_key"] is not None
+        args["code_key"], args["code_var_key"], _ = _write_codes(self.representation, adata, sample=sample)
+        self.adata = adata
+        self._inspect_expression()
+        self.count_units_ = units
 
 
 def _write_codes(model: BaseModelClass, adata: AnnData, *, sample: bool) -> tuple[str, str | None, np.ndarray]:
     """Encode `adata` into its ``.obsm``; the keys, and the mean variance of each dimension's posteriors."""
     mean, var = encode(model, adata)
     name = type(model).__name__
-    adata.obsm[_keys.code(name)] = mean
-    if sample:
-        adata.obsm[_keys.code_var(name)] = var
-    return _keys.code(name), _keys.code_var(name) if sample else None, var.mean(0)
+    for number in count():
+        codes = {_keys.code(name, number): mean}
+        if sample:
+            codes[_keys.code_var(name, number)] = var
+        # another MichiGAN may train on what is there
+        if all(_is_free(adata, key, values) for key, values in codes.items()):
+            break
+    for key, values in codes.items():
+        if key not in adata.obsm:
+            adata.obsm[key] = values
+    code_key, *var_key = codes
+    return code_key, var_key[0] if sample else None, var.mean(0)
+
+
+def _is_free(adata: AnnData, key: str, values: np.ndarray) -> bool:
+    """Whether there is nothing under the key of ``.obsm``, or these values."""
+    if key not in adata.obsm:
+        return True
+    there = adata.obsm[key]
+    return isinstance(there, np.ndarray) and there.shape == values.shape and np.allclose(there, values, 1e-4, 1e-5)

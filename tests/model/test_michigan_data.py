@@ -1,0 +1,63 @@
+"""MichiGANs, their representations and the cells that both are set up on."""
+
+import numpy as np
+import pytest
+
+import scmimic as sm
+
+QUIET = {"enable_progress_bar": False}
+SMALL = {"n_hidden_generator": (16, 16), "n_hidden_critic": (16, 16), "n_noise": 4}
+
+
+def fit_vae(adata, n_latent=3):
+    sm.BetaTCVAE.setup_anndata(adata)
+    vae = sm.BetaTCVAE(adata, n_latent=n_latent, n_hidden=(16,), gene_likelihood="nb")
+    vae.train(1, **QUIET)
+    return vae
+
+
+def test_codes_of_two_models_stand_beside_each_other(adata, tmp_path):
+    vaes = [fit_vae(adata, n_latent=3), fit_vae(adata, n_latent=4)]
+    models = [sm.MichiGAN.from_representation(vae, **SMALL) for vae in vaes]
+    keys = [model.registry_["setup_args"]["code_key"] for model in models]
+    assert keys == ["X_betatcvae_code", "X_betatcvae_code_1"]
+    for model, vae in zip(models, vaes, strict=True):
+        model.train(1, **QUIET)
+        np.testing.assert_allclose(model.posterior_.mean, vae.get_latent_representation(), rtol=1e-4, atol=1e-5)
+    # the same codes once more
+    again = sm.MichiGAN.from_representation(vaes[0], "mean", **SMALL)
+    assert again.registry_["setup_args"]["code_key"] == "X_betatcvae_code"
+    assert again.registry_["setup_args"]["code_var_key"] is None
+
+    models[1].save(tmp_path / "m")
+    other = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
+    other.obsm["X_betatcvae_code"] = taken = np.zeros((300, 3))
+    loaded = sm.MichiGAN.load(tmp_path / "m", adata=other)
+    np.testing.assert_array_equal(other.obsm["X_betatcvae_code"], taken)
+    args = loaded.registry_["setup_args"]
+    assert (args["code_key"], args["code_var_key"]) == ("X_betatcvae_code_1", "X_betatcvae_code_1_var")
+    loaded.train(1, **QUIET)
+    np.testing.assert_allclose(loaded.posterior_.mean, models[1].posterior_.mean, rtol=1e-3, atol=1e-4)
+    loaded.save(tmp_path / "n")
+    assert sm.MichiGAN.load(tmp_path / "n", adata=adata).registry_["setup_args"]["code_key"] == "X_betatcvae_code_1"
+
+
+def test_loading_keeps_the_codes_of_a_live_model(adata, tmp_path):
+    vae = fit_vae(adata)
+    sm.MichiGAN.from_representation(vae, **SMALL).save(tmp_path / "m")
+    vae.train(5, **QUIET)
+    live = sm.MichiGAN.from_representation(vae, **SMALL)
+    key = live.registry_["setup_args"]["code_key"]
+    before = adata.obsm[key].copy()
+    loaded = sm.MichiGAN.load(tmp_path / "m", adata=adata)
+    np.testing.assert_array_equal(adata.obsm[key], before)
+    assert loaded.registry_["setup_args"]["code_key"] != key
+
+
+def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):
+    sm.MichiGAN.from_representation(fit_vae(adata), **SMALL).save(tmp_path / "m")
+    fresh = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
+    for other, message in ((fresh[:, ::-1].copy(), "in another order"), (fresh[:, 1:].copy(), "lacks 1 of the 60")):
+        with pytest.raises(ValueError, match=message):
+            sm.MichiGAN.load(tmp_path / "m", adata=other)
+        assert not list(other.obsm)
