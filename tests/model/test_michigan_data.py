@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scvi
 
 import scmimic as sm
 
@@ -52,6 +53,24 @@ def test_loading_keeps_the_codes_of_a_live_model(adata, tmp_path):
     loaded = sm.MichiGAN.load(tmp_path / "m", adata=adata)
     np.testing.assert_array_equal(adata.obsm[key], before)
     assert loaded.registry_["setup_args"]["code_key"] != key
+
+
+def test_covariates_and_batches_of_the_representation(adata):
+    """Generated cells have none; the history can still say how well they show their codes."""
+    rng = np.random.default_rng(0)
+    adata.obs["donor"] = rng.choice(["d0", "d1"], adata.n_obs)
+    adata.obs["age"] = rng.normal(50, 5, adata.n_obs)
+    scvi.model.SCVI.setup_anndata(adata, categorical_covariate_keys=["donor"], continuous_covariate_keys=["age"])
+    vae = scvi.model.SCVI(adata, n_latent=2, n_hidden=8, encode_covariates=True)
+    vae.train(1, **QUIET)
+    model = sm.MichiGAN.from_representation(vae, **SMALL)
+    model.train(1, n_faithfulness_cells=30, **QUIET)
+    assert "code_faithfulness" in model.history
+    cells = model.generate(20, seed=0)
+    shown = model.get_latent_representation(cells)
+    told = cells.copy()
+    told.obs["donor"], told.obs["age"] = "d0", adata.obs["age"].mean()
+    np.testing.assert_allclose(shown, vae.get_latent_representation(told), rtol=1e-4, atol=1e-5)
 
 
 def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):

@@ -88,15 +88,21 @@ def _layer(model: BaseModelClass) -> str | None:
 def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: ExpressionSpace | None) -> AnnData:
     """Generated cells with the layer and the columns that `model` was set up with: those they lack, by a first value.
 
-    A generated cell is of no batch. Encoders look at the expression alone, unless they were told to.
+    Of continuous covariates that is their mean, or 0 where the training cells are not at hand. A generated cell is of
+    no batch. Encoders look at the expression alone, unless they were told to.
     """
     args, registries = model.registry_["setup_args"], model.registry_["field_registries"]
     missing = {}
     for registry in registries.values():
         where, state = registry["data_registry"], registry["state_registry"]
         key = state.get("original_key", where.get("attr_key"))
-        if where.get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
+        if where.get("attr_name") == "obs" and key in args.values():
             missing[key] = state.get("categorical_mapping", [1.0])[0]
+        for name in state.get("field_keys", ()):
+            missing[name] = state["mappings"][name][0]
+        for name in state.get("columns", ()):
+            missing[name] = 0.0 if model.adata is None else model.adata.obs[name].mean()
+    missing = {key: value for key, value in missing.items() if key not in adata.obs}
     layer, x = _layer(model), adata.X
     has_layer = layer is not None and layer in adata.layers
     generated = recorded_space(adata)
