@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scvi
+import torch
 
 import scmimic as sm
 
@@ -71,6 +72,29 @@ def test_covariates_and_batches_of_the_representation(adata):
     told = cells.copy()
     told.obs["donor"], told.obs["age"] = "d0", adata.obs["age"].mean()
     np.testing.assert_allclose(shown, vae.get_latent_representation(told), rtol=1e-4, atol=1e-5)
+
+
+def test_history_does_without_faithfulness_that_fails(adata, monkeypatch, caplog):
+    model = sm.MichiGAN.from_representation(fit_vae(adata), **SMALL)
+
+    def fails(*args, **kwargs):
+        raise KeyError("no such column")
+
+    monkeypatch.setattr(model, "get_latent_representation", fails)
+    model.train(1, **QUIET)
+    assert "code_faithfulness" not in model.history
+    assert "no such column" in caplog.text
+
+
+def test_recording_faithfulness_leaves_the_random_numbers(adata):
+    vae = fit_vae(adata)
+    states = []
+    for n_cells in (0, 50):
+        scvi.settings.seed = 0
+        model = sm.MichiGAN.from_representation(vae, **SMALL)
+        model.train(1, n_faithfulness_cells=n_cells, **QUIET)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):

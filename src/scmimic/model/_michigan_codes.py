@@ -33,6 +33,23 @@ class MichiGANCodesMixin:
         """Append to the history how well newly generated cells show their codes."""
         if self.representation is None or n_cells == 0 or not isinstance(self.history_, dict) or not self.history_:
             return
+        devices = [self.module.device] if self.module.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices):
+                value = self._median_faithfulness(n_cells)
+        except Exception as error:  # noqa: BLE001
+            # the model is trained, whatever its representation makes of the cells
+            logger.warning("The history has no code faithfulness. %s: %s", type(error).__name__, error)
+            return
+        if value is None:
+            return
+        name = _keys.CODE_FAITHFULNESS
+        epoch = len(next(iter(self.history_.values()))) - 1
+        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
+        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
+
+    def _median_faithfulness(self, n_cells: int) -> float | None:
+        """That of newly generated cells; None where the representation cannot read their units."""
         want = self.representation_space_
         as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
         if want is not None:
@@ -41,15 +58,11 @@ class MichiGANCodesMixin:
                 check_convertible(ExpressionSpace(self.expression_space_.layer, units), want)
             except ValueError as error:
                 logger.info("The history has no code faithfulness. %s", error)
-                return
+                return None
         cells = self.generate(n_cells, as_counts=as_counts, seed=0)
         shown, _ = self.get_latent_representation(cells, return_dist=True)
         asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
-        value = median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
-        name = _keys.CODE_FAITHFULNESS
-        epoch = len(next(iter(self.history_.values()))) - 1
-        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
-        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
+        return median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
 
     def get_latent_representation(
         self,
