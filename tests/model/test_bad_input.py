@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scvi
+from small_gans import SMALL
 
 import scmimic as sm
 
@@ -163,3 +165,38 @@ def test_bad_training_settings(adata, kwargs, error, message):
     model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
     with pytest.raises(error, match=message):
         model.train(**kwargs, **QUIET)
+
+
+def reversed_genes(adata):
+    return adata[:, ::-1].copy()
+
+
+def without_a_gene(adata):
+    return adata[:, 1:].copy()
+
+
+GENES = [(reversed_genes, "in another order"), (without_a_gene, "lacks 1 of the 60 genes")]
+
+
+@pytest.mark.parametrize(("change", "message"), GENES)
+def test_other_genes_are_refused(adata, trained, change, message):
+    sm.BetaTCVAE.setup_anndata(adata)
+    beta = sm.BetaTCVAE(adata, n_latent=3, n_hidden=(8,), gene_likelihood="nb")
+    beta.train(1, **QUIET)
+    scvi.model.SCVI.setup_anndata(adata)
+    plain = scvi.model.SCVI(adata, n_latent=3, n_hidden=8)
+    plain.train(1, **QUIET)
+    other = change(adata)
+    keys = {"group_key": "cell_type", "condition_key": "batch", "target": ("type_1", "batch_1")}
+    calls = [
+        lambda: trained.get_latent_representation(other),
+        lambda: trained.get_normalized_expression(other),
+        lambda: trained.classify(other),
+        lambda: beta.get_latent_representation(other),
+        lambda: sm.MichiGAN.from_representation(plain, **SMALL).get_latent_representation(other),
+        lambda: sm.tl.latent_entropy(other, beta, **keys),
+        lambda: sm.tl.latent_entropy(other, plain, **keys),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -124,14 +124,35 @@ class RegistrationMixin:
             self.dtype_ = str(x.dtype)
             self.expression_space_ = expression_space(x, args.get("layer", args.get("rna_layer")))
 
-    def _expression_data(self) -> AnnData:
-        if isinstance(self.adata, MuData):
-            return self.adata.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+    def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
+        """The cells' expression; None: that of the training cells."""
+        data = self._own_data() if adata is None else adata
+        if isinstance(data, MuData):
+            return data.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+        return data
+
+    def _own_data(self) -> AnnData | MuData:
+        if self.adata is None:
+            name = type(self).__name__
+            raise RuntimeError(
+                f"This {name} was loaded without its data. Give cells, `adata=...`, or load it with the data: "
+                f"`{name}.load(path, adata=adata)`."
+            )
         return self.adata
+
+    def _validate_anndata(self, adata: AnnData | MuData | None = None, copy_if_view: bool = True) -> AnnData | MuData:
+        """As scvi-tools does, which takes genes of any order."""
+        data = self._own_data() if adata is None else adata
+        if data is not self.adata:
+            self._check_genes(data)
+        return super()._validate_anndata(data, copy_if_view=copy_if_view)
+
+    def _check_genes(self, data: AnnData | MuData) -> None:
+        check_genes(self._expression_data(data).var_names, np.asarray(self.var_.index.astype(str)))
 
     def _query_matrix(self, data: AnnData):
         """Expression of ``data`` in the registered layer, with the model's genes."""
-        check_genes(data.var_names, np.asarray(self.var_.index.astype(str)))
+        self._check_genes(data)
         args = self.registry_["setup_args"]
         layer = args.get("layer", args.get("rna_layer"))
         x = get_matrix(data, layer)

@@ -14,6 +14,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.model._count_units import ExpressionSpace, convert, expression_space
+from scmimic.model._validation import check_genes
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -52,6 +53,14 @@ def space_of(model: BaseModelClass) -> ExpressionSpace | None:
     return expression_space(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), _layer(model))
 
 
+def check_model_genes(model: Any, adata: AnnData) -> None:
+    """Reject genes other than those that a model is set up with, as far as it says; scvi-tools takes any order."""
+    fields = (getattr(model, "registry_", None) or {}).get("field_registries", {})
+    names = fields.get(REGISTRY_KEYS.X_KEY, {}).get("state_registry", {}).get("column_names")
+    if names is not None and isinstance(adata, AnnData):
+        check_genes(adata.var_names, np.asarray(names).astype(str))
+
+
 def encode(
     model: BaseModelClass,
     adata: AnnData | None = None,
@@ -64,6 +73,8 @@ def encode(
 
     Generated cells are brought to the model's own `space`, or refused where that is impossible.
     """
+    if adata is not None:
+        check_model_genes(model, adata)
     if adata is not None and adata is not model.adata and _keys.UNS in adata.uns:
         adata = _with_registered_fields(model, adata, space_of(model) if space is None else space)
     try:
