@@ -97,6 +97,29 @@ def test_recording_faithfulness_leaves_the_random_numbers(adata):
     assert torch.equal(*states)
 
 
+def test_unlabelled_cells_are_no_type(adata):
+    adata.obs["type"] = adata.obs["cell_type"].astype(str)
+    adata.obs.loc[adata.obs_names[:40], "type"] = "Unknown"
+    sm.ACTIVA.setup_anndata(adata, labels_key="type")
+    vae = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,))
+    vae.train(1, calibrate_margins=False, calibrate_spread=False, calibrate_dispersion=False, **QUIET)
+    model = sm.MichiGAN.from_representation(vae, **SMALL)
+    model.train(1, **QUIET)
+    assert set(model.label_categories_) == {"type_0", "type_1", "type_2"}
+    assert set(model.generate(200, seed=0).obs["type"]) == set(model.label_categories_)
+    assert set(model.decode(vae.get_latent_representation(), seed=0).obs["type"]) <= set(model.label_categories_)
+    # the representation goes on with its own order of the categories
+    vae.train(1, calibrate_margins=False, calibrate_spread=False, calibrate_dispersion=False, **QUIET)
+    names = np.array([*vae.label_categories_, "Unknown"])[vae.posterior_.labels]
+    np.testing.assert_array_equal(names, adata.obs["type"])
+
+    adata.obs["type"] = "Unknown"
+    sm.MichiGAN.setup_anndata(adata, code_key="X_activa_code", labels_key="type", unlabeled_category="Unknown")
+    model = sm.MichiGAN(adata, **SMALL)
+    model.train(1, **QUIET)
+    assert model.generate(5, seed=0).n_obs == 5
+
+
 def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):
     sm.MichiGAN.from_representation(fit_vae(adata), **SMALL).save(tmp_path / "m")
     fresh = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)

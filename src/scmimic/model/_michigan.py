@@ -104,6 +104,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             raise ValueError(f"`conditioning` must be 'projection' or 'concat', not {conditioning!r}.")
         super().__init__(adata, registry)
         self._remember_registration()
+        if not self.label_categories_:
+            # also where every cell is unlabelled
+            self.labels_key_, self.label_categories_ = None, None
         self.representation: BaseModelClass | None = None
         self.representation_class_: str | None = None
         self.representation_space_: ExpressionSpace | None = None
@@ -150,7 +153,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             ``adata.layers["counts"] = adata.X``.
         labels_key
             Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types. None:
-            the one that `model` knows, if any.
+            the one that `model` knows, if any, with its value for cells of no known type.
         **kwargs
             Of :class:`MichiGAN`.
 
@@ -176,13 +179,15 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             raise ValueError(f"`code` must be 'sample' or 'mean', not {code!r}.")
         adata = check_representation(model)
         known = model.registry_.get("setup_args", {})
+        labels_key = known.get("labels_key") if labels_key is None else labels_key
         code_key, var_key, width = _write_codes(model, adata, sample=code == "sample")
         cls.setup_anndata(
             adata,
             layer=known.get("layer") if layer is None else layer,
             code_key=code_key,
             code_var_key=var_key,
-            labels_key=known.get("labels_key") if labels_key is None else labels_key,
+            labels_key=labels_key,
+            unlabeled_category=known.get("unlabeled_category") if labels_key == known.get("labels_key") else None,
         )
         made = cls(adata, **kwargs)
         made.representation, made.representation_class_ = model, class_path(model)
@@ -198,6 +203,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         code_key: str = "X_pca",
         code_var_key: str | None = None,
         labels_key: str | None = None,
+        unlabeled_category: str | None = None,
         **kwargs,
     ) -> None:
         """Register the data and their codes.
@@ -216,6 +222,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         labels_key
             Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types; the
             networks do not see it.
+        unlabeled_category
+            Value in that column that means "no type known", which is no type to ask for. None: there is none.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -229,7 +237,12 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
-            adata, layer=layer, labels_key=labels_key, unlabeled_category=None, batch_key=None, size_factor_key=None
+            adata,
+            layer=layer,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            batch_key=None,
+            size_factor_key=None,
         )
         code = check_obsm(adata, code_key, "code_key")
         field_list.append(fields.ObsmField(CODE_KEY, code_key))
