@@ -12,7 +12,8 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
-from scmimic.model._count_units import expression_space
+from scmimic.model._count_units import check_units, convert, expression_space
+from scmimic.model._representation import recorded_space
 from scmimic.model._validation import (
     check_genes,
     check_obs_key,
@@ -20,6 +21,7 @@ from scmimic.model._validation import (
     check_structure,
     check_values,
     get_matrix,
+    place,
 )
 
 
@@ -156,7 +158,18 @@ class RegistrationMixin:
         args = self.registry_["setup_args"]
         layer = args.get("layer", args.get("rna_layer"))
         x = get_matrix(data, layer)
-        check_values(x, "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+        check_values(x, place(layer))
+        return x
+
+    def _query_expression(self, data: AnnData):
+        """As :meth:`_query_matrix`, in the units that the model was trained on."""
+        want = self.expression_space_
+        made = None if data is self.adata else recorded_space(data)
+        if made is not None and want.layer not in data.layers:
+            self._check_genes(data)
+            return convert(data.X, made, want)
+        x = self._query_matrix(data)
+        check_units(x, want, place(want.layer))
         return x
 
     def _categories(self, registry_key: str, obs_key: str | None) -> list[str] | None:

@@ -24,6 +24,11 @@ def get_matrix(adata: AnnData, layer: str | None):
     return adata.layers[layer]
 
 
+def place(layer: str | None) -> str:
+    """Where the values of a layer are, as messages say it."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
 def check_structure(adata: AnnData, layer: str | None) -> None:
     """Reject what scvi-tools would fail on later, or silently get wrong."""
     if not isinstance(adata, AnnData):
@@ -38,7 +43,7 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
         twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
         raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
     x = get_matrix(adata, layer)
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = place(layer)
     if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
         raise TypeError(
             f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
