@@ -310,7 +310,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes of `adata` differ.
+            If the directory holds no model of this class, or the genes or the units of `adata` differ.
 
         Notes
         -----

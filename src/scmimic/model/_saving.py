@@ -79,7 +79,7 @@ class SafeSaveMixin:
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes of `adata` differ.
+            If the directory holds no model of this class, or the genes of `adata` differ; for GANs also its units.
 
         Notes
         -----
