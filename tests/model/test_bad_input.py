@@ -200,3 +200,23 @@ def test_other_genes_are_refused(adata, trained, change, message):
     for call in calls:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_loaded_without_data(adata, tmp_path):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    activa = sm.ACTIVA(adata, n_latent=3, n_hidden=(8,))
+    activa.train(1, calibrate_margins=False, calibrate_spread=False, calibrate_dispersion=False, **QUIET)
+    sm.InfoWGANGP.setup_anndata(adata)
+    info = sm.InfoWGANGP(adata, n_latent=2, **SMALL)
+    michigan = sm.MichiGAN.from_representation(activa, **SMALL)
+    for model in (info, michigan):
+        model.train(1, **QUIET)
+    for model in (activa, info, michigan):
+        name = type(model).__name__
+        model.save(tmp_path / name)
+        loaded = type(model).load(tmp_path / name)
+        with pytest.raises(RuntimeError, match=f"{name} was loaded without its data.*`{name}.load"):
+            loaded.get_latent_representation()
+        assert loaded.get_latent_representation(adata).shape[0] == adata.n_obs
+    with pytest.raises(RuntimeError, match="ACTIVA was loaded without its data"):
+        sm.ACTIVA.load(tmp_path / "ACTIVA").classify()

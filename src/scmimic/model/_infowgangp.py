@@ -190,7 +190,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         Raises
         ------
         RuntimeError
-            If the model is not trained.
+            If the model is not trained, or `adata` is left out and it was loaded without data.
         ValueError
             If the genes or the units differ.
         """

@@ -94,10 +94,14 @@ class MichiGANCodesMixin:
 
         Raises
         ------
+        RuntimeError
+            If `adata` is left out and the model was loaded without data.
         ValueError
             If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any, or generated cells
             cannot be brought to the units of the representation, such as logarithms to counts.
         """
+        if adata is None:
+            adata = self._own_data()
         if self.representation is not None:
             mean, var = encode(
                 self.representation, adata, indices=indices, batch_size=batch_size, space=self.representation_space_
@@ -110,10 +114,9 @@ class MichiGANCodesMixin:
             return mean, var
         return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()
 
-    def _registered_codes(self, adata: AnnData | None) -> tuple[np.ndarray, np.ndarray]:
-        adata = self.adata if adata is None else adata
+    def _registered_codes(self, adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
         args = self.registry_["setup_args"]
-        if adata is None or args["code_key"] not in adata.obsm:
+        if args["code_key"] not in adata.obsm:
             raise ValueError(
                 f"This MichiGAN was trained on registered codes and cannot encode: give cells with "
                 f"`.obsm[{args['code_key']!r}]`, or make the model with `MichiGAN.from_representation`."
@@ -125,7 +128,7 @@ class MichiGANCodesMixin:
         return mean, var
 
     def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, var = self._registered_codes(None)
+        mean, var = self._registered_codes(self.adata)
         return mean[rows], np.sqrt(var[rows])
 
     def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
