@@ -120,6 +120,16 @@ def test_unlabelled_cells_are_no_type(adata):
     assert model.generate(5, seed=0).n_obs == 5
 
 
+def test_registered_codes_of_another_size_are_refused(adata):
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    sm.MichiGAN.setup_anndata(adata, code_key="X_pca")
+    model = sm.MichiGAN(adata, **SMALL)
+    other = adata.copy()
+    other.obsm["X_pca"] = other.obsm["X_pca"][:, :2]
+    with pytest.raises(ValueError, match="codes of 2 dimensions, but the model was trained on 3"):
+        model.get_latent_representation(other)
+
+
 def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):
     sm.MichiGAN.from_representation(fit_vae(adata), **SMALL).save(tmp_path / "m")
     fresh = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)

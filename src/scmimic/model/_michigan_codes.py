@@ -97,8 +97,9 @@ class MichiGANCodesMixin:
         RuntimeError
             If `adata` is left out and the model was loaded without data.
         ValueError
-            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any, or generated cells
-            cannot be brought to the units of the representation, such as logarithms to counts.
+            If the codes were registered with :meth:`setup_anndata`, and `adata` holds none of their size, the genes
+            differ, or generated cells cannot be brought to the units of the representation, such as logarithms to
+            counts.
         """
         if adata is None:
             adata = self._own_data()
@@ -122,6 +123,11 @@ class MichiGANCodesMixin:
                 f"`.obsm[{args['code_key']!r}]`, or make the model with `MichiGAN.from_representation`."
             )
         mean = check_obsm(adata, args["code_key"], "code_key")
+        if mean.shape[1] != self.module.n_latent:
+            raise ValueError(
+                f"`adata.obsm[{args['code_key']!r}]` holds codes of {mean.shape[1]} dimensions, but the model was "
+                f"trained on {self.module.n_latent}. Put codes of the same representation there."
+            )
         var = np.zeros_like(mean)
         if args["code_var_key"] is not None:
             var = check_obsm(adata, args["code_var_key"], "code_var_key")
