@@ -43,3 +43,17 @@ def test_report_compares_the_labels_of_the_model(adata):
     scvi.model.SCVI.setup_anndata(adata, labels_key="batch")
     cells = model._labelled_counts(adata, None)
     np.testing.assert_array_equal(cells.obs.iloc[:, 0], adata.obs["cell_type"].astype(str))
+
+
+@pytest.mark.parametrize(
+    ("plan_kwargs", "error", "message"),
+    [
+        ({"state": {}}, TypeError, r"does not know \['state'\]. WassersteinTrainingPlan takes (?!.*'state')"),
+        ({"betas": (2, 3)}, ValueError, r"`betas` must be a pair, each a number at least 0 and below 1, not \(2, 3\)"),
+        ({"betas": 0.5}, ValueError, "`betas` must be a pair"),
+    ],
+)
+def test_settings_of_the_plan(adata, plan_kwargs, error, message):
+    sm.WGANGP.setup_anndata(adata)
+    with pytest.raises(error, match=message):
+        sm.WGANGP(adata, **SMALL).train(1, plan_kwargs=plan_kwargs, **QUIET)

@@ -189,7 +189,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         )
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
-        self._run_training(locals(), plan_kwargs={**plan, "state": self.training_state_})
+        self._run_training(locals(), plan_kwargs=plan, state=self.training_state_)
         self.plan_kwargs_ = asked
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
