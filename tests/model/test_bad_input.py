@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scvi
+from mudata import MuData
 from small_gans import SMALL
 
 import scmimic as sm
@@ -220,3 +221,13 @@ def test_loaded_without_data(adata, tmp_path):
         assert loaded.get_latent_representation(adata).shape[0] == adata.n_obs
     with pytest.raises(RuntimeError, match="ACTIVA was loaded without its data"):
         sm.ACTIVA.load(tmp_path / "ACTIVA").classify()
+
+
+def test_advice_fits_the_model(adata):
+    with pytest.raises(TypeError, match=r"not MuData. Of a MuData give the modality"):
+        sm.WGANGP.setup_anndata(MuData({"rna": adata.copy()}))
+    missing_label(adata)
+    with pytest.raises(ValueError, match=r"Remove these cells: `adata = adata\[.*notna\(\)\].copy\(\)`\.$"):
+        sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(ValueError, match=r"fillna\('none'\)"):
+        sm.InfoWGANGP.setup_anndata(adata, labels_key="cell_type", unlabeled_category="none")

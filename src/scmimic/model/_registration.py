@@ -36,8 +36,8 @@ def anndata_fields(
 ) -> list:
     """Check an AnnData and return the fields to register."""
     check_structure(adata, layer)
-    check_values(get_matrix(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    check_obs_key(adata.obs, labels_key, "labels_key")
+    check_values(get_matrix(adata, layer), place(layer))
+    check_obs_key(adata.obs, labels_key, "labels_key", unlabeled_category)
     check_obs_key(adata.obs, batch_key, "batch_key")
     check_size_factor(adata.obs, size_factor_key)
     if labels_key is None or unlabeled_category is None:
@@ -79,7 +79,8 @@ def mudata_fields(
         (batch_key, "batch_key", modalities.batch_key),
         (size_factor_key, "size_factor_key", modalities.size_factor_key),
     ):
-        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument)
+        unlabeled = unlabeled_category if argument == "labels_key" else None
+        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument, unlabeled)
     if labels_key is None or unlabeled_category is None:
         labels = fields.MuDataCategoricalObsField(
             REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=modalities.labels_key if labels_key else None
