@@ -231,3 +231,15 @@ def test_advice_fits_the_model(adata):
         sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
     with pytest.raises(ValueError, match=r"fillna\('none'\)"):
         sm.InfoWGANGP.setup_anndata(adata, labels_key="cell_type", unlabeled_category="none")
+
+
+@pytest.mark.parametrize(("argument", "value"), [("seed", -1), ("seed", 1.5), ("batch_size", 0)])
+def test_bad_requests(adata, trained, argument, value):
+    sm.WGANGP.setup_anndata(adata)
+    gan = sm.WGANGP(adata, **SMALL)
+    for model in (trained, gan):
+        with pytest.raises(ValueError, match=f"`{argument}` must be a whole number at least"):
+            model.generate(3, **{argument: value})
+        if argument == "seed":
+            with pytest.raises(ValueError, match="`seed` must be a whole number"):
+                model.decode(np.zeros((2, model.module.n_latent)), seed=value)
