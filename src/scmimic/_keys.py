@@ -66,14 +66,17 @@ def latent(model_name: str) -> str:
     return f"X_{model_name.lower()}"
 
 
-def code(model_name: str) -> str:
-    """`.obsm` key of the codes that a MichiGAN is trained on, by the model that made them: ``"X_scvi_code"``."""
-    return f"X_{model_name.lower()}_code"
+def code(model_name: str, number: int = 0) -> str:
+    """`.obsm` key of the codes that a MichiGAN is trained on, by the model that made them: ``"X_scvi_code"``.
+
+    Those of further models of the class are numbered: ``"X_scvi_code_1"``.
+    """
+    return f"X_{model_name.lower()}_code{f'_{number}' if number else ''}"
 
 
-def code_var(model_name: str) -> str:
+def code_var(model_name: str, number: int = 0) -> str:
     """`.obsm` key of the variances of these codes."""
-    return f"{code(model_name)}_var"
+    return f"{code(model_name, number)}_var"
 
 
 def latent_names(n_latent: int) -> list[str]:

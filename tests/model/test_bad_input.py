@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scvi
+from mudata import MuData
+from small_gans import SMALL
 
 import scmimic as sm
 
@@ -103,10 +106,10 @@ def test_backed_is_refused(adata, tmp_path):
         lambda x: x.tocsc(),
         lambda x: x.toarray(),
         lambda x: x.astype(np.int64),
-        lambda x: x.toarray().astype(np.uint16),
+        lambda x: x.toarray().astype(np.uint32),
         lambda x: x.astype(np.float64),
     ],
-    ids=["csr", "csc", "dense", "int64", "uint16", "float64"],
+    ids=["csr", "csc", "dense", "int64", "uint32", "float64"],
 )
 def test_works_with_any_matrix(adata, change):
     adata.X = change(adata.X)
@@ -163,3 +166,80 @@ def test_bad_training_settings(adata, kwargs, error, message):
     model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
     with pytest.raises(error, match=message):
         model.train(**kwargs, **QUIET)
+
+
+def reversed_genes(adata):
+    return adata[:, ::-1].copy()
+
+
+def without_a_gene(adata):
+    return adata[:, 1:].copy()
+
+
+GENES = [(reversed_genes, "in another order"), (without_a_gene, "lacks 1 of the 60 genes")]
+
+
+@pytest.mark.parametrize(("change", "message"), GENES)
+def test_other_genes_are_refused(adata, trained, change, message):
+    sm.BetaTCVAE.setup_anndata(adata)
+    beta = sm.BetaTCVAE(adata, n_latent=3, n_hidden=(8,), gene_likelihood="nb")
+    beta.train(1, **QUIET)
+    scvi.model.SCVI.setup_anndata(adata)
+    plain = scvi.model.SCVI(adata, n_latent=3, n_hidden=8)
+    plain.train(1, **QUIET)
+    other = change(adata)
+    keys = {"group_key": "cell_type", "condition_key": "batch", "target": ("type_1", "batch_1")}
+    calls = [
+        lambda: trained.get_latent_representation(other),
+        lambda: trained.get_normalized_expression(other),
+        lambda: trained.classify(other),
+        lambda: beta.get_latent_representation(other),
+        lambda: sm.MichiGAN.from_representation(plain, **SMALL).get_latent_representation(other),
+        lambda: sm.tl.latent_entropy(other, beta, **keys),
+        lambda: sm.tl.latent_entropy(other, plain, **keys),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_loaded_without_data(adata, tmp_path):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    activa = sm.ACTIVA(adata, n_latent=3, n_hidden=(8,))
+    activa.train(1, calibrate_margins=False, calibrate_spread=False, calibrate_dispersion=False, **QUIET)
+    sm.InfoWGANGP.setup_anndata(adata)
+    info = sm.InfoWGANGP(adata, n_latent=2, **SMALL)
+    michigan = sm.MichiGAN.from_representation(activa, **SMALL)
+    for model in (info, michigan):
+        model.train(1, **QUIET)
+    for model in (activa, info, michigan):
+        name = type(model).__name__
+        model.save(tmp_path / name)
+        loaded = type(model).load(tmp_path / name)
+        with pytest.raises(RuntimeError, match=f"{name} was loaded without its data.*`{name}.load"):
+            loaded.get_latent_representation()
+        assert loaded.get_latent_representation(adata).shape[0] == adata.n_obs
+    with pytest.raises(RuntimeError, match="ACTIVA was loaded without its data"):
+        sm.ACTIVA.load(tmp_path / "ACTIVA").classify()
+
+
+def test_advice_fits_the_model(adata):
+    with pytest.raises(TypeError, match=r"not MuData. Of a MuData give the modality"):
+        sm.WGANGP.setup_anndata(MuData({"rna": adata.copy()}))
+    missing_label(adata)
+    with pytest.raises(ValueError, match=r"Remove these cells: `adata = adata\[.*notna\(\)\].copy\(\)`\.$"):
+        sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(ValueError, match=r"fillna\('none'\)"):
+        sm.InfoWGANGP.setup_anndata(adata, labels_key="cell_type", unlabeled_category="none")
+
+
+@pytest.mark.parametrize(("argument", "value"), [("seed", -1), ("seed", 1.5), ("batch_size", 0)])
+def test_bad_requests(adata, trained, argument, value):
+    sm.WGANGP.setup_anndata(adata)
+    gan = sm.WGANGP(adata, **SMALL)
+    for model in (trained, gan):
+        with pytest.raises(ValueError, match=f"`{argument}` must be a whole number at least"):
+            model.generate(3, **{argument: value})
+        if argument == "seed":
+            with pytest.raises(ValueError, match="`seed` must be a whole number"):
+                model.decode(np.zeros((2, model.module.n_latent)), seed=value)

@@ -3,6 +3,7 @@
 import anndata as ad
 import numpy as np
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 import scvi
 from small_gans import MODELS, QUIET, SMALL, fit, normalised
@@ -227,3 +228,23 @@ def test_errors(adata):
     sm.WGANGP.setup_anndata(adata, layer="same")
     with pytest.raises(ValueError, match="are the same"):
         sm.WGANGP(adata)
+
+
+def test_codes_of_cells_in_any_layer_and_units(adata):
+    model = fit(normalised(adata), "InfoWGANGP", layer="log", labels_key=None)
+    logs, counts = model.generate(30, seed=0), model.generate(30, seed=0, as_counts=True)
+    scaled = np.log1p(sc.pp.normalize_total(counts, target_sum=1_000, inplace=False)["X"])
+    for cells, values in ((logs, logs.X), (counts, scaled)):
+        told = ad.AnnData(cells.X, var=cells.var, layers={"log": values})
+        np.testing.assert_allclose(
+            model.get_latent_representation(cells), model.get_latent_representation(told), rtol=1e-4, atol=1e-5
+        )
+    adata.layers["log"] = adata.X.copy()
+    with pytest.raises(ValueError, match=r"`adata.layers\['log'\]` holds counts, .* trained on log1p values"):
+        model.get_latent_representation(adata.copy())
+
+    model = fit(adata, "InfoWGANGP", labels_key=None)
+    with pytest.raises(ValueError, match="`adata.X` holds scaled counts, .* trained on counts"):
+        model.get_latent_representation(ad.AnnData(adata.layers["norm"], var=adata.var))
+    with pytest.raises(ValueError, match="the encoder reads raw counts"):
+        model.get_latent_representation(logs)

@@ -5,6 +5,7 @@ import pytest
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
+from small_gans import fit, normalised
 
 import scmimic as sm
 
@@ -98,3 +99,15 @@ def test_divergence_keeps_the_last_good_weights(adata):
     model.train(3, callbacks=[Spoil()], **QUIET)
     np.testing.assert_array_equal(cells(model), before)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
+
+
+def test_data_in_other_units_are_refused(adata, tmp_path):
+    logs = normalised(adata.copy())
+    logs.X = logs.layers["log"]
+    for data, other, message in (
+        (logs, adata, "`adata.X` holds counts, but the model was trained on log1p values"),
+        (adata, logs, "`adata.X` holds log1p values, but the model was trained on counts"),
+    ):
+        fit(data.copy(), max_epochs=1).save(tmp_path / message[-6:])
+        with pytest.raises(ValueError, match=message):
+            sm.WGANGP.load(tmp_path / message[-6:], adata=other.copy())

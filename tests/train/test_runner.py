@@ -13,6 +13,13 @@ SMALL_GAN = {"n_latent": 3, "n_hidden_generator": (8,), "n_hidden_critic": (8,)}
 MODELS = {"ACTIVA": SMALL_VAE, "ACTINN": {}, "BetaTCVAE": SMALL_VAE, "WGANGP": SMALL_GAN}
 
 
+def small(adata, name):
+    """A model, and what makes its training quick."""
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    return cls(adata, **MODELS[name]), QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
+
+
 class Terminate(Callback):
     def on_train_batch_end(self, trainer, *args):
         if trainer.current_epoch == 2:
@@ -22,11 +29,8 @@ class Terminate(Callback):
 @pytest.mark.skipif(os.name == "nt", reason="Lightning leaves the signals of Windows alone")
 @pytest.mark.parametrize("name", MODELS)
 def test_terminated_training_is_kept_and_said(adata, caplog, name):
-    cls = getattr(sm, name)
-    cls.setup_anndata(adata, labels_key="cell_type")
-    model = cls(adata, **MODELS[name])
+    model, quick = small(adata, name)
     before = signal.getsignal(signal.SIGTERM)
-    quick = QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
     model.train(max_epochs=7, batch_size=100, callbacks=[Terminate()], **quick)
     assert "interrupted after 2 of 7 epochs" in caplog.text
     assert model.trainer.interrupted
@@ -52,12 +56,25 @@ class Modes(Callback):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_further_training_is_in_train_mode_too(adata, name):
-    cls = getattr(sm, name)
-    cls.setup_anndata(adata, labels_key="cell_type")
-    model = cls(adata, **MODELS[name])
-    quick = QUIET | ({"calibrate_margins": False} if name == "ACTIVA" else {})
+    model, quick = small(adata, name)
     for _ in range(2):
         modes = Modes()
         model.train(max_epochs=1, batch_size=100, callbacks=[modes], **quick)
         assert set(modes.seen) == {(True, True)}
         assert not any(network.training for network in model.module.modules())
+
+
+class InterruptAtOnce(Callback):
+    def on_train_batch_end(self, *args):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_history_after_an_interrupt_in_the_first_epoch(adata, name):
+    model, quick = small(adata, name)
+    model.train(max_epochs=3, batch_size=100, callbacks=[InterruptAtOnce()], **quick)
+    assert not model.history
+    for n_epochs in (2, 3):
+        model.train(max_epochs=n_epochs - len(next(iter(model.history.values()), [])), batch_size=100, **quick)
+        assert model.history
+        assert {len(values) for values in model.history.values()} == {n_epochs}

@@ -166,6 +166,19 @@ def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
     return all(counts) or (have.layer == want.layer and not any(counts))
 
 
+def check_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace, where: str) -> None:
+    """Raise ValueError where cells show other units than those of a space; `where` is what to call them."""
+    if not (x.nnz if sp.issparse(x) else np.any(x)):
+        return
+    found = expression_space(x, want.layer).units
+    counts = found == "counts", want.units == "counts"
+    if any(counts) != all(counts) or (None not in (found, want.units) and found != want.units):
+        raise ValueError(
+            f"`{where}` holds {UNIT_NAMES[found]}, but the model was trained on {UNIT_NAMES[want.units]}. Put cells in "
+            "the units of the training layer there."
+        )
+
+
 def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:
     """Non-negative cells scaled to the totals `library_size`, ``(n, 1)``."""
     x = x.clamp_min(0)

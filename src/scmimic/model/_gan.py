@@ -190,7 +190,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             max_epochs = default_epochs(preset, n_obs, batch_size, makes_counts=self.module.makes_counts)
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
-        self._run_training(locals(), plan_kwargs={**plan, "state": self.training_state_})
+        self._run_training(locals(), plan_kwargs=plan, state=self.training_state_)
         self.plan_kwargs_ = asked
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
@@ -302,7 +302,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ValueError
             If a label is unknown, `n` is not positive, or an argument does not fit the model or its data.
         """
-        self._check_can_generate()
+        self._check_can_generate(seed, batch_size)
         path = None if path is None else check_path(path)
         counts = resolve_counts(n, labels, self.label_categories_, self._label_proportions())
         total = sum(counts.values())
@@ -355,7 +355,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate()
+        self._check_can_generate(seed)
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         as_counts, library = self._check_counts_request(as_counts, library_size, len(z))

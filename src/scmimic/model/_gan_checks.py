@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
+from scmimic.model._count_units import check_units
 from scmimic.model._gan_presets import GANPreset
 from scmimic.model._ranges import COUNT, NATURAL, SHARE, check_ranges, check_widths
 from scmimic.model._requests import library_sizes
+from scmimic.model._validation import get_matrix, place
 from scmimic.module import InfoGANModule
 
 _SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
@@ -25,6 +29,13 @@ class GANChecksMixin:
                 "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
                 "`generate(as_counts=True)` makes counts of the cells."
             )
+
+    @classmethod
+    def _check_saved(cls, dir_path: str | os.PathLike, prefix: str | None, adata: AnnData) -> None:
+        super()._check_saved(dir_path, prefix, adata)
+        known = cls._saved_attributes(dir_path, prefix).get("expression_space_")
+        if known is not None and isinstance(adata, AnnData):
+            check_units(get_matrix(adata, known.layer), known, place(known.layer))
 
     def _check_output(self, output: str) -> None:
         """Refuse a last layer that cannot make cells like the data's."""

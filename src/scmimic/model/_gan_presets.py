@@ -12,8 +12,8 @@ Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
 CRITIC_STEPS, CRITIC_STEPS_OF_VALUES = 20_000, 8_000
 """Default lengths of a run in steps of the critic, five for each of the generator: drawn counts, and other values.
 
-Where the generator gives values it has to make the noise of sparse genes itself. It cannot, and in longer runs the means
-drift away.
+Where the generator gives values it has to make the noise of sparse genes itself. It cannot, and in longer runs the
+means drift away.
 """
 
 

@@ -106,7 +106,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ValueError
             If a label is unknown, `n` is not positive, or an argument does not fit the model.
         """
-        self._check_can_generate()
+        self._check_can_generate(seed, batch_size)
         path = None if path is None else check_path(path)
         categories = self.label_categories_
         proportions = self._label_proportions()
@@ -185,7 +185,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate()
+        self._check_can_generate(seed)
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
@@ -248,7 +248,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate()
+        self._check_can_generate(batch_size=batch_size)
         z = self._check_codes(z)
         posterior, module = self.posterior_, self.module
         label = self._label_codes(labels, len(z))

@@ -172,7 +172,8 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         Parameters
         ----------
         adata
-            Real or generated cells with the training genes in the training order. None: the training data.
+            Real cells in the layer and the units of the training data, with the training genes in the training order,
+            or generated cells, which are converted to them. None: the training data.
         indices
             Cells to encode; None: all.
         give_mean
@@ -189,13 +190,13 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         Raises
         ------
         RuntimeError
-            If the model is not trained.
+            If the model is not trained, or `adata` is left out and it was loaded without data.
         ValueError
-            If the genes differ.
+            If the genes or the units differ.
         """
         if not self.is_trained:
             raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
-        x = self._query_matrix(self.adata if adata is None else adata)
+        x = self._query_expression(self._own_data() if adata is None else adata)
         rows = np.arange(x.shape[0]) if indices is None else np.arange(x.shape[0])[np.asarray(indices)]
         self.module.eval()
         size = batch_size or 1024

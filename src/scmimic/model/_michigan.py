@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             raise ValueError(f"`conditioning` must be 'projection' or 'concat', not {conditioning!r}.")
         super().__init__(adata, registry)
         self._remember_registration()
+        if not self.label_categories_:
+            # also where every cell is unlabelled
+            self.labels_key_, self.label_categories_ = None, None
         self.representation: BaseModelClass | None = None
         self.representation_class_: str | None = None
         self.representation_space_: ExpressionSpace | None = None
@@ -149,7 +153,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             ``adata.layers["counts"] = adata.X``.
         labels_key
             Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types. None:
-            the one that `model` knows, if any.
+            the one that `model` knows, if any, with its value for cells of no known type.
         **kwargs
             Of :class:`MichiGAN`.
 
@@ -158,9 +162,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         MichiGAN that is not trained yet. The codes are written to
 
         ``model.adata.obsm["X_<model>_code"]`` : ndarray
-            Posterior means.
+            Posterior means. Where that key holds other codes, the next free one of ``"X_<model>_code_1"`` and so on.
         ``model.adata.obsm["X_<model>_code_var"]`` : ndarray
-            Posterior variances, with ``code="sample"``.
+            Posterior variances, with ``code="sample"``; numbered alike.
 
         Raises
         ------
@@ -175,13 +179,15 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             raise ValueError(f"`code` must be 'sample' or 'mean', not {code!r}.")
         adata = check_representation(model)
         known = model.registry_.get("setup_args", {})
+        labels_key = known.get("labels_key") if labels_key is None else labels_key
         code_key, var_key, width = _write_codes(model, adata, sample=code == "sample")
         cls.setup_anndata(
             adata,
             layer=known.get("layer") if layer is None else layer,
             code_key=code_key,
             code_var_key=var_key,
-            labels_key=known.get("labels_key") if labels_key is None else labels_key,
+            labels_key=labels_key,
+            unlabeled_category=known.get("unlabeled_category") if labels_key == known.get("labels_key") else None,
         )
         made = cls(adata, **kwargs)
         made.representation, made.representation_class_ = model, class_path(model)
@@ -197,6 +203,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         code_key: str = "X_pca",
         code_var_key: str | None = None,
         labels_key: str | None = None,
+        unlabeled_category: str | None = None,
         **kwargs,
     ) -> None:
         """Register the data and their codes.
@@ -215,6 +222,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         labels_key
             Column of ``adata.obs`` with the type of each cell, so that :meth:`generate` can be asked for types; the
             networks do not see it.
+        unlabeled_category
+            Value in that column that means "no type known", which is no type to ask for. None: there is none.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -228,7 +237,12 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
-            adata, layer=layer, labels_key=labels_key, unlabeled_category=None, batch_key=None, size_factor_key=None
+            adata,
+            layer=layer,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+            batch_key=None,
+            size_factor_key=None,
         )
         code = check_obsm(adata, code_key, "code_key")
         field_list.append(fields.ObsmField(CODE_KEY, code_key))
@@ -285,7 +299,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             Directory that :meth:`save` wrote.
         adata
             Data with the genes of the training data, in the same order; they are encoded anew, where the model has a
-            representation. None: the data saved with the model, or none at all; :meth:`generate` works without.
+            representation, into keys as those of :meth:`from_representation`. None: the data saved with the model, or
+            none at all; :meth:`generate` works without.
         **kwargs
             Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
 
@@ -296,7 +311,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes of `adata` differ.
+            If the directory holds no model of this class, or the genes or the units of `adata` differ.
 
         Notes
         -----
@@ -304,24 +319,50 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
         devices = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
-        known = cls._saved_attributes(dir_path, kwargs.get("prefix"))
-        path, representation = known.get("representation_class_"), None
-        if adata is not None and path is not None:
-            representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
-            sample = known["registry_"]["setup_args"]["code_var_key"] is not None
-            _write_codes(representation, adata, sample=sample)
-        model = super().load(dir_path, adata=adata, **kwargs)
-        if path is not None and representation is None:
-            representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
-        model.representation = representation
+        path = cls._saved_attributes(dir_path, kwargs.get("prefix")).get("representation_class_")
+        if path is None or not isinstance(adata, AnnData):
+            model = super().load(dir_path, adata=adata, **kwargs)
+            if path is not None:
+                model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
+            return model
+        cls._check_saved(dir_path, kwargs.get("prefix"), adata)
+        # False: without data, and without looking for data
+        model = super().load(dir_path, adata=False, **kwargs)
+        model.representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
+        model._take_data(adata)
         return model
+
+    def _take_data(self, adata: AnnData) -> None:
+        """Train on these cells from now on, with their codes by the representation."""
+        args, units = self.registry_["setup_args"], self.count_units_
+        sample = args["code_var_key"] is not None
+        args["code_key"], args["code_var_key"], _ = _write_codes(self.representation, adata, sample=sample)
+        self.adata = adata
+        self._inspect_expression()
+        self.count_units_ = units
 
 
 def _write_codes(model: BaseModelClass, adata: AnnData, *, sample: bool) -> tuple[str, str | None, np.ndarray]:
     """Encode `adata` into its ``.obsm``; the keys, and the mean variance of each dimension's posteriors."""
     mean, var = encode(model, adata)
     name = type(model).__name__
-    adata.obsm[_keys.code(name)] = mean
-    if sample:
-        adata.obsm[_keys.code_var(name)] = var
-    return _keys.code(name), _keys.code_var(name) if sample else None, var.mean(0)
+    for number in count():
+        codes = {_keys.code(name, number): mean}
+        if sample:
+            codes[_keys.code_var(name, number)] = var
+        # another MichiGAN may train on what is there
+        if all(_is_free(adata, key, values) for key, values in codes.items()):
+            break
+    for key, values in codes.items():
+        if key not in adata.obsm:
+            adata.obsm[key] = values
+    code_key, *var_key = codes
+    return code_key, var_key[0] if sample else None, var.mean(0)
+
+
+def _is_free(adata: AnnData, key: str, values: np.ndarray) -> bool:
+    """Whether there is nothing under the key of ``.obsm``, or these values."""
+    if key not in adata.obsm:
+        return True
+    there = adata.obsm[key]
+    return isinstance(there, np.ndarray) and there.shape == values.shape and np.allclose(there, values, 1e-4, 1e-5)

@@ -33,6 +33,23 @@ class MichiGANCodesMixin:
         """Append to the history how well newly generated cells show their codes."""
         if self.representation is None or n_cells == 0 or not isinstance(self.history_, dict) or not self.history_:
             return
+        devices = [self.module.device] if self.module.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices):
+                value = self._median_faithfulness(n_cells)
+        except Exception as error:  # noqa: BLE001
+            # the model is trained, whatever its representation makes of the cells
+            logger.warning("The history has no code faithfulness. %s: %s", type(error).__name__, error)
+            return
+        if value is None:
+            return
+        name = _keys.CODE_FAITHFULNESS
+        epoch = len(next(iter(self.history_.values()))) - 1
+        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
+        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
+
+    def _median_faithfulness(self, n_cells: int) -> float | None:
+        """That of newly generated cells; None where the representation cannot read their units."""
         want = self.representation_space_
         as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
         if want is not None:
@@ -41,15 +58,11 @@ class MichiGANCodesMixin:
                 check_convertible(ExpressionSpace(self.expression_space_.layer, units), want)
             except ValueError as error:
                 logger.info("The history has no code faithfulness. %s", error)
-                return
+                return None
         cells = self.generate(n_cells, as_counts=as_counts, seed=0)
         shown, _ = self.get_latent_representation(cells, return_dist=True)
         asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
-        value = median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
-        name = _keys.CODE_FAITHFULNESS
-        epoch = len(next(iter(self.history_.values()))) - 1
-        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
-        self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
+        return median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
 
     def get_latent_representation(
         self,
@@ -81,10 +94,15 @@ class MichiGANCodesMixin:
 
         Raises
         ------
+        RuntimeError
+            If `adata` is left out and the model was loaded without data.
         ValueError
-            If the codes were registered with :meth:`setup_anndata`, and `adata` does not hold any, or generated cells
-            cannot be brought to the units of the representation, such as logarithms to counts.
+            If the codes were registered with :meth:`setup_anndata`, and `adata` holds none of their size, the genes
+            differ, or generated cells cannot be brought to the units of the representation, such as logarithms to
+            counts.
         """
+        if adata is None:
+            adata = self._own_data()
         if self.representation is not None:
             mean, var = encode(
                 self.representation, adata, indices=indices, batch_size=batch_size, space=self.representation_space_
@@ -97,22 +115,26 @@ class MichiGANCodesMixin:
             return mean, var
         return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()
 
-    def _registered_codes(self, adata: AnnData | None) -> tuple[np.ndarray, np.ndarray]:
-        adata = self.adata if adata is None else adata
+    def _registered_codes(self, adata: AnnData) -> tuple[np.ndarray, np.ndarray]:
         args = self.registry_["setup_args"]
-        if adata is None or args["code_key"] not in adata.obsm:
+        if args["code_key"] not in adata.obsm:
             raise ValueError(
                 f"This MichiGAN was trained on registered codes and cannot encode: give cells with "
                 f"`.obsm[{args['code_key']!r}]`, or make the model with `MichiGAN.from_representation`."
             )
         mean = check_obsm(adata, args["code_key"], "code_key")
+        if mean.shape[1] != self.module.n_latent:
+            raise ValueError(
+                f"`adata.obsm[{args['code_key']!r}]` holds codes of {mean.shape[1]} dimensions, but the model was "
+                f"trained on {self.module.n_latent}. Put codes of the same representation there."
+            )
         var = np.zeros_like(mean)
         if args["code_var_key"] is not None:
             var = check_obsm(adata, args["code_var_key"], "code_var_key")
         return mean, var
 
     def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, var = self._registered_codes(None)
+        mean, var = self._registered_codes(self.adata)
         return mean[rows], np.sqrt(var[rows])
 
     def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -50,6 +50,17 @@ class Range:
             ends.append(f"{'below' if self.open_high else 'at most'} {self.high:g}")
         kind = f"a {'whole ' if self.whole else ''}number"
         return f"{kind} {' and '.join(ends)}".rstrip() + (", or None" if self.optional else "")
+
+
+class PairRange(Range):
+    """Pairs of numbers that both lie in the range."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is such a pair."""
+        return isinstance(value, Sequence) and len(value) == 2 and all(super(PairRange, self).holds(v) for v in value)
+
+    def __str__(self) -> str:
+        return f"a pair, each {super().__str__()}"
 
 
 COUNT = Range(1, whole=True)

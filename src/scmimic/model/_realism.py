@@ -83,7 +83,7 @@ class RealismMixin:
         if adata is None:
             held_out = self._labelled_counts(self.adata, self.validation_indices_)
         else:
-            held_out = self._labelled_counts(self._validate_anndata(adata, copy_if_view=False), None)
+            held_out = self._labelled_counts(adata, None)
         known = np.isin(held_out.obs[_LABEL], train.obs[_LABEL].unique())
         rows = np.flatnonzero(known)
         if len(rows) < 20:
@@ -109,7 +109,7 @@ class RealismMixin:
 
     def _labelled_counts(self, adata: AnnData, indices: np.ndarray | None) -> AnnData:
         """Counts and label names as plain AnnData."""
-        manager = self.get_anndata_manager(adata, required=True)
+        manager = self.get_anndata_manager(self._validate_anndata(adata, copy_if_view=False), required=True)
         rows = np.arange(adata.n_obs) if indices is None else np.sort(np.asarray(indices, dtype=np.int64))
         x = sp.csr_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY)[rows])
         names = np.zeros(len(rows), dtype=object)

@@ -12,7 +12,8 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
-from scmimic.model._count_units import expression_space
+from scmimic.model._count_units import check_units, convert, expression_space
+from scmimic.model._representation import recorded_space
 from scmimic.model._validation import (
     check_genes,
     check_obs_key,
@@ -20,6 +21,7 @@ from scmimic.model._validation import (
     check_structure,
     check_values,
     get_matrix,
+    place,
 )
 
 
@@ -34,8 +36,8 @@ def anndata_fields(
 ) -> list:
     """Check an AnnData and return the fields to register."""
     check_structure(adata, layer)
-    check_values(get_matrix(adata, layer), "adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    check_obs_key(adata.obs, labels_key, "labels_key")
+    check_values(get_matrix(adata, layer), place(layer))
+    check_obs_key(adata.obs, labels_key, "labels_key", unlabeled_category)
     check_obs_key(adata.obs, batch_key, "batch_key")
     check_size_factor(adata.obs, size_factor_key)
     if labels_key is None or unlabeled_category is None:
@@ -77,7 +79,8 @@ def mudata_fields(
         (batch_key, "batch_key", modalities.batch_key),
         (size_factor_key, "size_factor_key", modalities.size_factor_key),
     ):
-        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument)
+        unlabeled = unlabeled_category if argument == "labels_key" else None
+        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument, unlabeled)
     if labels_key is None or unlabeled_category is None:
         labels = fields.MuDataCategoricalObsField(
             REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=modalities.labels_key if labels_key else None
@@ -109,6 +112,9 @@ class RegistrationMixin:
     """What was registered, in attributes that are saved with the model."""
 
     def _remember_registration(self) -> None:
+        if self.adata is not None:
+            # another model may have been set up on these data since
+            self.adata_manager.validate()
         args = self.registry_["setup_args"]
         self.labels_key_ = args.get("labels_key")
         self.batch_key_ = args.get("batch_key")
@@ -121,18 +127,50 @@ class RegistrationMixin:
             self.dtype_ = str(x.dtype)
             self.expression_space_ = expression_space(x, args.get("layer", args.get("rna_layer")))
 
-    def _expression_data(self) -> AnnData:
-        if isinstance(self.adata, MuData):
-            return self.adata.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+    def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
+        """The cells' expression; None: that of the training cells."""
+        data = self._own_data() if adata is None else adata
+        if isinstance(data, MuData):
+            return data.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+        return data
+
+    def _own_data(self) -> AnnData | MuData:
+        if self.adata is None:
+            name = type(self).__name__
+            raise RuntimeError(
+                f"This {name} was loaded without its data. Give cells, `adata=...`, or load it with the data: "
+                f"`{name}.load(path, adata=adata)`."
+            )
         return self.adata
+
+    def _validate_anndata(self, adata: AnnData | MuData | None = None, copy_if_view: bool = True) -> AnnData | MuData:
+        """As scvi-tools does, which takes genes of any order."""
+        data = self._own_data() if adata is None else adata
+        if data is not self.adata:
+            self._check_genes(data)
+        return super()._validate_anndata(data, copy_if_view=copy_if_view)
+
+    def _check_genes(self, data: AnnData | MuData) -> None:
+        check_genes(self._expression_data(data).var_names, np.asarray(self.var_.index.astype(str)))
 
     def _query_matrix(self, data: AnnData):
         """Expression of ``data`` in the registered layer, with the model's genes."""
-        check_genes(data.var_names, np.asarray(self.var_.index.astype(str)))
+        self._check_genes(data)
         args = self.registry_["setup_args"]
         layer = args.get("layer", args.get("rna_layer"))
         x = get_matrix(data, layer)
-        check_values(x, "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+        check_values(x, place(layer))
+        return x
+
+    def _query_expression(self, data: AnnData):
+        """As :meth:`_query_matrix`, in the units that the model was trained on."""
+        want = self.expression_space_
+        made = None if data is self.adata else recorded_space(data)
+        if made is not None and want.layer not in data.layers:
+            self._check_genes(data)
+            return convert(data.X, made, want)
+        x = self._query_matrix(data)
+        check_units(x, want, place(want.layer))
         return x
 
     def _categories(self, registry_key: str, obs_key: str | None) -> list[str] | None:

@@ -14,6 +14,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.model._count_units import ExpressionSpace, convert, expression_space
+from scmimic.model._validation import check_genes
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -52,6 +53,14 @@ def space_of(model: BaseModelClass) -> ExpressionSpace | None:
     return expression_space(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), _layer(model))
 
 
+def check_model_genes(model: Any, adata: AnnData) -> None:
+    """Reject genes other than those that a model is set up with, as far as it says; scvi-tools takes any order."""
+    fields = (getattr(model, "registry_", None) or {}).get("field_registries", {})
+    names = fields.get(REGISTRY_KEYS.X_KEY, {}).get("state_registry", {}).get("column_names")
+    if names is not None and isinstance(adata, AnnData):
+        check_genes(adata.var_names, np.asarray(names).astype(str))
+
+
 def encode(
     model: BaseModelClass,
     adata: AnnData | None = None,
@@ -64,6 +73,8 @@ def encode(
 
     Generated cells are brought to the model's own `space`, or refused where that is impossible.
     """
+    if adata is not None:
+        check_model_genes(model, adata)
     if adata is not None and adata is not model.adata and _keys.UNS in adata.uns:
         adata = _with_registered_fields(model, adata, space_of(model) if space is None else space)
     try:
@@ -88,15 +99,21 @@ def _layer(model: BaseModelClass) -> str | None:
 def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: ExpressionSpace | None) -> AnnData:
     """Generated cells with the layer and the columns that `model` was set up with: those they lack, by a first value.
 
-    A generated cell is of no batch. Encoders look at the expression alone, unless they were told to.
+    Of continuous covariates that is their mean, or 0 where the training cells are not at hand. A generated cell is of
+    no batch. Encoders look at the expression alone, unless they were told to.
     """
     args, registries = model.registry_["setup_args"], model.registry_["field_registries"]
     missing = {}
     for registry in registries.values():
         where, state = registry["data_registry"], registry["state_registry"]
         key = state.get("original_key", where.get("attr_key"))
-        if where.get("attr_name") == "obs" and key in args.values() and key not in adata.obs:
+        if where.get("attr_name") == "obs" and key in args.values():
             missing[key] = state.get("categorical_mapping", [1.0])[0]
+        for name in state.get("field_keys", ()):
+            missing[name] = state["mappings"][name][0]
+        for name in state.get("columns", ()):
+            missing[name] = 0.0 if model.adata is None else model.adata.obs[name].mean()
+    missing = {key: value for key, value in missing.items() if key not in adata.obs}
     layer, x = _layer(model), adata.X
     has_layer = layer is not None and layer in adata.layers
     generated = recorded_space(adata)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from scmimic.model._ranges import COUNT, NATURAL, check_ranges
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
+
+_SEED = replace(NATURAL, optional=True)
 
 
 class CellRequestsMixin:
     """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
 
-    def _check_can_generate(self) -> None:
+    def _check_can_generate(self, seed: int | None = None, batch_size: int = 1) -> None:
+        check_ranges({"seed": seed, "batch_size": batch_size}, {"seed": _SEED, "batch_size": COUNT})
         if not self.is_trained or getattr(self, "posterior_", None) is None:
             raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
 

@@ -79,7 +79,7 @@ class SafeSaveMixin:
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes of `adata` differ.
+            If the directory holds no model of this class, or the genes of `adata` differ; for GANs also its units.
 
         Notes
         -----
@@ -91,9 +91,16 @@ class SafeSaveMixin:
                 f"{dir_path} is no saved model: there is no {path.name} in it. Name the directory that was given to "
                 f"`{cls.__name__}.save`."
             )
-        if adata is not None and path.is_file():
-            _check_saved_genes(path, adata)
+        if adata is not None:
+            cls._check_saved(dir_path, kwargs.get("prefix"), adata)
         return super().load(str(dir_path), adata=adata, **kwargs)
+
+    @classmethod
+    def _check_saved(cls, dir_path: str | os.PathLike, prefix: str | None, adata: AnnData | MuData) -> None:
+        """Reject data that are not as those of the saved model."""
+        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
+        if path.is_file():
+            _check_saved_genes(path, adata)
 
     @staticmethod
     def _saved_attributes(dir_path: str | os.PathLike, prefix: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from scvi.dataloaders import DataSplitter
 
 from scmimic._compat import use_distributed_sampler
-from scmimic.model._ranges import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
+from scmimic.model._ranges import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, PairRange, Range, check_ranges
 from scmimic.train import KeepingTrainRunner
 
 # Settings of all training plans; a name means the same in each that has it.
@@ -25,6 +25,7 @@ _PLAN = {
     **dict.fromkeys(("n_critic", "softadapt_every"), COUNT),
     "n_epochs_beta_warmup": NON_NEGATIVE,
     "average_decay": SHARE,
+    "betas": PairRange(0, 1, open_high=True),
     "lr_decay_steps": replace(POSITIVE, optional=True),
 }
 
@@ -43,6 +44,8 @@ class PlanTrainingMixin:
                 f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
                 f"`{type(self).__name__}.load(path, adata=adata)`."
             )
+        # the labels that scvi-tools keeps in the data are those of the model that was set up last
+        self.adata_manager.validate()
         return self.adata.n_obs
 
     def _run_training(self, arguments: Mapping[str, Any], **changes: Any) -> None:
@@ -68,6 +71,8 @@ class PlanTrainingMixin:
         plan_kwargs = asked.plan_kwargs or {}
         check_plan_kwargs(self._training_plan_cls, plan_kwargs)
         check_ranges(plan_kwargs, _PLAN)
+        # of models whose plan goes on where the last one ended
+        state = {"state": asked.state} if hasattr(asked, "state") else {}
         trainer_kwargs = dict(asked.trainer_kwargs)
         splitter = self._data_splitter_cls(
             self.adata_manager,
@@ -82,7 +87,7 @@ class PlanTrainingMixin:
         trainer_kwargs.setdefault("early_stopping", asked.early_stopping)
         return self._train_runner_cls(
             self,
-            training_plan=self._training_plan_cls(self.module, **plan_kwargs),
+            training_plan=self._training_plan_cls(self.module, **plan_kwargs, **state),
             data_splitter=splitter,
             max_epochs=int(asked.max_epochs),
             accelerator=asked.accelerator,
@@ -99,7 +104,7 @@ def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:
     known = [
         name
         for name, parameter in inspect.signature(plan_cls.__init__).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "state"
     ]
     unknown = sorted(set(plan_kwargs) - set(known))
     if unknown:

@@ -24,10 +24,18 @@ def get_matrix(adata: AnnData, layer: str | None):
     return adata.layers[layer]
 
 
+def place(layer: str | None) -> str:
+    """Where the values of a layer are, as messages say it."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
 def check_structure(adata: AnnData, layer: str | None) -> None:
     """Reject what scvi-tools would fail on later, or silently get wrong."""
     if not isinstance(adata, AnnData):
-        raise TypeError(f"`adata` must be an AnnData, not {type(adata).__name__}. For MuData use `setup_mudata`.")
+        raise TypeError(
+            f"`adata` must be an AnnData, not {type(adata).__name__}. Of a MuData give the modality of the expression, "
+            "`mdata.mod['rna']`, or use `setup_mudata` where the model has it."
+        )
     if adata.is_view:
         raise ValueError("`adata` is a view of another AnnData. Make it an object of its own first: `adata.copy()`.")
     if adata.isbacked:
@@ -38,7 +46,7 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
         twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
         raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
     x = get_matrix(adata, layer)
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    where = place(layer)
     if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
         raise TypeError(
             f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
@@ -107,18 +115,20 @@ def warn_of_counts(x, where: str) -> None:
         )
 
 
-def check_obs_key(obs: pd.DataFrame, key: str | None, argument: str) -> None:
-    """Reject a missing column, and missing values in it."""
+def check_obs_key(obs: pd.DataFrame, key: str | None, argument: str, unlabeled_category: str | None = None) -> None:
+    """Reject a missing column, and missing values in it; `unlabeled_category` is the value that means "not known"."""
     if key is None:
         return
     if key not in obs:
         raise KeyError(f"`{argument}={key!r}`: there is no such column in `adata.obs`. Columns: {list(obs.columns)}.")
     n = int(obs[key].isna().sum())
     if n:
+        column = f"adata.obs[{key!r}]"
+        fill = f", or fill the column with the unlabeled category: `{column} = {column}.astype(object).fillna("
         raise ValueError(
-            f"{n} of {len(obs)} cells have no value in `adata.obs[{key!r}]`. Remove these cells, or fill the column"
-            f"{' with the unlabeled category' if argument == 'labels_key' else ''}: "
-            f"`adata.obs[{key!r}] = adata.obs[{key!r}].astype(object).fillna('Unknown')`."
+            f"{n} of {len(obs)} cells have no value in `{column}`. Remove these cells: "
+            f"`adata = adata[{column}.notna()].copy()`"
+            f"{'' if unlabeled_category is None else f'{fill}{unlabeled_category!r})`'}."
         )
 
 

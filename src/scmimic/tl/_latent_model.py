@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 
 from scmimic.metrics._factors import as_latent, as_variance
+from scmimic.model._representation import check_model_genes
 from scmimic.tl._checks import check_same_genes
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder
 
@@ -60,6 +61,7 @@ def check_code(code: str) -> None:
 def encode(model: Any, adata: AnnData) -> Posterior:
     """Posterior of every cell of `adata`; without variances from a model that gives means alone."""
     check_model(model)
+    check_model_genes(model, adata)
     encoder = model.get_latent_representation
     found = encoder(adata, return_dist=True) if _takes(encoder, "return_dist") else encoder(adata)
     mean, variance = found if isinstance(found, tuple) else (found, None)

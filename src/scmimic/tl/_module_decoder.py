@@ -117,6 +117,8 @@ class ModuleDecoder:
         return AnnData(sp.vstack(parts, format="csr"), obs=obs, var=pd.DataFrame(index=self.model.adata.var_names))
 
     def _registered(self, key: str, *, sum_genes: bool = False) -> np.ndarray:
+        # labels and batches in the data are those of the model that was set up last
+        self.model.adata_manager.validate()
         values = self.model.adata_manager.get_from_registry(key)
         return np.asarray(values.sum(axis=1) if sum_genes else values).ravel()
 

@@ -88,9 +88,14 @@ class KeepingTrainRunner(TrainRunner):
     def _update_history(self) -> None:
         """Append to the history, also the losses that an earlier run did not have."""
         history = self.model.history_
-        if self.model.is_trained_ and isinstance(history, dict) and history and self.trainer.is_global_zero:
+        if self.model.is_trained_ and isinstance(history, dict) and self.trainer.is_global_zero:
+            new = getattr(self.trainer.logger, "history", None) or {}
+            if not history:
+                # all earlier runs were interrupted in their first epoch
+                history.update(new)
+                return
             epochs = len(next(iter(history.values())))
-            for name, values in (getattr(self.trainer.logger, "history", None) or {}).items():
+            for name, values in new.items():
                 if name not in history:
                     empty = pd.DataFrame({name: [float("nan")] * epochs})
                     empty.index.name = values.index.name

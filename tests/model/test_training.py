@@ -1,0 +1,59 @@
+"""What every model's ``train`` shares."""
+
+import numpy as np
+import pytest
+import scvi
+from small_gans import QUIET, SMALL
+
+import scmimic as sm
+
+SMALL_VAE = {"n_latent": 3, "n_hidden": (8,)}
+MODELS = {"ACTIVA": SMALL_VAE, "BetaTCVAE": SMALL_VAE, "WGANGP": SMALL, "InfoWGANGP": SMALL}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("when", ["before the model is made", "before training"])
+def test_labels_stay_those_of_the_model(adata, name, when):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    model = None
+    if when == "before training":
+        model = cls(adata, **MODELS[name])
+    scvi.model.SCVI.setup_anndata(adata, labels_key="batch")
+    if model is None:
+        model = cls(adata, **MODELS[name])
+    model.train(1, **QUIET)
+    expected = adata.obs["cell_type"].cat.codes.to_numpy()
+    np.testing.assert_array_equal(model.posterior_.labels, expected)
+
+
+def test_labels_stay_those_of_the_classifier(adata):
+    adata.obs["constant"] = "same"
+    sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTINN(adata)
+    scvi.model.SCVI.setup_anndata(adata, labels_key="constant")
+    model.train(40, plan_kwargs={"lr": 1e-2}, **QUIET)
+    assert (model.predict() == adata.obs["cell_type"]).mean() > 0.9
+
+
+def test_report_compares_the_labels_of_the_model(adata):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, **SMALL_VAE)
+    model.train(2, train_size=0.8, **QUIET)
+    scvi.model.SCVI.setup_anndata(adata, labels_key="batch")
+    cells = model._labelled_counts(adata, None)
+    np.testing.assert_array_equal(cells.obs.iloc[:, 0], adata.obs["cell_type"].astype(str))
+
+
+@pytest.mark.parametrize(
+    ("plan_kwargs", "error", "message"),
+    [
+        ({"state": {}}, TypeError, r"does not know \['state'\]. WassersteinTrainingPlan takes (?!.*'state')"),
+        ({"betas": (2, 3)}, ValueError, r"`betas` must be a pair, each a number at least 0 and below 1, not \(2, 3\)"),
+        ({"betas": 0.5}, ValueError, "`betas` must be a pair"),
+    ],
+)
+def test_settings_of_the_plan(adata, plan_kwargs, error, message):
+    sm.WGANGP.setup_anndata(adata)
+    with pytest.raises(error, match=message):
+        sm.WGANGP(adata, **SMALL).train(1, plan_kwargs=plan_kwargs, **QUIET)
