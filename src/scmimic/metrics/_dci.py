@@ -64,8 +64,9 @@ def dci(
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     n_trees
         Trees of each forest. The importances are stable from about 30 on.
     test_fraction

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from scmimic.metrics._arrays import as_labels, as_matrix
@@ -79,7 +81,8 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
     Parameters
     ----------
     factors
-        A mapping from name to one value per cell, or an array of one factor (cells) or of several (cells x factors).
+        A mapping or data frame from name to one value per cell, or an array of one factor (cells) or of several (cells
+        x factors).
     n_cells
         Number of cells that each factor must have.
     factor_bins
@@ -87,20 +90,22 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
     """
     if factor_bins < 2:
         raise ValueError(f"`factor_bins` must be at least 2, got {factor_bins}.")
-    if not isinstance(factors, Mapping):
+    if not isinstance(factors, Mapping | pd.DataFrame):
         array = np.asarray(factors)
         if array.ndim == 1:
             array = array[:, None]
         if array.ndim != 2:
             raise ValueError(f"`factors` must be a mapping, or an array cells x factors; got shape {array.shape}.")
         factors = {f"factor_{i}": column for i, column in enumerate(array.T)}
-    if not factors:
+    if not len(factors.keys()):
         raise ValueError("`factors` is empty: name at least one.")
     return [_factor(str(name), values, n_cells, factor_bins) for name, values in factors.items()]
 
 
 def _factor(name: str, values: Any, n_cells: int, factor_bins: int) -> Factor:
     values = np.asarray(values)
+    if values.dtype == object and all(isinstance(v, Real) and not isinstance(v, bool) for v in values.ravel()):
+        values = np.array(values.tolist())
     if values.dtype.kind in "fiu":
         if values.shape != (n_cells,) or not np.isfinite(values).all():
             raise ValueError(

@@ -58,8 +58,9 @@ def normalized_mutual_information(
     latent
         Cells x latent dimensions: codes, or the means of their posteriors.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     variance
         Variances of the posteriors in the shape of `latent`, or one per dimension where all cells have the same.
     estimator
@@ -145,8 +146,9 @@ def mutual_information_gap(
     latent
         Cells x latent dimensions: codes, or the means of their posteriors.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     variance
         Variances of the posteriors in the shape of `latent`, or one per dimension.
     estimator
