@@ -136,6 +136,16 @@ def test_start_near_cells_without_an_encoder(gan):
     assert distance[0] < np.quantile(distance[1:], 0.02)
 
 
+def test_vaes_hold_library_size_and_batch(trained):
+    cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", dims=[0, 3], n_steps=150, seed=0)
+    assert cells.obs["batch"].nunique() == 1
+    total = np.asarray(cells.X.sum(axis=1)).ravel()
+    assert total.std() < 2.5 * np.sqrt(total.mean())
+    free = {"share_noise": False}
+    cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", n_steps=40, decode_kwargs=free, seed=0)
+    assert cells.obs["batch"].nunique() == 2
+
+
 def test_only_the_code_moves(adata):
     adata.layers["log"] = adata.X.astype(np.float32).log1p()
     adata.obsm["X_code"] = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)

@@ -59,6 +59,15 @@ def test_library_sizes_are_those_of_the_batch(batched):
     assert 60 < (total > 2000).sum() < 140
 
 
+def test_a_traversal_has_one_library_size_and_one_batch(batched):
+    adata, model = batched
+    for seed in range(3):
+        cells = sm.tl.latent_traversal(adata, model, start="c0", n_steps=40, seed=seed)
+        total = np.asarray(cells.X.sum(axis=1)).ravel()
+        # batches differ tenfold; what is left is the noise of a Poisson
+        assert total.std() < 1.5 * np.sqrt(total.mean())
+
+
 def test_same_seed_same_cells_and_other_streams_stay(batched):
     _, model = batched
     z = model.get_latent_representation()[:20]

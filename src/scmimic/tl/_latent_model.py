@@ -79,14 +79,16 @@ def decode(
     seed: int,
     decode_kwargs: Mapping[str, Any] | None,
     adata: AnnData,
+    share_noise: bool = False,
 ) -> AnnData:
     """Cells of the codes `z`, by `model.decode` or, where there is none, by the generative part of its module.
 
     `known` says what all these cells are, by column of `.obs`: where the model was set up with such a column, it is
-    told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`.
+    told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`. With `share_noise` a
+    model that can gives all of them the same of what a code does not say.
     """
     model = model if callable(getattr(model, "decode", None)) else ModuleDecoder(model)
-    options: dict[str, Any] = {"seed": seed}
+    options: dict[str, Any] = {"seed": seed} | ({"share_noise": True} if share_noise else {})
     arguments = (("labels", "labels_key_", "label_categories_"), ("transform_batch", "batch_key_", "batch_categories_"))
     for argument, key, categories in arguments:
         name = known.get(getattr(model, key, None))

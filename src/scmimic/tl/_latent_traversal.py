@@ -14,7 +14,6 @@ from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
 from scmimic.model import WGANGP
-from scmimic.model._gan import GANMixin
 from scmimic.tl._checks import label_array
 from scmimic.tl._latent_model import as_seed, check_model, decode, encode, stream
 
@@ -53,7 +52,8 @@ def latent_traversal(
     model
         Any trained model with `.get_latent_representation` and `.decode`, or one of scvi-tools such as
         :class:`scvi.model.SCVI`, as in :func:`~scmimic.tl.latent_arithmetic`. A :class:`~scmimic.model.WGANGP`,
-        which has no encoder, moves through N(0, I). GANs hold the noise beside the code fixed.
+        which has no encoder, moves through N(0, I). What a code does not say is the same for all cells: the noise of
+        GANs, library size and batch.
     start
         Where all traversals start: the name of a cell (its mean code), a dict from columns of `adata.obs` to values
         such as `{"cell_type": "fibroblast"}` (mean code of the cells that have them all), a label of the column that
@@ -68,8 +68,8 @@ def latent_traversal(
         Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell, or of
         N(0, 1) without an encoder. The default leaves out outlying cells.
     decode_kwargs
-        Passed to `model.decode`, such as `labels` or `library_size`. Without `labels` the model chooses them itself; a
-        model without an encoder is told the label of the cells in `start`.
+        Passed to `model.decode`, such as `labels`, `library_size` or `share_noise=False`. Without `labels` the model
+        chooses them itself; a model without an encoder is told the label of the cells in `start`.
     seed
         Same seed, same cells. `None`: from torch's generator, which `scvi.settings.seed` sets.
     key_added
@@ -124,8 +124,6 @@ def latent_traversal(
         raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
     seed = as_seed(seed)
     decode_kwargs = dict(decode_kwargs or {})
-    if isinstance(model, GANMixin):
-        decode_kwargs.setdefault("share_noise", True)
     has_rows = isinstance(start, str | Mapping)
     rows = _start_rows(adata, model, start) if has_rows else None
     if has_encoder:
@@ -155,7 +153,7 @@ def latent_traversal(
     values = np.linspace(low[moved], high[moved], n_steps, axis=1)
     z = np.tile(origin, (values.size, 1))
     z[np.arange(values.size), np.repeat(moved, n_steps)] = values.ravel()
-    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata)
+    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata, share_noise=True)
 
     names = [str(dim) for dim in moved]
     cells.obs[_keys.OBS_DIMENSION] = pd.Categorical(np.repeat(names, n_steps), categories=names)
@@ -194,7 +192,8 @@ def _nearest_code(near: AnnData, model: WGANGP, decode_kwargs: Mapping[str, Any]
     codes = stream(seed, 0).standard_normal((_TRIED, model.module.n_latent))
     options = {name: value for name, value in decode_kwargs.items() if name in ("labels", "share_noise")}
     # expected counts, since the draws of single ones differ by more than codes do
-    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options | {"as_counts": False}, adata=near)
+    options |= {"as_counts": False}
+    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options, adata=near, share_noise=True)
     real, made = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
     counts = model.count_units_ == "counts"
     center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()

@@ -64,6 +64,7 @@ class ModuleDecoder:
         labels: str | None = None,
         library_size: float | Sequence[float] | None = None,
         transform_batch: str | None = None,
+        share_noise: bool = False,
         seed: int,
     ) -> AnnData:
         """Cells as the model's likelihood draws them.
@@ -76,6 +77,8 @@ class ModuleDecoder:
             Label and batch of all cells. None: those of the training cells drawn.
         library_size
             Counts per cell, one number or one for each. None: those of the training cells drawn.
+        share_noise
+            Draw one training cell for all.
         seed
             Same seed, same cells.
         """
@@ -88,7 +91,8 @@ class ModuleDecoder:
             # a label that was never seen in the batch takes the library sizes of its other batches
             of_label = label == _position(labels, self.label_categories_, "labels")
             fits = fits & of_label if (fits & of_label).any() else of_label
-        source = np.random.default_rng([4, seed]).choice(np.flatnonzero(fits), n)
+        source = np.random.default_rng([4, seed]).choice(np.flatnonzero(fits), 1 if share_noise else n)
+        source = np.resize(source, n)
         if library_size is None:
             library = self._registered(REGISTRY_KEYS.X_KEY, sum_genes=True)[source]
         else:
