@@ -71,6 +71,17 @@ def test_the_papers_equation_is_the_exchange_of_the_keys(linear_world):
     np.testing.assert_allclose(new.obsm["X_latent_arithmetic"], expected, atol=1e-6)
 
 
+def test_conditions_may_be_numbers(linear):
+    adata, model, _ = linear
+    expected = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET, control="control", seed=0)
+    adata.obs["condition"] = adata.obs["condition"].map({"control": 0, "drug": 5, "other": 10})
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=("A", 5), control=0, seed=0)
+    np.testing.assert_array_equal(new.X, expected.X)
+    assert set(new.obs["condition"]) == {"5"}
+    with pytest.raises(ValueError, match="must be a pair"):
+        sm.tl.latent_arithmetic(adata, model, **KEYS, target=5)
+
+
 def test_the_papers_equation(linear_world):
     """Cells of another group under the drug, moved by the groups' mean difference over the other conditions."""
     adata, model, codes = linear_world({("A", "other"): [0, 1]})

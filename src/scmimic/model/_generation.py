@@ -343,6 +343,6 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             return None
         if self.batch_categories_ is None:
             raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
-        if batch not in self.batch_categories_:
+        if str(batch) not in self.batch_categories_:
             raise ValueError(f"Unknown batch {batch!r}. Batches: {self.batch_categories_}.")
-        return self.batch_categories_.index(batch)
+        return self.batch_categories_.index(str(batch))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from scmimic._sampling import label_names
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
 
@@ -46,7 +47,9 @@ class CellRequestsMixin:
             return np.full(n, ANY)
         if self.label_categories_ is None:
             raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
-        names = [labels] * n if isinstance(labels, str) else [str(name) for name in labels]
+        names = label_names(labels)
+        if len(names) == 1:
+            names *= n
         if len(names) != n:
             raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
         codes = pd.Categorical(names, categories=self.label_categories_).codes

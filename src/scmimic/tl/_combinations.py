@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scmimic._sampling import label_names
 from scmimic.baselines._base import draw_members
 from scmimic.metrics import latent_entropy
 from scmimic.tl._checks import label_array
@@ -73,7 +74,7 @@ class Combinations:
 
     def check_target(self, target: Target) -> Target:
         """The target as text, after checking that its group and its condition are known."""
-        if isinstance(target, str) or len(tuple(target)) != 2:
+        if isinstance(target, str) or not np.iterable(target) or len(tuple(target)) != 2:
             raise ValueError(f"`target` must be a pair (group, condition), got {target!r}.")
         group, condition = (str(name) for name in target)
         for name, known, key in (
@@ -220,7 +221,7 @@ def _corners(group: str, condition: str, moved: str, averaged: str, shift: Shift
 def _names(given: str | Sequence[str] | None, known: list[str], key: str, argument: str) -> list[str]:
     if given is None:
         return known
-    names = list(dict.fromkeys([str(given)] if isinstance(given, str) else [str(name) for name in given]))
+    names = list(dict.fromkeys(label_names(given)))
     if not names:
         raise ValueError(f"`{argument}` is empty: name at least one, or leave it out for all.")
     if unknown := [name for name in names if name not in known]:

@@ -129,6 +129,6 @@ class ModuleDecoder:
 
 
 def _position(name: str, categories: list[str], argument: str) -> int:
-    if name not in categories:
+    if str(name) not in categories:
         raise ValueError(f"`{argument}={name!r}` is none of those that the model was trained with: {categories}.")
-    return categories.index(name)
+    return categories.index(str(name))
