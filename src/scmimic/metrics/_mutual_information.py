@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.feature_selection import mutual_info_classif
 
+from scmimic.metrics._arrays import check_counts
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, as_variance, gap, mean_scores
 
 Estimator = Literal["posterior", "histogram", "knn"]
@@ -269,6 +270,7 @@ def _posterior(
     """Mutual information in nats, latent dimensions x factors, of codes drawn from Gaussian posteriors."""
     rng = np.random.default_rng(seed)
     codes = [factor.codes for factor in factors]
+    check_counts(max_cells=max_cells)
     if max_cells is not None and len(mean) > max_cells:
         rows = np.sort(rng.choice(len(mean), max_cells, replace=False))
         mean, variance, codes = mean[rows], variance[rows], [code[rows] for code in codes]
