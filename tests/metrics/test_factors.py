@@ -72,6 +72,9 @@ def test_bad_factors(factors, message):
 
 def test_latent_and_variance():
     dense = np.eye(3)
+    assert (as_variance(0 * dense, dense, allow_zero=True) == 0).all()
+    with pytest.raises(ValueError, match="non-negative"):
+        as_variance(-dense, dense, allow_zero=True)
     np.testing.assert_array_equal(as_latent(sp.csr_matrix(dense)), dense)
     assert as_variance([1, 2, 3], dense).shape == (3, 3)
     with pytest.raises(ValueError, match="shape"):

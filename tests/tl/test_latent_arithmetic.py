@@ -1,5 +1,6 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import scmimic as sm
@@ -80,6 +81,28 @@ def test_conditions_may_be_numbers(linear):
     assert set(new.obs["condition"]) == {"5"}
     with pytest.raises(ValueError, match="must be a pair"):
         sm.tl.latent_arithmetic(adata, model, **KEYS, target=5)
+
+
+def test_variances_of_zero_draw_codes_but_give_no_density(linear):
+    adata, model, codes = linear
+    variance = np.where(np.arange(codes.size).reshape(codes.shape) % 3, model.variance, 0.0)
+    model.get_latent_representation = lambda adata, return_dist=True: (codes, variance)
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET, control="control", seed=0)
+    rows = rows_of(adata, "A", "control")
+    fixed = variance[rows] == 0
+    moved = new.obsm["X_latent_arithmetic"] - codes[rows] - new.uns["latent_arithmetic"]["shift"]
+    np.testing.assert_allclose(moved[fixed], 0, atol=1e-6)
+    assert moved[~fixed].std() > 0.3
+    assert np.isnan(new.uns["latent_arithmetic"]["delta_entropy"])
+
+
+def test_the_order_of_conditions_is_kept(linear):
+    adata, model, _ = linear
+    order = ["control", "drug", "other"]
+    adata.obs["condition"] = pd.Categorical(adata.obs["condition"], categories=order, ordered=True)
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET)
+    assert new.obs["condition"].cat.ordered and not new.obs["group"].cat.ordered
+    assert list(new.obs["condition"].cat.categories) == order
 
 
 def test_the_papers_equation(linear_world):
@@ -259,8 +282,9 @@ def test_bad_input(linear):
         run(reference_group=["A", "B"])
     with pytest.raises(ValueError, match="`code` must be"):
         run(code="median")
-    with pytest.raises(ValueError, match="at least 1"):
-        run(n=0)
+    for kwargs in ({"n": 0}, {"n": 1.5}, {"max_cells": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            run(**kwargs)
     with pytest.raises(ValueError, match="is a view"):
         run(adata[:])
     with pytest.raises(TypeError, match="has no `get_latent_representation`"):

@@ -70,16 +70,29 @@ def test_bad_input(linear):
         run(start={})
     with pytest.raises(ValueError, match="code of 2 finite numbers"):
         run(start=[1.0, 2.0, 3.0])
-    for dims in ([], [2], [-1], [0, 0]):
+    with pytest.raises(KeyError, match="`start='x'`"):
+        run(start={"x": "y"})
+    for dims in ([], [2], [-1], [0, 0], 1.7, "0"):
         with pytest.raises(ValueError, match="different dimensions from 0 to 1"):
             run(dims=dims)
-    with pytest.raises(ValueError, match="`n_steps`"):
-        run(n_steps=1)
-    for span in ((0.9, 0.1), (0, 2)):
+    for n_steps in (1, 2.5):
+        with pytest.raises(ValueError, match="`n_steps`"):
+            run(n_steps=n_steps)
+    for span in ((0.9, 0.1), (0, 2), 0.5):
         with pytest.raises(ValueError, match="`span`"):
             run(span=span)
     with pytest.raises(ValueError, match="is a view"):
         run(adata[:])
+    decode = model.decode
+
+    def labelled(z):
+        cells = decode(z)
+        cells.obs["value"] = "x"
+        return cells
+
+    model.decode = labelled
+    with pytest.raises(ValueError, match=r"columns \['value'\] already"):
+        run()
     assert "latent_traversal" not in adata.uns
 
 

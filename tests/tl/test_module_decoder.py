@@ -81,6 +81,35 @@ def test_same_seed_same_cells_and_other_streams_stay(batched):
     assert (first.X != decoder.decode(z, seed=4).X).nnz > 0
 
 
+def test_tools_with_a_seed_leave_the_generator(batched):
+    adata, model = batched
+    adata, kwargs = adata.copy(), {"group_key": "group", "condition_key": "condition", "seed": 0}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    sm.tl.latent_arithmetic(adata, model, target=("A", "drug"), **kwargs)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_label_may_be_the_start(batched):
+    adata, model = batched
+    named, column = (
+        sm.tl.latent_traversal(adata, model, start=start, dims=0, n_steps=2, seed=0) for start in ("B", {"group": "B"})
+    )
+    np.testing.assert_array_equal(named.obsm["X_latent_traversal"], column.obsm["X_latent_traversal"])
+
+
+def test_minified_data_are_named():
+    adata, model = trained()
+    model.adata.obsm["m"], model.adata.obsm["v"] = model.get_latent_representation(return_dist=True)
+    model.minify_adata(use_latent_qzm_key="m", use_latent_qzv_key="v")
+    kwargs = {"group_key": "group", "condition_key": "condition", "target": ("A", "drug")}
+    with pytest.raises(ValueError, match="minified"):
+        sm.tl.latent_arithmetic(counts(), model, **kwargs)
+    with pytest.raises(ValueError, match="minified"):
+        sm.tl.latent_traversal(counts(), model, start="c0")
+
+
 def test_tools_take_scvi():
     adata, model = trained()
     kwargs = {"group_key": "group", "condition_key": "condition", "target": ("A", "drug"), "seed": 0}

@@ -61,8 +61,11 @@ def as_latent(latent: Any, name: str = "latent") -> np.ndarray:
     return x.toarray() if sp.issparse(x) else x
 
 
-def as_variance(variance: Any, latent: np.ndarray) -> np.ndarray:
-    """Return posterior variances in the shape of the latent codes, after checking that they are positive."""
+def as_variance(variance: Any, latent: np.ndarray, *, allow_zero: bool = False) -> np.ndarray:
+    """Return posterior variances in the shape of the latent codes, after checking that they are positive.
+
+    Codes can be drawn with variances of 0 too (`allow_zero`); only densities cannot be had of them.
+    """
     x = np.asarray(variance, dtype=np.float64)
     if x.shape == latent.shape[1:]:
         x = np.broadcast_to(x, latent.shape)
@@ -70,8 +73,9 @@ def as_variance(variance: Any, latent: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"`variance` must have the shape of `latent`, {latent.shape}, or one value per dimension; got {x.shape}."
         )
-    if not (np.isfinite(x).all() and (x > 0).all()):
-        raise ValueError("`variance` must hold positive, finite numbers: variances, not their logarithms.")
+    if not (np.isfinite(x).all() and (x >= 0 if allow_zero else x > 0).all()):
+        kind = "non-negative" if allow_zero else "positive"
+        raise ValueError(f"`variance` must hold {kind}, finite numbers: variances, not their logarithms.")
     return x
 
 

@@ -53,6 +53,7 @@ class Range:
 
 
 COUNT = Range(1, whole=True)
+COUNT_OR_NONE = Range(1, whole=True, optional=True)
 NATURAL = Range(0, whole=True)
 POSITIVE = Range(0, open_low=True)
 NON_NEGATIVE = Range(0)

@@ -59,7 +59,8 @@ class Combinations:
     def __init__(self, adata: AnnData, group_key: str, condition_key: str) -> None:
         if group_key == condition_key:
             raise ValueError(f"`group_key` and `condition_key` are the same column, {group_key!r}.")
-        groups, conditions = label_array(adata, group_key), label_array(adata, condition_key)
+        groups = label_array(adata, group_key, argument="group_key")
+        conditions = label_array(adata, condition_key, argument="condition_key")
         self.group_key, self.condition_key = group_key, condition_key
         self.groups, self.conditions = (np.unique(x).tolist() for x in (groups, conditions))
         pairs = np.searchsorted(self.groups, groups) * len(self.conditions) + np.searchsorted(
@@ -189,8 +190,11 @@ def predict_codes(
 def entropies(
     observed: Posterior, predicted: np.ndarray, *, code: Code, rng: np.random.Generator, max_cells: int | None = None
 ) -> tuple[float, float]:
-    """Latent entropy of the observed cells' own codes and of the predicted ones, both against the observed cells."""
-    if observed.variance is None:
+    """Latent entropy of the observed cells' own codes and of the predicted ones, both against the observed cells.
+
+    NaN where a variance is 0, of which there is no density.
+    """
+    if observed.variance is None or not observed.variance.all():
         return float("nan"), float("nan")
     if max_cells is not None:
         observed = observed[np.sort(rng.permutation(len(observed))[:max_cells])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ def has_module_decoder(model: Any) -> bool:
     parameters = inspect.signature(module.generative).parameters
     required = {name for name, p in parameters.items() if p.default is p.empty}
     return set(parameters) >= _NEEDED and required <= _NEEDED | {MODULE_KEYS.Y_KEY}
+
+
+def own_random_numbers(model: Any) -> AbstractContextManager[None]:
+    """A block after which torch's generators are as they were, on the CPU and where the model is."""
+    device = getattr(getattr(model, "module", None), "device", torch.device("cpu"))
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 class ModuleDecoder:
@@ -110,8 +117,7 @@ class ModuleDecoder:
         columns = {name: torch.as_tensor(column) for name, column in columns.items() if name in known}
         parts = []
         module.eval()
-        devices = [module.device] if module.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.inference_mode():
+        with own_random_numbers(self.model), torch.inference_mode():
             torch.manual_seed(seed)
             for start in range(0, n, _BLOCK):
                 block = {name: column[start : start + _BLOCK].to(module.device) for name, column in columns.items()}
