@@ -37,6 +37,7 @@ def test_proportions_need_not_sum_to_one():
         (np.int64(2), ["T", "B", "NK"], {"T": 1, "B": 1}),
         (None, {"T": 3, "B": np.int32(1), "NK": 0}, {"T": 3, "B": 1}),
         (None, pd.Series({"T": 3, "B": 1}), {"T": 3, "B": 1}),
+        (7, pd.Index(["T", "B"]), {"T": 4, "B": 3}),
     ],
 )
 def test_requested_labels(n, labels, expected):
@@ -44,6 +45,21 @@ def test_requested_labels(n, labels, expected):
     assert got == expected
     assert list(got) == list(expected)
     assert all(type(v) is int for v in got.values())
+
+
+@pytest.mark.parametrize(
+    ("n", "labels", "expected"),
+    [
+        (4, 0, {"0": 4}),
+        (4, np.int64(10), {"10": 4}),
+        (4, np.array([10, 0]), {"10": 2, "0": 2}),
+        (None, {0: 2}, {"0": 2}),
+        (None, pd.Series([10, 0, 10]).value_counts(), {"10": 2, "0": 1}),
+        (None, pd.Series([10, 0, 10], dtype="category").value_counts(), {"10": 2, "0": 1}),
+    ],
+)
+def test_labels_may_be_numbers(n, labels, expected):
+    assert resolve_counts(n, labels, ["0", "10"], None) == expected
 
 
 def test_no_categories():
@@ -64,7 +80,9 @@ def test_no_categories():
         (5, "Platelet", TYPES, ValueError, r"Platelet.*Known labels: \['B', 'NK', 'T'\]"),
         (5, ["B", "x"], TYPES, ValueError, "'x'.*Known labels"),
         (None, {"x": 1}, TYPES, ValueError, "'x'.*Known labels"),
-        (5, {"B": 5}, TYPES, ValueError, "leave n out"),
+        (5, {"B": 5}, TYPES, ValueError, "a dict .* leave n out"),
+        (5, pd.Series(["B", "T"]), TYPES, ValueError, "a Series .* as a list"),
+        (None, pd.Series([1, 2], index=["B", "B"]), TYPES, ValueError, "more than once"),
         (None, {}, TYPES, ValueError, "empty"),
         (5, [], TYPES, ValueError, "empty"),
         (5, ["B", "B"], TYPES, ValueError, "more than once"),

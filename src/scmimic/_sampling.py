@@ -50,6 +50,18 @@ def _check_known(names: Sequence[Any], categories: Sequence[str]) -> None:
         raise ValueError(f"labels: {unknown} were not seen in training. Known labels: {list(categories)}.")
 
 
+def label_names(labels: Any) -> list[str]:
+    """Names of one label or several as text, which models keep whatever type the column had.
+
+    Examples
+    --------
+    >>> label_names("B"), label_names(0), label_names([0, 1])
+    (['B'], ['0'], ['0', '1'])
+    """
+    several = np.iterable(labels) and not isinstance(labels, str)
+    return [str(name) for name in labels] if several else [str(labels)]
+
+
 def resolve_counts(
     n: int | None,
     labels: Labels,
@@ -108,7 +120,7 @@ def resolve_counts(
     if labels is None:
         shares = _largest_remainder(n, _check_proportions(proportions, categories))
         return {name: int(k) for name, k in zip(categories, shares, strict=True) if k > 0}
-    names = [labels] if isinstance(labels, str) else list(labels)
+    names = label_names(labels)
     if not names:
         raise ValueError("labels is an empty list. Give at least one label, or None for all of them.")
     _check_known(names, categories)
@@ -122,7 +134,11 @@ def _resolve_mapping(
     n: int | None, labels: Mapping[str, int] | pd.Series, categories: Sequence[str] | None
 ) -> dict[str, int]:
     if n is not None:
-        raise ValueError(f"n={n} and a dict of labels were both given. The dict says how many cells: leave n out.")
+        kind = "dict" if isinstance(labels, Mapping) else "Series"
+        raise ValueError(
+            f"n={n} and a {kind} from label to number of cells were both given. The {kind} says how many cells: leave "
+            "n out, or give the labels as a list."
+        )
     if len(labels) == 0:
         raise ValueError("labels is empty. Give at least one label with its number of cells.")
     if categories is None:
@@ -130,7 +146,10 @@ def _resolve_mapping(
             f"labels={dict(labels)!r} was asked for, but the model was trained without labels. "
             "Set labels_key when the data are registered, or give n alone."
         )
-    _check_known(list(labels.keys()), list(categories))
+    names = label_names(labels.keys())
+    _check_known(names, list(categories))
+    if len(set(names)) < len(names):
+        raise ValueError(f"labels names a label more than once: {names}.")
     counts = {str(name): _as_count(k, f"labels[{name!r}]", minimum=0) for name, k in labels.items()}
     if sum(counts.values()) == 0:
         raise ValueError(f"labels asks for no cell at all: {counts}.")

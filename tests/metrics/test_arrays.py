@@ -1,9 +1,12 @@
+import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 
-from scmimic.metrics import _arrays
+from scmimic.metrics import _arrays, random_forest_error
 from scmimic.metrics._arrays import (
     as_labels,
     as_matrix,
@@ -23,6 +26,21 @@ def test_sparse_input_becomes_csr_with_the_same_values(container):
     assert isinstance(out, sp.csr_matrix)
     assert out.dtype == np.float64
     np.testing.assert_array_equal(out.toarray(), dense)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, np.asarray])
+def test_matrices_in_files_are_read(tmp_path, suffix, kind):
+    dense = np.arange(6, dtype=np.float32).reshape(2, 3)
+    file = h5py.File(tmp_path / "x.h5ad", "w") if suffix == "h5ad" else zarr.open_group(tmp_path / "x.zarr", mode="w")
+    ad.io.write_elem(file, "x", kind(dense))
+    x = as_matrix(file["x"] if kind is np.asarray else ad.io.sparse_dataset(file["x"]), "x")
+    np.testing.assert_array_equal(x.toarray() if sp.issparse(x) else x, dense)
+
+
+def test_cells_in_the_place_of_their_matrix_are_refused():
+    with pytest.raises(ValueError, match=r"`real` is an object of type AnnData: pass its matrix, such as `adata.X`"):
+        random_forest_error(ad.AnnData(np.ones((9, 3))), np.ones((9, 3)))
 
 
 def test_float32_is_kept_and_not_copied():

@@ -129,11 +129,12 @@ def test_pcs_of_the_reference_decide_what_is_seen():
         ({"use_pcs": 2, "reference": np.ones((5, 3))}, "columns"),
         ({"max_cells": 3}, "folds"),
         ({"n_folds": 1}, "folds"),
+        ({"n_trees": 0}, "`n_trees` must be a whole number"),
     ],
 )
 def test_bad_arguments(pair, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        discriminator_auc(*pair, n_trees=2, **kwargs)
+        discriminator_auc(*pair, **{"n_trees": 2} | kwargs)
 
 
 def test_other_genes_are_refused(pair):

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.stats import entropy
@@ -38,10 +39,25 @@ def test_arrays_and_mappings_say_the_same():
     assert as_factors(array[:, 0], 30)[0].levels == ["0", "1", "2"]
 
 
+def test_a_data_frame_is_read_column_by_column():
+    frame = pd.DataFrame({"step": np.resize([9, 10, 11], 60), "type": np.resize(["x", "y", "z", "x"], 60)})
+    frame["flag"] = frame["step"] > 10
+    frame["nullable"] = frame["step"].astype("Int64")
+    by_name = as_factors({name: column.to_numpy() for name, column in frame.items()}, 60)
+    for found, wanted in zip(as_factors(frame, 60), by_name, strict=True):
+        assert (found.name, found.levels) == (wanted.name, wanted.levels)
+        np.testing.assert_array_equal(found.values, wanted.values)
+    # an array of mixed columns holds objects
+    step, text, flag, _ = as_factors(frame.to_numpy(), 60)
+    np.testing.assert_array_equal(step.values, frame["step"])
+    assert (step.levels, text.values, flag.levels) == (["9", "10", "11"], None, ["False", "True"])
+
+
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
         ({}, "empty"),
+        (pd.DataFrame(index=range(4)), "empty"),
         ({"x": np.zeros(4)}, "same value"),
         ({"x": np.arange(3)}, "4 cells"),
         ({"x": [0, 1, np.nan, 2]}, "1 NaN"),
@@ -56,6 +72,9 @@ def test_bad_factors(factors, message):
 
 def test_latent_and_variance():
     dense = np.eye(3)
+    assert (as_variance(0 * dense, dense, allow_zero=True) == 0).all()
+    with pytest.raises(ValueError, match="non-negative"):
+        as_variance(-dense, dense, allow_zero=True)
     np.testing.assert_array_equal(as_latent(sp.csr_matrix(dense)), dense)
     assert as_variance([1, 2, 3], dense).shape == (3, 3)
     with pytest.raises(ValueError, match="shape"):

@@ -55,6 +55,13 @@ def test_sparse_input(cells, limit, monkeypatch):
     assert sparse == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["max_cells", "n_cells", "n_trees"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_bad_numbers(cells, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least 1"):
+        inception_score(*cells, **{"n_trees": 2} | {name: value})
+
+
 def test_cells_are_drawn(cells):
     expected = inception_score(*cells, n_trees=10)
     assert inception_score(*cells, n_trees=10, n_cells=60) != expected

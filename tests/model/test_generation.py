@@ -142,6 +142,18 @@ def test_failing_stream_keeps_the_old_file(trained, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_decode_with_one_library_size_and_batch(trained):
+    a, b, _ = trained.label_categories_
+    z = trained.get_latent_representation()[:100].repeat(4, axis=0)
+    cells = trained.decode(z, labels=[a, b] * 200, share_noise=True, seed=0)
+    assert (cells.obs.groupby("cell_type", observed=True)["batch"].nunique() == 1).all()
+    total = np.asarray(cells.X.sum(axis=1)).ravel()
+    own = np.asarray(trained.decode(z, labels=[a, b] * 200, seed=0).X.sum(axis=1)).ravel()
+    assert total[::2].std() < 0.5 * own[::2].std()
+    fixed = trained.decode(z, library_size=1000, share_noise=True, seed=0)
+    assert np.asarray(fixed.X.sum(axis=1)).mean() == pytest.approx(1000, rel=0.05)
+
+
 def test_decode(trained):
     z = trained.get_latent_representation()[:10]
     label = trained.label_categories_[0]

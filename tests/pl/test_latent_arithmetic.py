@@ -60,6 +60,8 @@ def test_without_real_cells_and_with_own_colours(cells):
 
 def test_bad_input(cells):
     real, new = cells
+    with pytest.raises(ValueError, match=r"colours of \['zzz'\]"):
+        sm.pl.latent_arithmetic(real, new, palette={"zzz": "red"})
     with pytest.raises(KeyError, match="sm.tl.latent_arithmetic"):
         sm.pl.latent_arithmetic(real, new, key="x")
     with pytest.raises(KeyError, match=r"joint_embedding\(adata, predicted"):

@@ -41,6 +41,8 @@ def test_bad_input(cells):
     real, moved = cells
     with pytest.raises(ValueError, match=r"\['1'\] were not traversed"):
         sm.pl.latent_traversal(real, moved, dims=1)
+    with pytest.raises(ValueError, match="`dims` is empty"):
+        sm.pl.latent_traversal(real, moved, dims=[])
     with pytest.raises(KeyError, match="sm.tl.latent_traversal"):
         sm.pl.latent_traversal(real, real)
     with pytest.raises(KeyError, match=r"joint_embedding\(adata, traversal"):

@@ -71,6 +71,26 @@ def test_mean_codes_have_the_widths_of_the_representation(adata):
         assert table["informative"].tolist() == (share > 0.5).tolist()
 
 
+def test_cells_in_a_file_are_read(adata, tmp_path):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    vae = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,))
+    vae.train(2, warmup_epochs=2, enable_progress_bar=False)
+    expected = sm.tl.code_faithfulness(vae.generate(50, seed=0), vae)
+    for name in ("x.h5ad", "x.zarr"):
+        stored = vae.generate(50, seed=0, path=tmp_path / name)
+        pd.testing.assert_frame_equal(sm.tl.code_faithfulness(stored, vae), expected)
+        assert "code_faithfulness" in stored.uns
+
+
+def test_models_that_cannot_read_codes(cells):
+    with pytest.raises(TypeError, match="has no encoder"):
+        sm.tl.code_faithfulness(cells, SimpleNamespace())
+    encoder = Encoder()
+    encoder.registry_ = {"setup_method_name": "setup_mudata"}
+    with pytest.raises(TypeError, match="a model of a MuData"):
+        sm.tl.code_faithfulness(cells, encoder)
+
+
 def test_errors(cells):
     with pytest.raises(KeyError, match="not in `adata.obsm`"):
         sm.tl.code_faithfulness(cells, Encoder(), use_rep="X_other")
@@ -142,6 +162,7 @@ def test_factor_errors(pair):
         ({"n_neighbors": 0}, "`n_neighbors` must be a whole number at least 1"),
         ({"n_neighbors": 401}, "400 real cells"),
         ({"n_comps": 0}, "`n_comps` must be"),
+        ({"log1p": True, "target_sum": 0}, "`target_sum` must be a number above 0"),
     ],
 )
 def test_bad_arguments(pair, change, message):

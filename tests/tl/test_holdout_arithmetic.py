@@ -137,6 +137,25 @@ def test_comparison_of_methods():
     assert row["spearman"] == pytest.approx(spearmanr(-np.arange(8), gain).statistic)
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, TypeError])
+def test_what_is_done_outlives_a_stop(positive, caplog, stop):
+    adata, model = positive()
+    done = []
+
+    def fit(train, seed):
+        if len(done) == 2:
+            raise stop
+        done.append(seed)
+        return model
+
+    with pytest.raises(stop):
+        sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, control="control", n_cells=30)
+    stored = adata.uns["holdout_arithmetic"]
+    assert len(stored["results"]) == 2 * 5
+    assert len(stored["tests"]) and stored["params"]["n_cells"] == 30
+    assert "10 rows so far" in caplog.text
+
+
 def test_a_fit_that_fails_leaves_the_rivals(positive, tmp_path):
     adata, _ = positive()
 
@@ -169,8 +188,14 @@ def test_bad_input(positive):
         run(min_cells=10_000)
     with pytest.raises(ValueError, match="at least 5"):
         run(min_cells=2)
-    with pytest.raises(ValueError, match="`n_trees`"):
-        run(n_trees=0)
+    for name, values in {"n_trees": [0, 1.5], "n_cells": [3], "seeds": [[], [0, 0], [-1], [0.5]]}.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"`{name}`"):
+                run(**{name: value})
+    with pytest.raises(TypeError, match=r"`seeds=\[0\]`"):
+        run(seeds=0)
+    with pytest.raises(TypeError, match="`vae` must be True, False"):
+        run(vae=1)
     assert "holdout_arithmetic" not in adata.uns
 
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from anndata import read_h5ad
+import zarr
+from anndata import AnnData, read_h5ad
+from anndata.io import sparse_dataset
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -49,6 +51,22 @@ def test_pca_is_fitted_on_the_real_cells_alone(pair):
     tl.joint_embedding(real, other, basis="pca", n_comps=8)
     np.testing.assert_array_equal(before, real.obsm["X_joint_pca"])
     np.testing.assert_allclose(other.obsm["X_joint_pca"], synthetic.obsm["X_joint_pca"][:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_cells_in_a_file_are_read(pair, tmp_path, suffix):
+    real, synthetic = pair
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "h5ad":
+        synthetic.write_h5ad(path)
+        stored = read_h5ad(path, backed="r")
+    else:
+        synthetic.write_zarr(path)
+        x = sparse_dataset(zarr.open_group(path, mode="r")["X"])
+        stored = AnnData(x, obs=synthetic.obs.copy(), var=synthetic.var.copy())
+    tl.joint_embedding(real.copy(), synthetic, basis="pca", n_comps=8)
+    tl.joint_embedding(real, stored, basis="pca", n_comps=8)
+    np.testing.assert_array_equal(stored.obsm["X_joint_pca"], synthetic.obsm["X_joint_pca"])
 
 
 def test_pca_of_a_reference(pair):

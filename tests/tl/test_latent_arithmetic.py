@@ -1,5 +1,6 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import scmimic as sm
@@ -69,6 +70,39 @@ def test_the_papers_equation_is_the_exchange_of_the_keys(linear_world):
     # cells of B under the drug, moved by the mean difference of A and B under the other two conditions
     expected = codes[rows_of(adata, "B", "drug")] + [-4, 0.5]
     np.testing.assert_allclose(new.obsm["X_latent_arithmetic"], expected, atol=1e-6)
+
+
+def test_conditions_may_be_numbers(linear):
+    adata, model, _ = linear
+    expected = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET, control="control", seed=0)
+    adata.obs["condition"] = adata.obs["condition"].map({"control": 0, "drug": 5, "other": 10})
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=("A", 5), control=0, seed=0)
+    np.testing.assert_array_equal(new.X, expected.X)
+    assert set(new.obs["condition"]) == {"5"}
+    with pytest.raises(ValueError, match="must be a pair"):
+        sm.tl.latent_arithmetic(adata, model, **KEYS, target=5)
+
+
+def test_variances_of_zero_draw_codes_but_give_no_density(linear):
+    adata, model, codes = linear
+    variance = np.where(np.arange(codes.size).reshape(codes.shape) % 3, model.variance, 0.0)
+    model.get_latent_representation = lambda adata, return_dist=True: (codes, variance)
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET, control="control", seed=0)
+    rows = rows_of(adata, "A", "control")
+    fixed = variance[rows] == 0
+    moved = new.obsm["X_latent_arithmetic"] - codes[rows] - new.uns["latent_arithmetic"]["shift"]
+    np.testing.assert_allclose(moved[fixed], 0, atol=1e-6)
+    assert moved[~fixed].std() > 0.3
+    assert np.isnan(new.uns["latent_arithmetic"]["delta_entropy"])
+
+
+def test_the_order_of_conditions_is_kept(linear):
+    adata, model, _ = linear
+    order = ["control", "drug", "other"]
+    adata.obs["condition"] = pd.Categorical(adata.obs["condition"], categories=order, ordered=True)
+    new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET)
+    assert new.obs["condition"].cat.ordered and not new.obs["group"].cat.ordered
+    assert list(new.obs["condition"].cat.categories) == order
 
 
 def test_the_papers_equation(linear_world):
@@ -248,8 +282,9 @@ def test_bad_input(linear):
         run(reference_group=["A", "B"])
     with pytest.raises(ValueError, match="`code` must be"):
         run(code="median")
-    with pytest.raises(ValueError, match="at least 1"):
-        run(n=0)
+    for kwargs in ({"n": 0}, {"n": 1.5}, {"max_cells": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            run(**kwargs)
     with pytest.raises(ValueError, match="is a view"):
         run(adata[:])
     with pytest.raises(TypeError, match="has no `get_latent_representation`"):

@@ -49,6 +49,22 @@ def test_bad_input(linear):
         sm.tl.latent_entropy(seen, model, **KEYS, target=("A", "drug"))
     with pytest.raises(ValueError, match="No combination"):
         sm.tl.latent_entropy(adata[adata.obs["group"] == "A"].copy(), model, **KEYS)
+    for value in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="`max_cells`"):
+            sm.tl.latent_entropy(adata, model, **KEYS, max_cells=value)
+    for value in (-1, 1.5):
+        with pytest.raises(ValueError, match="`seed`"):
+            sm.tl.latent_entropy(adata, model, **KEYS, seed=value)
+    with pytest.raises(ValueError, match="is a view"):
+        sm.tl.latent_entropy(adata[:], model, **KEYS)
+    with pytest.raises(KeyError, match="`group_key='x'`"):
+        sm.tl.latent_entropy(adata, model, **KEYS | {"group_key": "x"})
+    with pytest.raises(KeyError, match="`condition_key='x'`"):
+        sm.tl.latent_entropy(adata, model, **KEYS | {"condition_key": "x"})
+    model.registry_ = {"setup_method_name": "setup_mudata"}
+    with pytest.raises(TypeError, match="a model of a MuData"):
+        sm.tl.latent_entropy(adata, model, **KEYS)
+    del model.registry_
     model.get_latent_representation = lambda adata: np.asarray(adata.X) @ model.axes.T
     with pytest.raises(ValueError, match="no variances"):
         sm.tl.latent_entropy(adata, model, **KEYS)

@@ -70,16 +70,29 @@ def test_bad_input(linear):
         run(start={})
     with pytest.raises(ValueError, match="code of 2 finite numbers"):
         run(start=[1.0, 2.0, 3.0])
-    for dims in ([], [2], [-1], [0, 0]):
+    with pytest.raises(KeyError, match="`start='x'`"):
+        run(start={"x": "y"})
+    for dims in ([], [2], [-1], [0, 0], 1.7, "0"):
         with pytest.raises(ValueError, match="different dimensions from 0 to 1"):
             run(dims=dims)
-    with pytest.raises(ValueError, match="`n_steps`"):
-        run(n_steps=1)
-    for span in ((0.9, 0.1), (0, 2)):
+    for n_steps in (1, 2.5):
+        with pytest.raises(ValueError, match="`n_steps`"):
+            run(n_steps=n_steps)
+    for span in ((0.9, 0.1), (0, 2), 0.5):
         with pytest.raises(ValueError, match="`span`"):
             run(span=span)
     with pytest.raises(ValueError, match="is a view"):
         run(adata[:])
+    decode = model.decode
+
+    def labelled(z):
+        cells = decode(z)
+        cells.obs["value"] = "x"
+        return cells
+
+    model.decode = labelled
+    with pytest.raises(ValueError, match=r"columns \['value'\] already"):
+        run()
     assert "latent_traversal" not in adata.uns
 
 
@@ -134,6 +147,16 @@ def test_start_near_cells_without_an_encoder(gan):
     else:
         distance = np.square(made - real.mean(0)).sum(1)
     assert distance[0] < np.quantile(distance[1:], 0.02)
+
+
+def test_vaes_hold_library_size_and_batch(trained):
+    cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", dims=[0, 3], n_steps=150, seed=0)
+    assert cells.obs["batch"].nunique() == 1
+    total = np.asarray(cells.X.sum(axis=1)).ravel()
+    assert total.std() < 2.5 * np.sqrt(total.mean())
+    free = {"share_noise": False}
+    cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", n_steps=40, decode_kwargs=free, seed=0)
+    assert cells.obs["batch"].nunique() == 2
 
 
 def test_only_the_code_moves(adata):

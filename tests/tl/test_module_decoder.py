@@ -59,6 +59,15 @@ def test_library_sizes_are_those_of_the_batch(batched):
     assert 60 < (total > 2000).sum() < 140
 
 
+def test_a_traversal_has_one_library_size_and_one_batch(batched):
+    adata, model = batched
+    for seed in range(3):
+        cells = sm.tl.latent_traversal(adata, model, start="c0", n_steps=40, seed=seed)
+        total = np.asarray(cells.X.sum(axis=1)).ravel()
+        # batches differ tenfold; what is left is the noise of a Poisson
+        assert total.std() < 1.5 * np.sqrt(total.mean())
+
+
 def test_same_seed_same_cells_and_other_streams_stay(batched):
     _, model = batched
     z = model.get_latent_representation()[:20]
@@ -70,6 +79,35 @@ def test_same_seed_same_cells_and_other_streams_stay(batched):
     assert torch.equal(after, torch.rand(3))
     assert (first.X != decoder.decode(z, seed=3).X).nnz == 0
     assert (first.X != decoder.decode(z, seed=4).X).nnz > 0
+
+
+def test_tools_with_a_seed_leave_the_generator(batched):
+    adata, model = batched
+    adata, kwargs = adata.copy(), {"group_key": "group", "condition_key": "condition", "seed": 0}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    sm.tl.latent_arithmetic(adata, model, target=("A", "drug"), **kwargs)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_label_may_be_the_start(batched):
+    adata, model = batched
+    named, column = (
+        sm.tl.latent_traversal(adata, model, start=start, dims=0, n_steps=2, seed=0) for start in ("B", {"group": "B"})
+    )
+    np.testing.assert_array_equal(named.obsm["X_latent_traversal"], column.obsm["X_latent_traversal"])
+
+
+def test_minified_data_are_named():
+    adata, model = trained()
+    model.adata.obsm["m"], model.adata.obsm["v"] = model.get_latent_representation(return_dist=True)
+    model.minify_adata(use_latent_qzm_key="m", use_latent_qzv_key="v")
+    kwargs = {"group_key": "group", "condition_key": "condition", "target": ("A", "drug")}
+    with pytest.raises(ValueError, match="minified"):
+        sm.tl.latent_arithmetic(counts(), model, **kwargs)
+    with pytest.raises(ValueError, match="minified"):
+        sm.tl.latent_traversal(counts(), model, start="c0")
 
 
 def test_tools_take_scvi():

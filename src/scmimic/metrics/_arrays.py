@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +19,34 @@ Matrix = np.ndarray | sp.csr_matrix
 _DENSE_LIMIT_BYTES = 256 * 2**20
 
 
+def in_memory(x: Any) -> Any:
+    """A sparse matrix that lies in a file is read; anything else comes back as it is."""
+    return x.to_memory() if hasattr(x, "to_memory") else x
+
+
+def check_counts(**numbers: int | None) -> None:
+    """Raise unless each is a whole number of at least 1, or None where that means all."""
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+
+
 def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
     """Return `x` (cells x features) as a float ndarray or CSR matrix, whichever it was, after checking it.
 
     Parameters
     ----------
     x
-        Anything two-dimensional and numeric, dense or scipy sparse (matrix or array).
+        Anything two-dimensional and numeric, dense or scipy sparse (matrix or array), in memory or backed by a file.
     name
         How error messages call it.
     dtype
         Floating type of the result; `None` keeps float32 and float64, everything else becomes float64.
     """
+    if hasattr(x, "obs_names"):
+        # NumPy would fail first, on its number of dimensions
+        raise ValueError(f"`{name}` is an object of type {type(x).__name__}: pass its matrix, such as `adata.X`.")
+    x = in_memory(x)
     if sp.issparse(x):
         if x.ndim != 2:
             raise ValueError(f"`{name}` must be two-dimensional (cells x features), got shape {x.shape}.")
@@ -40,7 +57,7 @@ def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
         if x.ndim != 2 or x.dtype.kind not in "fiub":
             raise ValueError(
                 f"`{name}` must be a two-dimensional numeric array (cells x features), got shape {x.shape} of "
-                f"dtype {x.dtype}. Pass a matrix such as `adata.X`, not the AnnData object."
+                f"dtype {x.dtype}."
             )
     if x.shape[0] == 0 or x.shape[1] == 0:
         raise ValueError(f"`{name}` is empty: shape {x.shape}.")
@@ -96,8 +113,7 @@ def as_pair(
     """
     real, synthetic = as_matrix(real, "real", dtype=dtype), as_matrix(synthetic, "synthetic", dtype=dtype)
     check_same_features(real=real, synthetic=synthetic)
-    if max_cells is not None and max_cells < 1:
-        raise ValueError(f"`max_cells` must be at least 1, or None for all cells, got {max_cells}.")
+    check_counts(max_cells=max_cells)
     sizes = [x.shape[0] if max_cells is None else min(x.shape[0], max_cells) for x in (real, synthetic)]
     if balance:
         sizes = [min(sizes)] * 2

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from scmimic.metrics._arrays import check_counts
 from scmimic.metrics._factors import as_factors, as_latent
 
 # Smaller leaves fit noise, which then looks like importance of the dimensions that hold nothing.
@@ -64,8 +65,9 @@ def dci(
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     n_trees
         Trees of each forest. The importances are stable from about 30 on.
     test_fraction
@@ -98,6 +100,7 @@ def dci(
     (1.0, 1.0, 1.0)
     """
     latent = as_latent(latent)
+    check_counts(n_trees=n_trees, max_cells=max_cells)
     known = as_factors(factors, len(latent), factor_bins=factor_bins)
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(latent))[:max_cells]

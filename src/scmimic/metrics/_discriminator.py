@@ -19,7 +19,16 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
 
-from scmimic.metrics._arrays import Matrix, as_matrix, as_pair, check_same_features, fit_pca, forest_input, stack
+from scmimic.metrics._arrays import (
+    Matrix,
+    as_matrix,
+    as_pair,
+    check_counts,
+    check_same_features,
+    fit_pca,
+    forest_input,
+    stack,
+)
 from scmimic.metrics._intervals import auc_interval, proportion_interval
 
 
@@ -270,4 +279,5 @@ def out_of_fold(
 
 
 def _forest(n_trees: int, seed: int, n_jobs: int) -> RandomForestClassifier:
+    check_counts(n_trees=n_trees)
     return RandomForestClassifier(n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs)

@@ -48,8 +48,9 @@ def factor_vae_score(
     latent
         Cells x latent dimensions: codes, or the means of their posteriors.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     n_train, n_test
         Votes that the classifier learns from, and that it is judged by.
     n_cells

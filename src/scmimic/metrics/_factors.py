@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from scmimic.metrics._arrays import as_labels, as_matrix
@@ -59,8 +61,11 @@ def as_latent(latent: Any, name: str = "latent") -> np.ndarray:
     return x.toarray() if sp.issparse(x) else x
 
 
-def as_variance(variance: Any, latent: np.ndarray) -> np.ndarray:
-    """Return posterior variances in the shape of the latent codes, after checking that they are positive."""
+def as_variance(variance: Any, latent: np.ndarray, *, allow_zero: bool = False) -> np.ndarray:
+    """Return posterior variances in the shape of the latent codes, after checking that they are positive.
+
+    Codes can be drawn with variances of 0 too (`allow_zero`); only densities cannot be had of them.
+    """
     x = np.asarray(variance, dtype=np.float64)
     if x.shape == latent.shape[1:]:
         x = np.broadcast_to(x, latent.shape)
@@ -68,8 +73,9 @@ def as_variance(variance: Any, latent: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"`variance` must have the shape of `latent`, {latent.shape}, or one value per dimension; got {x.shape}."
         )
-    if not (np.isfinite(x).all() and (x > 0).all()):
-        raise ValueError("`variance` must hold positive, finite numbers: variances, not their logarithms.")
+    if not (np.isfinite(x).all() and (x >= 0 if allow_zero else x > 0).all()):
+        kind = "non-negative" if allow_zero else "positive"
+        raise ValueError(f"`variance` must hold {kind}, finite numbers: variances, not their logarithms.")
     return x
 
 
@@ -79,7 +85,8 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
     Parameters
     ----------
     factors
-        A mapping from name to one value per cell, or an array of one factor (cells) or of several (cells x factors).
+        A mapping or data frame from name to one value per cell, or an array of one factor (cells) or of several (cells
+        x factors).
     n_cells
         Number of cells that each factor must have.
     factor_bins
@@ -87,20 +94,22 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
     """
     if factor_bins < 2:
         raise ValueError(f"`factor_bins` must be at least 2, got {factor_bins}.")
-    if not isinstance(factors, Mapping):
+    if not isinstance(factors, Mapping | pd.DataFrame):
         array = np.asarray(factors)
         if array.ndim == 1:
             array = array[:, None]
         if array.ndim != 2:
             raise ValueError(f"`factors` must be a mapping, or an array cells x factors; got shape {array.shape}.")
         factors = {f"factor_{i}": column for i, column in enumerate(array.T)}
-    if not factors:
+    if not len(factors.keys()):
         raise ValueError("`factors` is empty: name at least one.")
     return [_factor(str(name), values, n_cells, factor_bins) for name, values in factors.items()]
 
 
 def _factor(name: str, values: Any, n_cells: int, factor_bins: int) -> Factor:
     values = np.asarray(values)
+    if values.dtype == object and all(isinstance(v, Real) and not isinstance(v, bool) for v in values.ravel()):
+        values = np.array(values.tolist())
     if values.dtype.kind in "fiu":
         if values.shape != (n_cells,) or not np.isfinite(values).all():
             raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import rel_entr
 from sklearn.ensemble import RandomForestClassifier
 
-from scmimic.metrics._arrays import as_labels, as_matrix, check_same_features, forest_input, subsample
+from scmimic.metrics._arrays import as_labels, as_matrix, check_counts, check_same_features, forest_input, subsample
 
 
 def inception_score(
@@ -68,8 +68,8 @@ def inception_score(
     Raises
     ------
     ValueError
-        If an array is empty, holds NaN or differs in features, or if the labels are missing, too many or too few, or
-        all the same among the cells drawn.
+        If an array is empty, holds NaN or differs in features, if the labels are missing, too many or too few, or all
+        the same among the cells drawn, or if a number is below 1.
 
     Examples
     --------
@@ -82,6 +82,7 @@ def inception_score(
     >>> round(sm.metrics.inception_score(real, labels, real[:20], n_trees=20), 3)
     1.0
     """
+    check_counts(n_trees=n_trees, n_cells=n_cells, max_cells=max_cells)
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
     check_same_features(real=real, synthetic=synthetic)
     labels = as_labels(labels, "labels", real.shape[0])

@@ -71,8 +71,8 @@ def latent_matching_score(
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Numbers are levels where there are at
-        most 20 distinct ones, and are cut into `factor_bins` classes otherwise, except for `"asc"`.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Numbers are levels where
+        there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise, except for `"asc"`.
     similarity
         `"smi"`, `"spn"` or `"asc"`.
     n_bins

@@ -29,7 +29,7 @@ def modularity(
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors); at least two factors.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors); at least two factors.
     n_bins
         Bins of equal width of each dimension.
     min_information

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.feature_selection import mutual_info_classif
 
+from scmimic.metrics._arrays import check_counts
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, as_variance, gap, mean_scores
 
 Estimator = Literal["posterior", "histogram", "knn"]
@@ -58,8 +59,9 @@ def normalized_mutual_information(
     latent
         Cells x latent dimensions: codes, or the means of their posteriors.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     variance
         Variances of the posteriors in the shape of `latent`, or one per dimension where all cells have the same.
     estimator
@@ -145,8 +147,9 @@ def mutual_information_gap(
     latent
         Cells x latent dimensions: codes, or the means of their posteriors.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors). Text and booleans are levels. Numbers
-        are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes otherwise.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors). Text and booleans are
+        levels. Numbers are levels too where there are at most 20 distinct ones, and are cut into `factor_bins` classes
+        otherwise.
     variance
         Variances of the posteriors in the shape of `latent`, or one per dimension.
     estimator
@@ -267,6 +270,7 @@ def _posterior(
     """Mutual information in nats, latent dimensions x factors, of codes drawn from Gaussian posteriors."""
     rng = np.random.default_rng(seed)
     codes = [factor.codes for factor in factors]
+    check_counts(max_cells=max_cells)
     if max_cells is not None and len(mean) > max_cells:
         rows = np.sort(rng.choice(len(mean), max_cells, replace=False))
         mean, variance, codes = mean[rows], variance[rows], [code[rows] for code in codes]

@@ -20,7 +20,15 @@ import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic.metrics._arrays import Matrix, as_labels, as_matrix, check_same_features, row_distances, same_kind
+from scmimic.metrics._arrays import (
+    Matrix,
+    as_labels,
+    as_matrix,
+    check_counts,
+    check_same_features,
+    row_distances,
+    same_kind,
+)
 from scmimic.metrics._closest_record import _distances
 from scmimic.metrics._intervals import auc_interval
 
@@ -312,6 +320,7 @@ def _project(x: Matrix, axis: np.ndarray) -> np.ndarray:
 
 
 def _sample_rows(n: int, max_cells: int | None, rng: np.random.Generator) -> np.ndarray:
+    check_counts(max_cells=max_cells)
     if max_cells is None or n <= max_cells:
         return np.arange(n)
     return np.sort(rng.choice(n, max_cells, replace=False))

@@ -27,7 +27,7 @@ def sap_score(latent: Any, factors: Any, *, return_per_factor: bool = False) -> 
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors).
+        Mapping or data frame from name to one value per cell, or an array (cells x factors).
     return_per_factor
         Return the gap of each factor too.
 

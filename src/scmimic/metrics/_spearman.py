@@ -22,7 +22,7 @@ def spearman_correlation(latent: Any, factors: Any) -> np.ndarray:
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors).
+        Mapping or data frame from name to one value per cell, or an array (cells x factors).
 
     Returns
     -------
@@ -58,7 +58,8 @@ def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) 
     latent
         Cells x latent dimensions.
     factors
-        Mapping from name to one value per cell, or an array (cells x factors); see :func:`spearman_correlation`.
+        Mapping or data frame from name to one value per cell, or an array (cells x factors); see
+        :func:`spearman_correlation`.
     return_per_factor
         Return the gap of each factor too.
 

@@ -156,6 +156,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         labels: str | Sequence[str] | None = None,
         library_size: float | Sequence[float] | None = None,
         transform_batch: str | None = None,
+        share_noise: bool = False,
         seed: int | None = None,
     ) -> AnnData:
         """Turn latent codes into cells.
@@ -173,6 +174,9 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             cells (of the type, where `labels` is given).
         transform_batch
             Batch to decode into. None: batches at random as in the training data.
+        share_noise
+            Give all cells of one of `labels` the library size and the batch of one training cell, so that codes alone
+            tell them apart. The draw from the likelihood stays that of each cell.
         seed
             Seed of the draws, as in :meth:`generate`.
 
@@ -201,15 +205,20 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         chunks = []
         for code in np.unique(label):
             rows = np.flatnonzero(label == code)
+            source = None
+            if share_noise:
+                source = np.random.default_rng([seed, 5, int(code) + 1]).choice(sampler._pool(code), 1)
             for number, start in enumerate(range(0, len(rows), BLOCK)):
                 index = rows[start : start + BLOCK]
                 generator = sampler._generator(4, int(code) + 1, number)
                 fixed = None if library is None else library[index]
-                _, log_library, batches = sampler._codes(None, label[index], fixed, generator)
+                shared = None if source is None else source.repeat(len(index))
+                _, log_library, batches = sampler._codes(shared, label[index], fixed, generator)
                 codes = torch.as_tensor(z[index], device=self.module.device)
                 chunks.append((index, sampler._cells(codes, log_library, batches, label[index], generator)))
         order = np.argsort(np.concatenate([index for index, _ in chunks]))
-        about = self._describe_cells(seed, {"n": len(z), "method": "decode", "transform_batch": transform_batch})
+        parameters = {"n": len(z), "method": "decode", "transform_batch": transform_batch, "share_noise": share_noise}
+        about = self._describe_cells(seed, parameters)
         result = collect((chunk for _, chunk in chunks), about)[order].copy()
         result.obs_names = [f"synthetic_{i}" for i in range(len(z))]
         return result
@@ -335,6 +344,6 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             return None
         if self.batch_categories_ is None:
             raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
-        if batch not in self.batch_categories_:
+        if str(batch) not in self.batch_categories_:
             raise ValueError(f"Unknown batch {batch!r}. Batches: {self.batch_categories_}.")
-        return self.batch_categories_.index(batch)
+        return self.batch_categories_.index(str(batch))

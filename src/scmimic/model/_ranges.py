@@ -64,7 +64,9 @@ class PairRange(Range):
 
 
 COUNT = Range(1, whole=True)
+COUNT_OR_NONE = Range(1, whole=True, optional=True)
 NATURAL = Range(0, whole=True)
+SEED = Range(0, whole=True, optional=True)
 POSITIVE = Range(0, open_low=True)
 NON_NEGATIVE = Range(0)
 SHARE = Range(0, 1, open_high=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from scmimic.model._ranges import COUNT, NATURAL, check_ranges
+from scmimic._sampling import label_names
+from scmimic.model._ranges import COUNT, SEED, check_ranges
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
-
-_SEED = replace(NATURAL, optional=True)
 
 
 class CellRequestsMixin:
     """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
 
     def _check_can_generate(self, seed: int | None = None, batch_size: int = 1) -> None:
-        check_ranges({"seed": seed, "batch_size": batch_size}, {"seed": _SEED, "batch_size": COUNT})
+        check_ranges({"seed": seed, "batch_size": batch_size}, {"seed": SEED, "batch_size": COUNT})
         if not self.is_trained or getattr(self, "posterior_", None) is None:
             raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
 
@@ -51,7 +49,9 @@ class CellRequestsMixin:
             return np.full(n, ANY)
         if self.label_categories_ is None:
             raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
-        names = [labels] * n if isinstance(labels, str) else [str(name) for name in labels]
+        names = label_names(labels)
+        if len(names) == 1:
+            names *= n
         if len(names) != n:
             raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
         codes = pd.Categorical(names, categories=self.label_categories_).codes

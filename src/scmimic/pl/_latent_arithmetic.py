@@ -92,6 +92,8 @@ def latent_arithmetic(
     ------
     KeyError
         If `predicted.uns` has no such record, a column is missing, or the embedding is missing in one of the objects.
+    ValueError
+        If `palette` names something else.
 
     Examples
     --------
@@ -111,6 +113,8 @@ def latent_arithmetic(
     record = predicted.uns.get(key)
     if not isinstance(record, Mapping) or "controls" not in record:
         raise KeyError(f"`predicted.uns` has no {key!r}: pass the cells that `sm.tl.latent_arithmetic` returned.")
+    if unknown := [name for name in palette or {} if name not in _COLORS]:
+        raise ValueError(f"`palette` has colours of {unknown}, but what is drawn is called {list(_COLORS)}.")
     colors = _COLORS | category_palette(list(palette or {}), palette, name="palette")
     params = record["params"]
     group, condition = (str(name) for name in params["target"])

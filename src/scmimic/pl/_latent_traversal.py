@@ -98,6 +98,8 @@ def latent_traversal(
     column = traversal.obs[_keys.OBS_DIMENSION].astype("category")
     known = [str(name) for name in column.cat.categories]
     chosen = known if dims is None else [str(dim) for dim in np.atleast_1d(dims)]
+    if not chosen:
+        raise ValueError("`dims` is empty: name at least one, or leave it out for all.")
     if missing := [name for name in chosen if name not in known]:
         raise ValueError(f"`dims`: {missing} were not traversed; {known} were.")
     real, moved = joint_coordinates(adata, traversal, basis, name="traversal")

@@ -107,8 +107,9 @@ def augment(
         raise TypeError(f"`model.generate` returned {type(synthetic).__name__}, but an AnnData is needed.")
     check_same_genes(adata, synthetic)
 
-    x = _stack(real, synthetic.X)
-    _check_same_space(real, synthetic.X, layer)
+    made = get_matrix(synthetic, None)
+    x = _stack(real, made)
+    _check_same_space(real, made, layer)
     names = make_index_unique(adata.obs_names.append(synthetic.obs_names))
     source = pd.Categorical.from_codes(np.r_[earlier, np.ones(synthetic.n_obs, dtype=int)], _SOURCES)
     result = AnnData(

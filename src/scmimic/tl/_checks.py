@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import Matrix, as_matrix, log_normalise
+from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
 from scmimic.model._count_units import UNIT_NAMES, expression_space
+from scmimic.model._ranges import POSITIVE, check_ranges
 from scmimic.model._representation import recorded_space
 
 if TYPE_CHECKING:
@@ -33,12 +34,26 @@ def check_same_genes(adata: AnnData, other: AnnData, *, name: str = "synthetic")
 
 
 def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> Any:
-    """`.layers[layer]`, or `.X` where `layer` is `None`; with `optional`, also where there is no such layer."""
+    """`.layers[layer]`, or `.X` where `layer` is `None`; with `optional`, also where there is no such layer.
+
+    What lies in a file is read.
+    """
     if layer is None or (optional and layer not in adata.layers):
-        return adata.X
+        return in_memory(adata.X)
     if layer not in adata.layers:
         raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {list(adata.layers)}.")
     return adata.layers[layer]
+
+
+def loaded(adata: AnnData) -> AnnData:
+    """`adata`, or a copy in memory where its matrix lies in a file."""
+    return adata.to_memory() if adata.isbacked or hasattr(adata.X, "to_memory") else adata
+
+
+def check_writable(adata: AnnData) -> None:
+    """Raise ValueError if `adata` is a view."""
+    if adata.is_view:
+        raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
 
 
 def check_units(adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool) -> None:
@@ -90,6 +105,7 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
     x = as_matrix(x, name, dtype=np.float32)
     if not log1p:
         return x
+    check_ranges({"target_sum": target_sum}, {"target_sum": POSITIVE})
     if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
         raise ValueError(
             f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
@@ -98,11 +114,14 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
     return log_normalise(x, target_sum)
 
 
-def label_array(adata: AnnData, labels_key: str, name: str = "adata") -> np.ndarray:
-    """Labels of the cells as text, after checking that the column is there and complete; `name` is what to call it."""
+def label_array(adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key") -> np.ndarray:
+    """Labels of the cells as text, after checking that the column is there and complete.
+
+    `name` is what to call the cells, and `argument` what names the column.
+    """
     if labels_key not in adata.obs:
         raise KeyError(
-            f"`labels_key={labels_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}."
+            f"`{argument}={labels_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}."
         )
     column = adata.obs[labels_key]
     if column.isna().any():

@@ -17,7 +17,8 @@ from scmimic.model._faithfulness import correlation, dimension_index, faithfulne
 from scmimic.model._michigan import MichiGAN
 from scmimic.model._ranges import COUNT, check_ranges
 from scmimic.model._representation import encode
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, loaded, prepare_expression
+from scmimic.tl._latent_model import check_same_kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,6 +66,8 @@ def code_faithfulness(
     ------
     KeyError
         If ``.obsm`` has no such key.
+    TypeError
+        If the model has no encoder, or is one of a MuData.
     ValueError
         If the codes have another size than the model's, there are fewer than three cells, or these are in units that
         cannot be brought to those of the model's training data, such as logarithms to counts.
@@ -83,6 +86,9 @@ def code_faithfulness(
     >>> sm.tl.code_faithfulness(model.generate(50, seed=0), model).shape
     (4, 4)
     """
+    if not callable(getattr(model, "get_latent_representation", None)):
+        raise TypeError(f"{type(model).__name__} has no encoder (`get_latent_representation`), which reads the codes.")
+    check_same_kind(model, adata)
     key = _keys.latent(type(model).__name__) if use_rep is None else use_rep
     if key not in adata.obsm:
         raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
@@ -90,7 +96,8 @@ def code_faithfulness(
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
     # an encoder may want the cells in other units, or in a layer that generated cells do not have
     own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
-    shown, _ = model.get_latent_representation(adata, return_dist=True) if own else encode(model, adata)
+    cells = loaded(adata)
+    shown, _ = model.get_latent_representation(cells, return_dist=True) if own else encode(model, cells)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
     table = faithfulness(asked, shown, *_code_spread(model))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scmimic._sampling import label_names
 from scmimic.baselines._base import draw_members
 from scmimic.metrics import latent_entropy
 from scmimic.tl._checks import label_array
@@ -58,7 +59,8 @@ class Combinations:
     def __init__(self, adata: AnnData, group_key: str, condition_key: str) -> None:
         if group_key == condition_key:
             raise ValueError(f"`group_key` and `condition_key` are the same column, {group_key!r}.")
-        groups, conditions = label_array(adata, group_key), label_array(adata, condition_key)
+        groups = label_array(adata, group_key, argument="group_key")
+        conditions = label_array(adata, condition_key, argument="condition_key")
         self.group_key, self.condition_key = group_key, condition_key
         self.groups, self.conditions = (np.unique(x).tolist() for x in (groups, conditions))
         pairs = np.searchsorted(self.groups, groups) * len(self.conditions) + np.searchsorted(
@@ -73,7 +75,7 @@ class Combinations:
 
     def check_target(self, target: Target) -> Target:
         """The target as text, after checking that its group and its condition are known."""
-        if isinstance(target, str) or len(tuple(target)) != 2:
+        if isinstance(target, str) or not np.iterable(target) or len(tuple(target)) != 2:
             raise ValueError(f"`target` must be a pair (group, condition), got {target!r}.")
         group, condition = (str(name) for name in target)
         for name, known, key in (
@@ -188,8 +190,11 @@ def predict_codes(
 def entropies(
     observed: Posterior, predicted: np.ndarray, *, code: Code, rng: np.random.Generator, max_cells: int | None = None
 ) -> tuple[float, float]:
-    """Latent entropy of the observed cells' own codes and of the predicted ones, both against the observed cells."""
-    if observed.variance is None:
+    """Latent entropy of the observed cells' own codes and of the predicted ones, both against the observed cells.
+
+    NaN where a variance is 0, of which there is no density.
+    """
+    if observed.variance is None or not observed.variance.all():
         return float("nan"), float("nan")
     if max_cells is not None:
         observed = observed[np.sort(rng.permutation(len(observed))[:max_cells])]
@@ -220,7 +225,7 @@ def _corners(group: str, condition: str, moved: str, averaged: str, shift: Shift
 def _names(given: str | Sequence[str] | None, known: list[str], key: str, argument: str) -> list[str]:
     if given is None:
         return known
-    names = list(dict.fromkeys([str(given)] if isinstance(given, str) else [str(name) for name in given]))
+    names = list(dict.fromkeys(label_names(given)))
     if not names:
         raise ValueError(f"`{argument}` is empty: name at least one, or leave it out for all.")
     if unknown := [name for name in names if name not in known]:

@@ -7,33 +7,31 @@ those of the training cells without the held-out ones; each combination is held 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.baselines._scvi import seeded
-from scmimic.metrics._arrays import Matrix
-from scmimic.model import BetaTCVAE
-from scmimic.tl._combinations import Combinations, Shift, Target, entropies
+from scmimic.model._ranges import COUNT, NATURAL, Range, check_ranges
+from scmimic.tl._combinations import Combinations, Shift, Target
+from scmimic.tl._holdout_run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl._holdout_spaces import HoldoutSpaces
-from scmimic.tl._holdout_trial import RIVALS, SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial
-from scmimic.tl._latent_arithmetic import latent_arithmetic
-from scmimic.tl._latent_model import Code, check_code, encode, stream
+from scmimic.tl._holdout_trial import RIVALS
+from scmimic.tl._latent_model import Code, check_code
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 
-Fit = Callable[[AnnData, int], Any]
 MODEL = "model"
-MEAN_CODES = ", mean codes"
-# what a fit on too few cells raises; mistakes in a program (TypeError, AttributeError) come through
-_REFUSALS = (ValueError, RuntimeError, ArithmeticError, LookupError)
+# the folds of the forest
+_MIN_CELLS = Range(5, whole=True)
+_RANGES = {"min_cells": _MIN_CELLS, "n_cells": _MIN_CELLS, "n_top_genes": COUNT, "n_trees": COUNT}
 
 
 def holdout_arithmetic(
@@ -144,14 +142,17 @@ def holdout_arithmetic(
     Also writes to `adata`:
 
     `adata.uns['holdout_arithmetic' | key_added]` : dict
-        `'results'`: this table; `'tests'`: for each model and each other method `median_gain` of the RF error over the
-        combinations (means over seeds), `wilcoxon_p` (one-sided signed-rank test that the gain is above 0), and
-        `spearman`, `spearman_p` of the gain with delta-H; `'params'`: the arguments.
+        `'results'`: this table, or where the run was stopped its rows so far; `'tests'`: for each model and each other
+        method `median_gain` of the RF error over the combinations (means over seeds), `wilcoxon_p` (one-sided
+        signed-rank test that the gain is above 0), and `spearman`, `spearman_p` of the gain with delta-H; `'params'`:
+        the arguments.
 
     Raises
     ------
     KeyError
         If a column or a layer is not there.
+    TypeError
+        If `seeds` is no list, or `vae` neither a truth value nor a dict.
     ValueError
         If no combination can be held out, one has too few cells or cannot be predicted, a name of a model is that of
         a rival, the units of a layer cannot be told, a `fit` changed its cells, or an argument is out of range.
@@ -182,119 +183,70 @@ def holdout_arithmetic(
     codes = [codes] if isinstance(codes, str) else list(codes)
     for code in codes:
         check_code(code)
-    if not codes or not seeds:
-        raise ValueError("`codes` and `seeds` must name at least one.")
-    for name, value in {"n_cells": n_cells, "n_top_genes": n_top_genes, "n_trees": n_trees}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
-    if min_cells < 5:
-        raise ValueError(f"`min_cells` must be at least 5, the folds of the forest, got {min_cells}.")
+    if not codes:
+        raise ValueError("`codes` must name at least one.")
+    seeds = _check_seeds(seeds)
+    if not isinstance(vae, bool | Mapping):
+        raise TypeError(f"`vae` must be True, False or a dict of arguments of its training, not {vae!r}.")
+    sizes = {"min_cells": min_cells, "n_cells": n_cells, "n_top_genes": n_top_genes, "n_trees": n_trees}
+    check_ranges(sizes, _RANGES)
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
-    over = (control, reference_group, shift)
-    names = ("group_key", "condition_key", "control", "reference_group", "shift")
-    moves = dict(zip(names, (group_key, condition_key, *over), strict=True))
-    chosen = _targets(combinations, targets, over, min_cells)
-    expression = spaces.expression
+    chosen = _targets(combinations, targets, (control, reference_group, shift), min_cells)
+    run = HoldoutRun(
+        spaces=spaces,
+        combinations=combinations,
+        fits=fits,
+        vae=vae,
+        codes=codes,
+        control=control,
+        reference_group=reference_group,
+        shift=shift,
+        n_cells=n_cells,
+        n_top_genes=n_top_genes,
+        n_trees=n_trees,
+        decode_kwargs=decode_kwargs,
+    )
+    params = storable(
+        {
+            "group_key": group_key,
+            "condition_key": condition_key,
+            "models": list(fits),
+            "vae": vae if isinstance(vae, bool) else dict(vae),
+            "targets": [list(target) for target in chosen],
+            "control": control,
+            "reference_group": reference_group,
+            "shift": shift,
+            "codes": codes,
+            "layer": layer,
+            "layers": list(layers),
+            "log1p": log1p,
+            "target_sum": target_sum,
+            "min_cells": min_cells,
+            "n_cells": n_cells,
+            "n_top_genes": n_top_genes,
+            "n_trees": n_trees,
+            "seeds": seeds,
+            "decode_kwargs": dict(decode_kwargs or {}),
+        }
+    )
+    rows: list[Row] = []
+    try:
+        for row in run.rows(chosen, seeds):
+            rows.append(row)
+    except BaseException:
+        # fits take hours: what is done outlives a mistake in a later one, and Ctrl-C
+        if rows:
+            adata.uns[key_added] = _record(rows, params)
+            logger.warning("Stopped early: the %d rows so far are in `adata.uns[%r]['results']`.", len(rows), key_added)
+        raise
+    adata.uns[key_added] = _record(rows, params)
+    return adata.uns[key_added]["results"].copy()
 
-    rows: list[dict[str, Any]] = []
-    for seed in (int(s) for s in seeds):
-        for target in chosen:
-            held = np.zeros(adata.n_obs, dtype=bool)
-            held[combinations.rows[target]] = True
-            train = spaces.bare(~held)
-            seen = Combinations(train, group_key, condition_key)
-            # no route leads over the cells held out
-            routes = combinations.routes(target, *over)
-            real_rows = np.sort(stream(seed).permutation(np.flatnonzero(held))[:n_cells])
-            trial = HoldoutTrial(expression[~held], seen, target, routes, expression[real_rows])
-            score = HoldoutScores(trial, n_top_genes=n_top_genes, n_trees=n_trees, n_cells=n_cells, seed=seed)
-            n = len(real_rows)
-            about = {"group": target[0], "condition": target[1], "seed": seed}
-            for name, make in fits.items():
-                start = time.perf_counter()
-                try:
-                    # a copy, since a model may write to what it is given
-                    model = make(train.copy(), seed)
-                except _REFUSALS as error:
-                    rows += [about | _failed(_method(name, code), n, error) for code in codes]
-                    continue
-                seconds = time.perf_counter() - start
-                # a mistake that the next combination would only repeat
-                spaces.check(model, train)
-                try:
-                    observed = encode(model, spaces.bare(held))
-                except _REFUSALS as error:
-                    rows += [about | _failed(_method(name, code), n, error) for code in codes]
-                    continue
-                for code in codes:
-                    method = _method(name, code)
-                    try:
-                        new = latent_arithmetic(
-                            train,
-                            model,
-                            target=target,
-                            **moves,
-                            code=code,
-                            n=n,
-                            decode_kwargs=decode_kwargs,
-                            seed=seed,
-                        )
-                        cells = spaces.compared(new.X, model, f"cells of {method}")
-                        measured = score(cells)
-                    except _REFUSALS as error:
-                        rows.append(about | _failed(method, n, error))
-                        continue
-                    z = new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
-                    own, other = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=n_cells)
-                    line = {"n_real": n, "n_predicted": new.n_obs, **measured, "delta_entropy": other - own}
-                    rows.append(about | {"method": method} | line | {"seconds": seconds, "error": ""})
-                    logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
-            if vae is not False:
-                start = time.perf_counter()
-                try:
-                    cells = _arithmetic_in_vae(
-                        expression[~held], train.obs, {} if vae is True else vae, seed, n=n, target=target, **moves
-                    )
-                    line = {"n_real": n, "n_predicted": n, **score(cells), "delta_entropy": np.nan}
-                    line |= {"seconds": time.perf_counter() - start, "error": ""}
-                    rows.append(about | {"method": VAE} | line)
-                except _REFUSALS as error:
-                    rows.append(about | _failed(VAE, n, error))
-            for name in SIMPLE_RIVALS:
-                cells = trial.rival(name, n, stream(seed, 1))
-                line = {"n_real": n, "n_predicted": n, **score(cells), "delta_entropy": np.nan}
-                rows.append(about | {"method": name} | line | {"seconds": 0.0, "error": ""})
-    columns = ["group", "condition", "seed", "method", "n_real", "n_predicted", *SCORES, "delta_entropy"]
-    result = pd.DataFrame(rows)[[*columns, "seconds", "error"]]
-    adata.uns[key_added] = {
-        "results": result.copy(),
-        "tests": compare_methods(result),
-        "params": storable(
-            {
-                "group_key": group_key,
-                "condition_key": condition_key,
-                "models": list(fits),
-                "vae": vae if isinstance(vae, bool) else dict(vae),
-                "targets": [list(target) for target in chosen],
-                "control": control,
-                "reference_group": reference_group,
-                "shift": shift,
-                "codes": codes,
-                "layer": layer,
-                "layers": list(layers),
-                "log1p": log1p,
-                "target_sum": target_sum,
-                "min_cells": min_cells,
-                "n_cells": n_cells,
-                "n_top_genes": n_top_genes,
-                "n_trees": n_trees,
-                "seeds": [int(s) for s in seeds],
-                "decode_kwargs": dict(decode_kwargs or {}),
-            }
-        ),
-    }
-    return result
+
+def _record(rows: list[Row], params: dict[str, Any]) -> dict[str, Any]:
+    results = pd.DataFrame(rows)[COLUMNS]
+    return {"results": results, "tests": compare_methods(results), "params": params}
 
 
 def compare_methods(results: pd.DataFrame, *, score: str = "rf_error") -> pd.DataFrame:
@@ -321,39 +273,25 @@ def compare_methods(results: pd.DataFrame, *, score: str = "rf_error") -> pd.Dat
     return pd.DataFrame(rows, columns=columns)
 
 
-def _arithmetic_in_vae(
-    expression: Matrix, obs: pd.DataFrame, train_kwargs: Mapping[str, Any], seed: int, **kwargs: Any
-) -> Matrix:
-    """Cells from the mean codes of a VAE, as they are compared."""
-    cells = AnnData(expression, obs=obs.copy())
-    BetaTCVAE.setup_anndata(cells)
-    with seeded(seed):
-        model = BetaTCVAE(cells, beta=0.0)
-        model.train(**{"enable_progress_bar": False, **train_kwargs})
-    return latent_arithmetic(cells, model, code="mean", seed=seed, **kwargs).X
-
-
-def _method(name: str, code: Code) -> str:
-    return name if code == "sample" else name + MEAN_CODES
-
-
-def _failed(method: str, n: int, error: Exception) -> dict[str, Any]:
-    text = f"{type(error).__name__}: {error}"
-    logger.warning("%s: %s", method, text)
-    missing = dict.fromkeys((*SCORES, "delta_entropy", "seconds"), np.nan)
-    return {"method": method, "n_real": n, "n_predicted": 0, **missing, "error": text}
-
-
 def _check_fits(fit: Fit | Mapping[str, Fit]) -> dict[str, Fit]:
     fits = dict(fit) if isinstance(fit, Mapping) else {MODEL: fit}
     if not fits or not all(callable(make) for make in fits.values()):
         raise ValueError("`fit` must be a callable `(train_adata, seed)` that returns a trained model, or several.")
-    names = [_method(name, code) for name in fits for code in ("sample", "mean")]
+    names = [method_name(name, code) for name in fits for code in ("sample", "mean")]
     if taken := sorted(set(RIVALS) & set(names)):
         raise ValueError(f"`fit`: the names {taken} are those of rivals. Choose others.")
     if len(set(names)) < len(names):
         raise ValueError(f"`fit`: no name may end in {MEAN_CODES!r}.")
     return fits
+
+
+def _check_seeds(seeds: Sequence[int]) -> list[int]:
+    if not np.iterable(seeds) or isinstance(seeds, str):
+        raise TypeError(f"`seeds` must be a list of whole numbers: `seeds=[{seeds!r}]`.")
+    seeds = list(seeds)
+    if not seeds or not all(NATURAL.holds(seed) for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"`seeds` must be one or several different whole numbers of at least 0, not {seeds}.")
+    return [int(seed) for seed in seeds]
 
 
 def _targets(combinations: Combinations, targets: Any, over: tuple, min_cells: int) -> list[Target]:

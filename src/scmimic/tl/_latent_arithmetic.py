@@ -10,8 +10,20 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.model._ranges import COUNT_OR_NONE, check_ranges
+from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies, left_out, predict_codes
-from scmimic.tl._latent_model import Code, Posterior, as_seed, check_code, check_model, decode, encode, stream
+from scmimic.tl._latent_model import (
+    Code,
+    Posterior,
+    as_decoder,
+    as_seed,
+    check_code,
+    check_model,
+    decode,
+    encode,
+    stream,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,7 +119,8 @@ def latent_arithmetic(
         `'delta_entropy'`: the trust score, 0 or below is ideal; `'delta_entropy_of'`: `'target'` where `adata` holds
         cells of the target, otherwise `'references'`: the mean over all that is averaged of what arithmetic from the
         others makes of their cells (those of each reference group under the target condition, or with `shift="group"`
-        those of the target's group under each control), or `'nothing'` (NaN) with a single one;
+        those of the target's group under each control), or `'nothing'` (NaN) with a single one; NaN
+        also without variances, or where one is 0;
         `'delta_entropy_references'`: the value of each;
         `'params'`: the arguments.
 
@@ -118,8 +131,8 @@ def latent_arithmetic(
     KeyError
         If a column is not in `adata.obs`.
     ValueError
-        If a group, a condition or `shift` is unknown, no jointly observed combination leads to the target, or `adata`
-        is a view.
+        If a group, a condition or `shift` is unknown, no jointly observed combination leads to the target, a number is
+        out of range, or `adata` is a view.
     TypeError
         If the model cannot encode or decode.
     RuntimeError
@@ -141,10 +154,10 @@ def latent_arithmetic(
     """
     check_code(code)
     check_model(model)
-    if adata.is_view:
-        raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
-    if n is not None and n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}.")
+    # before the cells are encoded, which may fail for the same reason with a worse message
+    as_decoder(model)
+    check_writable(adata)
+    check_ranges({"n": n, "max_cells": max_cells}, {"n": COUNT_OR_NONE, "max_cells": COUNT_OR_NONE})
     combinations = Combinations(adata, group_key, condition_key)
     target = combinations.check_target(target)
     routes = combinations.routes(target, control, reference_group, shift)
@@ -180,9 +193,10 @@ def latent_arithmetic(
         ),
     }
     for key, name in known.items():
-        column = adata.obs[key]
-        categories = column.astype("category").cat.categories.astype(str)
-        cells.obs[key] = pd.Categorical([name] * cells.n_obs, categories=categories)
+        column = adata.obs[key].astype("category").cat
+        cells.obs[key] = pd.Categorical(
+            [name] * cells.n_obs, categories=column.categories.astype(str), ordered=column.ordered
+        )
     cells.obs[_keys.OBS_CONTROL_CELL] = adata.obs_names[prediction.rows].to_numpy()
     cells.obsm[_keys.latent(key_added)] = prediction.codes
     cells.uns[key_added] = record

@@ -9,6 +9,8 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.model._ranges import COUNT_OR_NONE, check_ranges
+from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies, predict_codes
 from scmimic.tl._latent_model import Code, as_seed, check_code, encode, stream
 
@@ -68,7 +70,7 @@ def latent_entropy(
     -------
     One row per combination, with the columns `group`, `condition`, `n_cells` (observed), `n_predicted`,
     `entropy` (H of the cells' own codes, in nats), `entropy_predicted` (H of the predicted codes) and `delta_entropy`
-    (predicted less own; 0 or below is ideal).
+    (predicted less own; 0 or below is ideal); NaN where a variance of the combination's cells is 0.
 
     Also writes `adata.uns['latent_entropy' | key_added]` : dict with `'results'` (this table) and `'params'`.
 
@@ -78,7 +80,7 @@ def latent_entropy(
         If a column is not in `adata.obs`.
     ValueError
         If the target's group or condition or `shift` is unknown, it has no cells, no jointly observed combination leads
-        to it, or the model gives no variances.
+        to it, the model gives no variances, a number is out of range, or `adata` is a view.
     TypeError
         If the model cannot encode.
     RuntimeError
@@ -98,6 +100,8 @@ def latent_entropy(
     [['type_0', 'batch_1']]
     """
     check_code(code)
+    check_writable(adata)
+    check_ranges({"max_cells": max_cells}, {"max_cells": COUNT_OR_NONE})
     combinations = Combinations(adata, group_key, condition_key)
     routes = _routes(combinations, target, (control, reference_group, shift))
     seed = as_seed(seed)

@@ -12,9 +12,10 @@ import torch
 from anndata import AnnData
 
 from scmimic.metrics._factors import as_latent, as_variance
+from scmimic.model._ranges import SEED, check_ranges
 from scmimic.model._representation import check_model_genes
 from scmimic.tl._checks import check_same_genes
-from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder
+from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 
 Code = Literal["sample", "mean"]
 
@@ -58,19 +59,37 @@ def check_code(code: str) -> None:
         raise ValueError(f"`code` must be 'sample' or 'mean', got {code!r}.")
 
 
+def check_same_kind(model: Any, adata: AnnData) -> None:
+    """Raise TypeError where `model` encodes a MuData and `adata` is an AnnData."""
+    registry = getattr(model, "registry_", None) or {}
+    if isinstance(adata, AnnData) and registry.get("setup_method_name") == "setup_mudata":
+        raise TypeError(
+            f"This {type(model).__name__} is a model of a MuData, but the cells are an AnnData. Set a model up with "
+            "the AnnData of the expression: `setup_anndata`."
+        )
+
+
 def encode(model: Any, adata: AnnData) -> Posterior:
     """Posterior of every cell of `adata`; without variances from a model that gives means alone."""
     check_model(model)
+    check_same_kind(model, adata)
     check_model_genes(model, adata)
     encoder = model.get_latent_representation
-    found = encoder(adata, return_dist=True) if _takes(encoder, "return_dist") else encoder(adata)
+    # loaders of data draw from torch's generator, which must stay as it was where a seed is given
+    with own_random_numbers(model):
+        found = encoder(adata, return_dist=True) if _takes(encoder, "return_dist") else encoder(adata)
     mean, variance = found if isinstance(found, tuple) else (found, None)
     mean = as_latent(mean, "the latent representation")
     if len(mean) != adata.n_obs:
         raise ValueError(f"The model gave {len(mean)} codes for {adata.n_obs} cells.")
     # codes without a posterior, such as a PCA's, come with variances of 0
     known = variance is not None and np.any(variance)
-    return Posterior(mean, as_variance(variance, mean) if known else None)
+    return Posterior(mean, as_variance(variance, mean, allow_zero=True) if known else None)
+
+
+def as_decoder(model: Any) -> Any:
+    """The model, or in place of one without `decode` the generative part of its module."""
+    return model if callable(getattr(model, "decode", None)) else ModuleDecoder(model)
 
 
 def decode(
@@ -81,14 +100,16 @@ def decode(
     seed: int,
     decode_kwargs: Mapping[str, Any] | None,
     adata: AnnData,
+    share_noise: bool = False,
 ) -> AnnData:
     """Cells of the codes `z`, by `model.decode` or, where there is none, by the generative part of its module.
 
     `known` says what all these cells are, by column of `.obs`: where the model was set up with such a column, it is
-    told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`.
+    told. `decode_kwargs` are passed on and come first. The cells must have the genes of `adata`. With `share_noise` a
+    model that can gives all of them the same of what a code does not say.
     """
-    model = model if callable(getattr(model, "decode", None)) else ModuleDecoder(model)
-    options: dict[str, Any] = {"seed": seed}
+    model = as_decoder(model)
+    options: dict[str, Any] = {"seed": seed} | ({"share_noise": True} if share_noise else {})
     arguments = (("labels", "labels_key_", "label_categories_"), ("transform_batch", "batch_key_", "batch_categories_"))
     for argument, key, categories in arguments:
         name = known.get(getattr(model, key, None))
@@ -106,6 +127,7 @@ def decode(
 
 def as_seed(seed: int | None) -> int:
     """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
+    check_ranges({"seed": seed}, {"seed": SEED})
     return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
 
 

@@ -14,9 +14,9 @@ from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
 from scmimic.model import WGANGP
-from scmimic.model._gan import GANMixin
-from scmimic.tl._checks import label_array
-from scmimic.tl._latent_model import as_seed, check_model, decode, encode, stream
+from scmimic.model._ranges import Range, check_ranges
+from scmimic.tl._checks import check_writable, label_array
+from scmimic.tl._latent_model import as_decoder, as_seed, check_model, decode, encode, stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,7 +53,8 @@ def latent_traversal(
     model
         Any trained model with `.get_latent_representation` and `.decode`, or one of scvi-tools such as
         :class:`scvi.model.SCVI`, as in :func:`~scmimic.tl.latent_arithmetic`. A :class:`~scmimic.model.WGANGP`,
-        which has no encoder, moves through N(0, I). GANs hold the noise beside the code fixed.
+        which has no encoder, moves through N(0, I). What a code does not say is the same for all cells: the noise of
+        GANs, library size and batch.
     start
         Where all traversals start: the name of a cell (its mean code), a dict from columns of `adata.obs` to values
         such as `{"cell_type": "fibroblast"}` (mean code of the cells that have them all), a label of the column that
@@ -68,8 +69,8 @@ def latent_traversal(
         Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell, or of
         N(0, 1) without an encoder. The default leaves out outlying cells.
     decode_kwargs
-        Passed to `model.decode`, such as `labels` or `library_size`. Without `labels` the model chooses them itself; a
-        model without an encoder is told the label of the cells in `start`.
+        Passed to `model.decode`, such as `labels`, `library_size` or `share_noise=False`. Without `labels` the model
+        chooses them itself; a model without an encoder is told the label of the cells in `start`.
     seed
         Same seed, same cells. `None`: from torch's generator, which `scvi.settings.seed` sets.
     key_added
@@ -116,16 +117,14 @@ def latent_traversal(
     has_encoder = not isinstance(model, WGANGP)
     if has_encoder:
         check_model(model)
-    if adata.is_view:
-        raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
-    if n_steps < 2:
-        raise ValueError(f"`n_steps` must be at least 2, got {n_steps}.")
-    if len(span) != 2 or not 0 <= span[0] < span[1] <= 1:
+        # before the cells are encoded, which may fail for the same reason with a worse message
+        as_decoder(model)
+    check_writable(adata)
+    check_ranges({"n_steps": n_steps}, {"n_steps": Range(2, whole=True)})
+    if np.shape(span) != (2,) or not 0 <= span[0] < span[1] <= 1:
         raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
     seed = as_seed(seed)
     decode_kwargs = dict(decode_kwargs or {})
-    if isinstance(model, GANMixin):
-        decode_kwargs.setdefault("share_noise", True)
     has_rows = isinstance(start, str | Mapping)
     rows = _start_rows(adata, model, start) if has_rows else None
     if has_encoder:
@@ -138,8 +137,9 @@ def latent_traversal(
             labels = np.unique(label_array(adata, model.labels_key_)[rows])
             decode_kwargs |= {"labels": labels[0]} if len(labels) == 1 else {}
         origin = _nearest_code(adata[rows], model, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
-    moved = np.arange(n_latent) if dims is None else np.atleast_1d(np.asarray(dims, dtype=int))
-    if moved.size == 0 or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
+    moved = np.arange(n_latent) if dims is None else np.atleast_1d(dims)
+    whole = moved.dtype.kind in "iu" and moved.ndim == 1 and moved.size > 0
+    if not whole or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
         raise ValueError(f"`dims` must be different dimensions from 0 to {n_latent - 1}, got {dims}.")
 
     if has_encoder:
@@ -155,8 +155,13 @@ def latent_traversal(
     values = np.linspace(low[moved], high[moved], n_steps, axis=1)
     z = np.tile(origin, (values.size, 1))
     z[np.arange(values.size), np.repeat(moved, n_steps)] = values.ravel()
-    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata)
+    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata, share_noise=True)
 
+    if taken := [name for name in (_keys.OBS_DIMENSION, _keys.OBS_VALUE) if name in cells.obs]:
+        raise ValueError(
+            f"The model's cells have the columns {taken} already, where the traversal is written: set the model up "
+            "with columns of other names."
+        )
     names = [str(dim) for dim in moved]
     cells.obs[_keys.OBS_DIMENSION] = pd.Categorical(np.repeat(names, n_steps), categories=names)
     cells.obs[_keys.OBS_VALUE] = values.ravel()
@@ -194,7 +199,8 @@ def _nearest_code(near: AnnData, model: WGANGP, decode_kwargs: Mapping[str, Any]
     codes = stream(seed, 0).standard_normal((_TRIED, model.module.n_latent))
     options = {name: value for name, value in decode_kwargs.items() if name in ("labels", "share_noise")}
     # expected counts, since the draws of single ones differ by more than codes do
-    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options | {"as_counts": False}, adata=near)
+    options |= {"as_counts": False}
+    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options, adata=near, share_noise=True)
     real, made = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
     counts = model.count_units_ == "counts"
     center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()
@@ -211,7 +217,8 @@ def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> n
             return rows
         if len(rows) > 1:
             raise ValueError(f"`start`: {len(rows)} cells are called {start!r}. Call `adata.obs_names_make_unique()`.")
-        key = getattr(model, "labels_key_", None)
+        args = (getattr(model, "registry_", None) or {}).get("setup_args", {})
+        key = getattr(model, "labels_key_", None) or args.get("labels_key")
         if key is None or key not in adata.obs or start not in set(label_array(adata, key)):
             raise KeyError(
                 f"`start={start!r}` is the name of no cell, nor a label that the model was trained with. Name other "
@@ -222,7 +229,7 @@ def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> n
         raise ValueError("`start` is an empty dict: name a column of `adata.obs` and its value.")
     fits = np.ones(adata.n_obs, dtype=bool)
     for key, value in start.items():
-        fits &= label_array(adata, key) == str(value)
+        fits &= label_array(adata, key, argument="start") == str(value)
     if not fits.any():
         raise ValueError(f"`start`: no cell has {dict(start)}.")
     return np.flatnonzero(fits)

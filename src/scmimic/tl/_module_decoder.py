@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ def has_module_decoder(model: Any) -> bool:
     return set(parameters) >= _NEEDED and required <= _NEEDED | {MODULE_KEYS.Y_KEY}
 
 
+def own_random_numbers(model: Any) -> AbstractContextManager[None]:
+    """A block after which torch's generators are as they were, on the CPU and where the model is."""
+    device = getattr(getattr(model, "module", None), "device", torch.device("cpu"))
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
 class ModuleDecoder:
     """`decode` for a trained model of scvi-tools, from the generative part of its module.
 
@@ -64,6 +71,7 @@ class ModuleDecoder:
         labels: str | None = None,
         library_size: float | Sequence[float] | None = None,
         transform_batch: str | None = None,
+        share_noise: bool = False,
         seed: int,
     ) -> AnnData:
         """Cells as the model's likelihood draws them.
@@ -76,6 +84,8 @@ class ModuleDecoder:
             Label and batch of all cells. None: those of the training cells drawn.
         library_size
             Counts per cell, one number or one for each. None: those of the training cells drawn.
+        share_noise
+            Draw one training cell for all.
         seed
             Same seed, same cells.
         """
@@ -88,7 +98,8 @@ class ModuleDecoder:
             # a label that was never seen in the batch takes the library sizes of its other batches
             of_label = label == _position(labels, self.label_categories_, "labels")
             fits = fits & of_label if (fits & of_label).any() else of_label
-        source = np.random.default_rng([4, seed]).choice(np.flatnonzero(fits), n)
+        source = np.random.default_rng([4, seed]).choice(np.flatnonzero(fits), 1 if share_noise else n)
+        source = np.resize(source, n)
         if library_size is None:
             library = self._registered(REGISTRY_KEYS.X_KEY, sum_genes=True)[source]
         else:
@@ -106,8 +117,7 @@ class ModuleDecoder:
         columns = {name: torch.as_tensor(column) for name, column in columns.items() if name in known}
         parts = []
         module.eval()
-        devices = [module.device] if module.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), torch.inference_mode():
+        with own_random_numbers(self.model), torch.inference_mode():
             torch.manual_seed(seed)
             for start in range(0, n, _BLOCK):
                 block = {name: column[start : start + _BLOCK].to(module.device) for name, column in columns.items()}
@@ -127,6 +137,6 @@ class ModuleDecoder:
 
 
 def _position(name: str, categories: list[str], argument: str) -> int:
-    if name not in categories:
+    if str(name) not in categories:
         raise ValueError(f"`{argument}={name!r}` is none of those that the model was trained with: {categories}.")
-    return categories.index(name)
+    return categories.index(str(name))

@@ -245,7 +245,7 @@ def _attack_rows(name: str, result: MembershipInference, unit: str) -> list[dict
 def _donors(adata: AnnData, donor_key: str, name: str) -> np.ndarray:
     if donor_key not in adata.obs:
         raise KeyError(f"`donor_key={donor_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}.")
-    return label_array(adata, donor_key, name)
+    return label_array(adata, donor_key, name, argument="donor_key")
 
 
 def _some(x: np.ndarray, n: int | None, rng: np.random.Generator) -> np.ndarray:
