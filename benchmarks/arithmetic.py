@@ -104,8 +104,8 @@ def models(args: argparse.Namespace) -> dict[str, Callable[[Any, int], Any]]:
         "ACTIVA, no baseline": activa(args.groups, {"label_baseline": 0.0} | args.model_kwargs, args.train_kwargs),
         "VAE": beta_tcvae({"beta": 0.0} | args.model_kwargs, args.train_kwargs),
         "BetaTCVAE": codes,
-        "MichiGAN": michigan(codes, args.train_kwargs),
-        "MichiGAN, counts": michigan(codes, args.train_kwargs, COUNTS),
+        "MichiGAN": michigan(codes, args.train_kwargs | args.gan_kwargs),
+        "MichiGAN, counts": michigan(codes, args.train_kwargs | args.gan_kwargs, COUNTS),
     }
 
 
@@ -128,11 +128,11 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
     groups = args.targets or sorted(adata.obs[args.groups].unique())
     conditions = sorted(set(adata.obs[args.conditions]) - {args.control})
     about = {"data": Path(args.data).name, "genes": args.genes, "trees": args.trees, "models": list(fits)}
-    about |= {"model_kwargs": args.model_kwargs, "train_kwargs": args.train_kwargs}
+    about |= {name: getattr(args, name) for name in ("model_kwargs", "train_kwargs", "gan_kwargs")}
     path = out / "results.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     # another choice of models, or other settings, are another run
-    found = [row for row in found if all(row[key] == value for key, value in about.items())]
+    found = [row for row in found if all(row.get(key) == value for key, value in about.items())]
     done = {(row["group"], row["condition"], row["seed"]) for row in found}
     for seed in args.seed:
         for group in groups:
@@ -177,8 +177,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--out", required=True, help="folder for the results")
     parser.add_argument("--verbose", action="store_true", help="show each combination as soon as it is measured")
-    for option in ("model", "train"):
-        parser.add_argument(f"--{option}-kwargs", type=json_object, default={}, help="JSON object, for the models")
+    for option, what in {"model": "the models", "train": "all trainings", "gan": "MichiGAN's, beside those"}.items():
+        parser.add_argument(f"--{option}-kwargs", type=json_object, default={}, help=f"JSON object, for {what}")
     args = parser.parse_args()
     if args.verbose:
         logging.getLogger("scmimic").setLevel(logging.INFO)
