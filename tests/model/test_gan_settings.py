@@ -50,13 +50,17 @@ def test_presets_reach_the_optimisers(adata, preset, name):
     assert model.module.generator.dropout.p == dropout
 
 
-@pytest.mark.parametrize(
-    ("preset", "counts", "values"),
-    [("michigan", 2223, 889), ("michigan_package", 25, 25), ("michigan_scripts", 10, 10)],
-)
-def test_default_epochs(preset, counts, values):
-    assert default_epochs(gan_preset(preset), 300, 32, makes_counts=True) == counts
-    assert default_epochs(gan_preset(preset), 300, 32, makes_counts=False) == values
+@pytest.mark.parametrize(("preset", "epochs"), [("michigan", 2223), ("michigan_package", 25), ("michigan_scripts", 10)])
+def test_default_epochs(preset, epochs):
+    assert default_epochs(gan_preset(preset), 300, 32, 20_000) == epochs
+
+
+def test_default_length_by_what_is_generated(adata):
+    values = normalised(adata)
+    values.obsm["X_pca"] = np.random.default_rng(0).normal(size=(values.n_obs, 3))
+    for cls, layer, steps in ((sm.WGANGP, None, 20_000), (sm.WGANGP, "norm", 8_000), (sm.MichiGAN, "norm", 20_000)):
+        cls.setup_anndata(values, layer=layer)
+        assert cls(values, **SMALL)._default_steps() == steps
 
 
 def test_settings_of_the_plan_reach_their_place(adata):

@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._count_units import count_units
 from scmimic.model._gan_checks import GANChecksMixin
-from scmimic.model._gan_presets import default_epochs, gan_preset
+from scmimic.model._gan_presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._registration import RegistrationMixin
@@ -186,12 +186,15 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
         if max_epochs is None:
-            n_obs = self._training_cells(batch_size)
-            max_epochs = default_epochs(preset, n_obs, batch_size, makes_counts=self.module.makes_counts)
+            max_epochs = default_epochs(preset, self._training_cells(batch_size), batch_size, self._default_steps())
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
         self._run_training(locals(), plan_kwargs=plan, state=self.training_state_)
         self.plan_kwargs_ = asked
+
+    def _default_steps(self) -> int:
+        """Steps of the critic in a run whose length was not said."""
+        return CRITIC_STEPS if self.module.makes_counts else CRITIC_STEPS_OF_VALUES
 
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
         """Keep what generation and further training need; also after an interrupt."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
 
 CRITIC_STEPS, CRITIC_STEPS_OF_VALUES = 20_000, 8_000
-"""Default lengths of a run in steps of the critic, five for each of the generator: drawn counts, and other values.
+"""Default lengths of a run in steps of the critic, five for each of the generator.
 
-Where the generator gives values it has to make the noise of sparse genes itself. It cannot, and in longer runs the
-means drift away.
+The second is for generators that give values, not counts, and have no code to keep to: they cannot make the noise of
+sparse genes, and in longer runs the means drift away.
 """
 
 
@@ -86,7 +86,6 @@ def gan_preset(name: str) -> GANPreset:
     return GAN_PRESETS[name]
 
 
-def default_epochs(preset: GANPreset, n_obs: int, batch_size: int, *, makes_counts: bool) -> int:
-    """The preset's epochs, or those that hold the default number of steps for what the generator makes."""
-    steps = CRITIC_STEPS if makes_counts else CRITIC_STEPS_OF_VALUES
-    return preset.max_epochs or -(-steps // max(n_obs // batch_size, 1))
+def default_epochs(preset: GANPreset, n_obs: int, batch_size: int, critic_steps: int) -> int:
+    """The preset's epochs, or those that hold so many steps of the critic."""
+    return preset.max_epochs or -(-critic_steps // max(n_obs // batch_size, 1))

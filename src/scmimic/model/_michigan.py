@@ -21,7 +21,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
-from scmimic.model._gan_presets import Preset
+from scmimic.model._gan_presets import CRITIC_STEPS, Preset
 from scmimic.model._michigan_codes import MichiGANCodesMixin
 from scmimic.model._ranges import NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
@@ -263,8 +263,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         ----------
         max_epochs
             Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
-            preset's, or as many as hold 20,000 steps of the critic; 8,000 where the generator does not draw counts
-            (``output``), since the means of its values drift away in longer runs.
+            preset's, or as many as hold 20,000 steps of the critic.
         n_faithfulness_cells
             Cells that are generated and encoded again at the end, where the model has a representation; 0 leaves it
             out. ``history["code_faithfulness"]`` gets the median correlation over the informative dimensions of the
@@ -284,6 +283,10 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         check_ranges({"n_faithfulness_cells": n_faithfulness_cells}, {"n_faithfulness_cells": NATURAL})
         super().train(max_epochs, **kwargs)
         self._record_faithfulness(n_faithfulness_cells)
+
+    def _default_steps(self) -> int:
+        # values too: the codes hold them, and the longer the run, the better they are kept
+        return CRITIC_STEPS
 
     def _save_parts(self, staging: Path, prefix: str) -> None:
         if self.representation is not None:
