@@ -1,9 +1,7 @@
 import json
 
 import anndata as ad
-import numpy as np
 import pytest
-import scanpy as sc
 from typer.testing import CliRunner
 
 import scmimic as sm
@@ -60,12 +58,6 @@ def test_summaries_agree(demo):
     text = result.files["summary"].read_text()
     for row in _demo.table(result)[1]:
         assert "| " + " | ".join(row) + " |" in text
-
-
-def test_lognormalise():
-    x = sc.AnnData(np.array([[1.0, 3.0], [2.0, 0.0]], dtype=np.float32))
-    np.testing.assert_allclose(_demo._lognormalise(x), np.log1p([[2500, 7500], [10000, 0]]), rtol=1e-5)
-    assert x.X.max() == 3
 
 
 def test_command_shows_the_table(demo, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from scmimic.metrics._arrays import (
     check_same_features,
     fit_pca,
     forest_input,
+    log_normalise,
     stack,
     subsample,
 )
@@ -125,3 +126,12 @@ def test_input_of_a_forest_is_dense_where_small(limit, monkeypatch):
     assert sp.issparse(out) is (limit == 0)
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out.toarray() if sp.issparse(out) else out, [[1, 0], [0, 1], [3, 0]])
+
+
+@pytest.mark.parametrize("container", [sp.csr_matrix, np.asarray])
+def test_log_normalised_copy(container):
+    x = container(np.array([[1, 3], [2, 0], [0, 0]], dtype=np.float32))
+    out = log_normalise(x)
+    out = out.toarray() if sp.issparse(out) else out
+    np.testing.assert_allclose(out, np.log1p([[2500, 7500], [10000, 0], [0, 0]]), rtol=1e-5)
+    assert x.max() == 3
