@@ -124,6 +124,8 @@ def trained(model: Any, epochs: int | None, logged: bool, *before: Fitted) -> Fi
     """A model after its training, with those that were trained before it."""
     start = time.perf_counter()
     model.train(epochs, **QUIET)
+    if model.trainer.interrupted:
+        raise KeyboardInterrupt("Half a training is no run.")
     seconds = time.perf_counter() - start + sum(fitted.seconds for fitted in before)
     return Fitted([model for fitted in before for model in fitted.models] + [model], logged, seconds)
 

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+from lightning.pytorch.callbacks import Callback
 from scipy.stats import spearmanr, wilcoxon
 from sklearn.preprocessing import normalize
 
@@ -154,6 +155,33 @@ def test_what_is_done_outlives_a_stop(positive, caplog, stop):
     assert len(stored["results"]) == 2 * 5
     assert len(stored["tests"]) and stored["params"]["n_cells"] == 30
     assert "10 rows so far" in caplog.text
+
+
+class Interrupt(Callback):
+    def on_train_epoch_end(self, *args):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["model", "representation", "rival"])
+def test_an_interrupted_training_ends_the_experiment(positive, place):
+    adata, model = positive()
+    halted = {"max_epochs": 3, "callbacks": [Interrupt()], "enable_progress_bar": False}
+
+    def fit(train, seed):
+        if place == "rival":
+            return model
+        sm.BetaTCVAE.setup_anndata(train)
+        vae = sm.BetaTCVAE(train, n_hidden=(8,))
+        vae.train(**halted)
+        if place == "model":
+            return vae
+        gan = sm.MichiGAN.from_representation(vae, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        gan.train(1, enable_progress_bar=False)
+        return gan
+
+    options = {"targets": [("A", "drug")], "vae": halted if place == "rival" else False}
+    with pytest.raises(KeyboardInterrupt, match="BetaTCVAE"):
+        sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, **options)
 
 
 def test_a_fit_that_fails_leaves_the_rivals(positive, tmp_path):

@@ -19,6 +19,7 @@ from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies
 from scmimic.tl._holdout_spaces import HoldoutSpaces
 from scmimic.tl._holdout_trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial
+from scmimic.tl._interrupts import stop_if_interrupted
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, encode, stream
 
@@ -106,6 +107,7 @@ class HoldoutRun:
         except _REFUSALS as error:
             yield from (_failed(method_name(name, code), n, error) for code in self.codes)
             return
+        stop_if_interrupted(model)
         seconds = time.perf_counter() - start
         # a mistake that the next combination would only repeat
         self.spaces.check(model, train)
@@ -140,6 +142,7 @@ class HoldoutRun:
             with seeded(seed):
                 model = BetaTCVAE(cells, beta=0.0)
                 model.train(**{"enable_progress_bar": False, **train_kwargs})
+            stop_if_interrupted(model)
             new = latent_arithmetic(cells, model, target=target, **self._moves(), code="mean", n=n, seed=seed)
             return _row(VAE, n, n, score(new.X), seconds=time.perf_counter() - start)
         except _REFUSALS as error:

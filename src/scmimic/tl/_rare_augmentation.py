@@ -22,6 +22,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array
+from scmimic.tl._interrupts import stop_if_interrupted
 from scmimic.tl._rare_trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 from scmimic.tl._rivals import Generator, default_generators, oversample, smote
 
@@ -182,6 +183,7 @@ def rare_augmentation(
             return draw(trial.x_train[trial.is_label], n_synthetic, np.random.default_rng(seed))
         # a copy, since a model may write to what it is given
         model = generators[method](trial.train.copy(), labels_key, layer, seed)
+        stop_if_interrupted(model)
         synthetic = model.generate(n_synthetic, label, seed=seed)
         check_same_genes(trial.train, synthetic)
         return space.bring(synthetic.X, f"cells of {method}")

@@ -77,9 +77,6 @@ def default_generators(
             ACTIVA.setup_anndata(train, labels_key=labels_key, layer=layer)
             model = ACTIVA(train, **(model_kwargs or {}))
             model.train(**(quiet | dict(train_kwargs or {})))
-        # a model keeps what it has learned until then, but half a training must not be scored as a whole one
-        if model.trainer.interrupted:
-            raise KeyboardInterrupt("The training of ACTIVA was interrupted, and the experiment with it.")
         return model
 
     return {"independent NB": independent_nb, "Gaussian copula": gaussian_copula, "ACTIVA": activa}
