@@ -60,5 +60,5 @@ class Prediction:
     @torch.no_grad()
     def predict(self) -> None:
         """Call after the player's step."""
-        torch._foreach_mul_(self.predicted, -self.horizon)
-        torch._foreach_add_(self.predicted, self.parameters, alpha=1 + self.horizon)
+        # from where it was through where it is and as far beyond
+        torch._foreach_lerp_(self.predicted, self.parameters, 1 + self.horizon)
