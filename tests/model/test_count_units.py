@@ -4,6 +4,7 @@ import scipy.sparse as sp
 import torch
 
 from scmimic.datasets import synthetic_counts
+from scmimic.model import _count_units
 from scmimic.model._count_units import (
     ExpressionSpace,
     convert,
@@ -35,6 +36,31 @@ def test_units_and_library_sizes_are_found(counts, units, dense):
     single = np.where(counts.toarray() == 0, np.inf, counts.toarray()).min(1) == 1
     assert single.mean() > 0.9
     np.testing.assert_allclose(found.library_size[single], total[single])
+
+
+@pytest.mark.parametrize("units", ["counts", "linear", "log1p"])
+def test_blocks_of_cells_are_looked_at_as_one(counts, units, monkeypatch):
+    x = sp.csr_matrix(
+        {"counts": counts.toarray(), "linear": scaled(counts, 20_000), "log1p": np.log1p(scaled(counts, 1e4))}[units]
+    )
+    whole = count_units(x)
+    monkeypatch.setattr(_count_units, "_BLOCK", 7)
+    for given in (x, x.tocsc(), x.toarray()):
+        found = count_units(given)
+        assert found.units == whole.units == units
+        np.testing.assert_array_equal(found.library_size, whole.library_size)
+    # counts in the first block alone
+    x[50:] *= 1.37
+    assert count_units(x).units != "counts"
+
+
+def test_the_matrix_stays_as_it_is(counts):
+    x = counts.astype(np.float32)
+    x.data[::3] = 0
+    before = x.copy()
+    assert count_units(x).units == "counts"
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(x, name), getattr(before, name))
 
 
 def test_other_values_are_left_alone():

@@ -94,11 +94,18 @@ def test_divergence_keeps_the_last_good_weights(adata):
         def on_train_batch_start(self, trainer, plan, *args):
             with torch.no_grad():
                 plan.module.critic.layers[0].bias.fill_(float("inf"))
+                for moments in trainer.optimizers[1].state.values():
+                    moments["exp_avg_sq"].fill_(float("inf"))
 
     before = cells(model)
     model.train(3, callbacks=[Spoil()], **QUIET)
     np.testing.assert_array_equal(cells(model), before)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
+    # and can go on from them
+    weights = [p.detach().clone() for p in model.module.generator.parameters()]
+    model.train(1, **QUIET)
+    moved = [(p - w).abs().max() for p, w in zip(model.module.generator.parameters(), weights, strict=True)]
+    assert min(moved) > 0
 
 
 def test_data_in_other_units_are_refused(adata, tmp_path):

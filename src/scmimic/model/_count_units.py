@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ Units = Literal["counts", "linear", "log1p"]
 
 # Cells that show the space of a layer.
 _SHOWN = 1000
+# Cells that are looked at together.
+_BLOCK = 4096
 
 # Share of the entries that must be whole multiples of their cell's smallest one.
 _WHOLE = 0.9
@@ -53,24 +56,40 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
     x
         Cells x genes, non-negative, dense or sparse.
     """
-    x = sp.csr_matrix(x)
-    x.eliminate_zeros()
-    values = x.data
-    row = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    if np.array_equal(values, np.rint(values)):
-        return CountUnits("counts", np.bincount(row, values, x.shape[0]))
+    x = x.tocsr() if sp.issparse(x) else np.asarray(x)
+    library = np.empty(x.shape[0])
+    if all(np.array_equal(values, np.rint(values)) for _, values, _ in _blocks(x)):
+        for rows, values, row in _blocks(x):
+            library[rows] = np.bincount(row, values, len(library[rows]))
+        return CountUnits("counts", library)
+    largest = max(values.max(initial=0) for _, values, _ in _blocks(x))
     for units in ("linear", "log1p"):
         # a logarithm this large is none
-        if units == "log1p" and values.max(initial=0) > 30:
+        if units == "log1p" and largest > 30:
             break
-        amount = values.astype(np.float64) if units == "linear" else np.expm1(values.astype(np.float64))
-        least = np.full(x.shape[0], np.inf)
-        np.minimum.at(least, row, amount)
-        multiple = amount / least[row]
-        tested = multiple[(multiple > 1) & (multiple < _TESTED)]
-        if tested.size and (np.abs(tested - np.rint(tested)) < 0.02).mean() >= _WHOLE:
-            return CountUnits(units, np.rint(np.bincount(row, multiple, x.shape[0])))
+        n_tested = n_whole = 0
+        for rows, values, row in _blocks(x):
+            amount = values.astype(np.float64) if units == "linear" else np.expm1(values.astype(np.float64))
+            least = np.full(len(library[rows]), np.inf)
+            np.minimum.at(least, row, amount)
+            multiple = amount / least[row]
+            tested = multiple[(multiple > 1) & (multiple < _TESTED)]
+            n_tested += tested.size
+            n_whole += int((np.abs(tested - np.rint(tested)) < 0.02).sum())
+            library[rows] = np.rint(np.bincount(row, multiple, len(least)))
+        if n_tested and n_whole >= _WHOLE * n_tested:
+            return CountUnits(units, library)
     return CountUnits(None, np.full(x.shape[0], np.nan))
+
+
+def _blocks(x: np.ndarray | sp.csr_matrix) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of cells: where they are, their positive values, and the row of each within the block."""
+    for start in range(0, x.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        part = sp.csr_matrix(x[rows])
+        # stored zeros are left out of a copy: the matrix is that of the user
+        kept = part.data != 0
+        yield rows, part.data[kept], np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))[kept]
 
 
 UNIT_NAMES: dict[Units | None, str] = {
