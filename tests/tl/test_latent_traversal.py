@@ -149,7 +149,30 @@ def test_start_near_cells_without_an_encoder(gan):
     assert distance[0] < np.quantile(distance[1:], 0.02)
 
 
+def test_labels_that_codes_do_not_hold_are_those_of_the_start(adata):
+    sm.InfoWGANGP.setup_anndata(adata, labels_key="cell_type")
+    model = sm.InfoWGANGP(adata, n_latent=3, **SMALL)
+    model.train(1, enable_progress_bar=False)
+    for seed in range(3):
+        cells = sm.tl.latent_traversal(adata, model, start="type_2", dims=0, n_steps=3, seed=seed)
+        assert set(cells.obs["cell_type"]) == {"type_2"}
+    asked = {"labels": "type_0"}
+    cells = sm.tl.latent_traversal(adata, model, start="type_2", dims=0, n_steps=3, decode_kwargs=asked)
+    assert set(cells.obs["cell_type"]) == {"type_0"}
+
+
+def test_labels_of_a_model_without_an_encoder_are_one(gan):
+    adata, model = gan
+    with pytest.raises(ValueError, match="must be one label here"):
+        options = {"labels": ["type_0", "type_1"]}
+        sm.tl.latent_traversal(adata, model, start="type_0", dims=0, n_steps=2, decode_kwargs=options)
+
+
 def test_vaes_hold_library_size_and_batch(trained):
+    for name in ("batch_0", "batch_1"):
+        start = {"cell_type": "type_1", "batch": name}
+        cells = sm.tl.latent_traversal(trained.adata, trained, start=start, dims=0, n_steps=3, seed=0)
+        assert set(cells.obs["batch"]) == {name}
     cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", dims=[0, 3], n_steps=150, seed=0)
     assert cells.obs["batch"].nunique() == 1
     total = np.asarray(cells.X.sum(axis=1)).ravel()

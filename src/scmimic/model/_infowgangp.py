@@ -18,9 +18,13 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
-from scmimic.model._ranges import NATURAL, check_ranges
+from scmimic.model._ranges import COUNT_OR_NONE, NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
+from scmimic.train import WassersteinTrainingPlan
+
+# Generated cells that show how well the codes are found again.
+_CALIBRATION_CELLS = 2000
 
 
 class InfoWGANGP(GANMixin, BaseModelClass):
@@ -115,6 +119,13 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         # categories that are no labels come up equally often, whatever the training cells
         return np.arange(self.adata.n_obs) % max(self.module.n_labels, 1)
 
+    def _after_training(self, plan: WassersteinTrainingPlan) -> None:
+        super()._after_training(plan)
+        cells = self.generate(_CALIBRATION_CELLS, seed=0)
+        asked = torch.as_tensor(cells.obsm[_keys.latent(type(self).__name__)], device=self.device)
+        found = torch.as_tensor(self.get_latent_representation(cells), device=self.device)
+        self.module.calibrate(asked, found)
+
     @classmethod
     def setup_anndata(
         cls,
@@ -177,7 +188,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         indices
             Cells to encode; None: all.
         give_mean
-            Give the mean of Q(c|x); otherwise a sample, by torch's generator.
+            Give the mean; otherwise a sample, by torch's generator.
         batch_size
             Cells per pass.
         return_dist
@@ -185,20 +196,24 @@ class InfoWGANGP(GANMixin, BaseModelClass):
 
         Returns
         -------
-        Codes ``(n, n_latent)``, or means and variances of Q(c|x), which are all 1.
+        Codes ``(n, n_latent)``, or means and variances. In the loss, Q(c|x) has variance 1 whatever the head knows.
+        What is given is the regression of the code on the head's output in 2,000 cells that are generated after
+        training, and what it leaves of the variance, the same for all cells: samples for cells like those vary as
+        N(0, I) does.
 
         Raises
         ------
         RuntimeError
             If the model is not trained, or `adata` is left out and it was loaded without data.
         ValueError
-            If the genes or the units differ.
+            If the genes or the units differ, or `batch_size` is no positive number.
         """
         if not self.is_trained:
             raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
         x = self._query_expression(self._own_data() if adata is None else adata)
         rows = np.arange(x.shape[0]) if indices is None else np.arange(x.shape[0])[np.asarray(indices)]
         self.module.eval()
+        check_ranges({"batch_size": batch_size}, {"batch_size": COUNT_OR_NONE})
         size = batch_size or 1024
         parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
         for start in range(0, len(rows), size):
@@ -207,6 +222,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
             parts.append(self.module.encode(cells)[0].cpu().numpy())
         mean = np.concatenate(parts)
+        var = self.module.code_var.cpu().numpy()
         if return_dist:
-            return mean, np.ones_like(mean)
-        return mean if give_mean else mean + torch.randn(mean.shape).numpy()
+            return mean, np.tile(var, (len(mean), 1))
+        return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()

@@ -10,10 +10,10 @@ from scmimic.module._gan import (
     COUNTS_TARGET_SUM,
     Draw,
     GANModule,
-    InfoGANModule,
     MichiGANModule,
     drawn_log_counts,
 )
+from scmimic.module._infogan import InfoGANModule
 from scmimic.module._losses import cell_type_loss, hinge, kl_standard_normal, squared_error
 from scmimic.module._relaxation import draw_counts, sample_counts, straight_through_counts
 from scmimic.module._total_correlation import (

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
-from scmimic.model import WGANGP
+from scmimic.model import WGANGP, InfoWGANGP
 from scmimic.model._ranges import Range, check_ranges
 from scmimic.tl._checks import check_writable, label_array
 from scmimic.tl._latent_model import as_decoder, as_seed, check_model, decode, encode, stream
@@ -69,8 +69,9 @@ def latent_traversal(
         Quantiles between which the values lie, of codes drawn from the posteriors of `adata`, one for each cell, or of
         N(0, 1) without an encoder. The default leaves out outlying cells.
     decode_kwargs
-        Passed to `model.decode`, such as `labels`, `library_size` or `share_noise=False`. Without `labels` the model
-        chooses them itself; a model without an encoder is told the label of the cells in `start`.
+        Passed to `model.decode`, such as `labels`, `library_size` or `share_noise=False`. What is left out and not in
+        the code is that of the cells in `start` where they have one in common, their batch and a GAN's label;
+        otherwise the model chooses it.
     seed
         Same seed, same cells. `None`: from torch's generator, which `scvi.settings.seed` sets.
     key_added
@@ -127,16 +128,16 @@ def latent_traversal(
     decode_kwargs = dict(decode_kwargs or {})
     has_rows = isinstance(start, str | Mapping)
     rows = _start_rows(adata, model, start) if has_rows else None
+    known = _beside_the_code(adata[rows], model) if has_rows else {}
     if has_encoder:
         posterior = encode(model, adata)
         n_latent = posterior.mean.shape[1]
         origin = posterior.mean[rows].mean(axis=0) if has_rows else _start_code(start, n_latent)
     else:
         n_latent = model.module.n_latent
-        if has_rows and model.labels_key_ in adata.obs and "labels" not in decode_kwargs:
-            labels = np.unique(label_array(adata, model.labels_key_)[rows])
-            decode_kwargs |= {"labels": labels[0]} if len(labels) == 1 else {}
-        origin = _nearest_code(adata[rows], model, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
+        origin = (
+            _nearest_code(adata[rows], model, known, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
+        )
     moved = np.arange(n_latent) if dims is None else np.atleast_1d(dims)
     whole = moved.dtype.kind in "iu" and moved.ndim == 1 and moved.size > 0
     if not whole or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
@@ -155,7 +156,7 @@ def latent_traversal(
     values = np.linspace(low[moved], high[moved], n_steps, axis=1)
     z = np.tile(origin, (values.size, 1))
     z[np.arange(values.size), np.repeat(moved, n_steps)] = values.ravel()
-    cells = decode(model, z, known={}, seed=seed, decode_kwargs=decode_kwargs, adata=adata, share_noise=True)
+    cells = decode(model, z, known=known, seed=seed, decode_kwargs=decode_kwargs, adata=adata, share_noise=True)
 
     if taken := [name for name in (_keys.OBS_DIMENSION, _keys.OBS_VALUE) if name in cells.obs]:
         raise ValueError(
@@ -194,13 +195,28 @@ def _start_code(start: Sequence[float] | np.ndarray, n_latent: int) -> np.ndarra
     return code
 
 
-def _nearest_code(near: AnnData, model: WGANGP, decode_kwargs: Mapping[str, Any], seed: int) -> np.ndarray:
+def _beside_the_code(cells: AnnData, model: Any) -> dict[str, str]:
+    """What `cells` have in common that their codes leave to the decoder: batch, and label where it is an input."""
+    keys = [getattr(model, "batch_key_", None)]
+    if isinstance(model, WGANGP | InfoWGANGP):
+        keys.append(model.labels_key_)
+    values = {key: np.unique(label_array(cells, key)) for key in keys if key is not None and key in cells.obs}
+    return {key: found[0] for key, found in values.items() if len(found) == 1}
+
+
+def _nearest_code(
+    near: AnnData, model: WGANGP, known: Mapping[str, str], decode_kwargs: Mapping[str, Any], seed: int
+) -> np.ndarray:
     """The code from N(0, I) whose cell comes nearest to the mean of given cells."""
+    if np.ndim(decode_kwargs.get("labels", "")):
+        raise ValueError(
+            "`decode_kwargs['labels']` must be one label here, since `start` is sought among codes decoded with it."
+        )
     codes = stream(seed, 0).standard_normal((_TRIED, model.module.n_latent))
     options = {name: value for name, value in decode_kwargs.items() if name in ("labels", "share_noise")}
     # expected counts, since the draws of single ones differ by more than codes do
     options |= {"as_counts": False}
-    cells = decode(model, codes, known={}, seed=seed, decode_kwargs=options, adata=near, share_noise=True)
+    cells = decode(model, codes, known=known, seed=seed, decode_kwargs=options, adata=near, share_noise=True)
     real, made = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
     counts = model.count_units_ == "counts"
     center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()

@@ -42,8 +42,8 @@ class WassersteinTrainingPlan(TrainingPlan):
         The cells are made by an exponential moving average of the generator's weights, which keeps this share at each
         of its steps (less in the first steps); 0: by the last weights.
     mutual_information_weight
-        Weight of the mutual information between code and cell; only for
-        :class:`~scmimic.model.InfoWGANGP`.
+        Weight of the mutual information between code and cell, with registered labels also of the cross entropy of
+        labelled cells, which is that of the categorical code; only for :class:`~scmimic.model.InfoWGANGP`.
     state
         :meth:`state` of an earlier run that this one continues; the model sets it.
     """
