@@ -230,6 +230,9 @@ def test_errors(adata):
     for devices in (2, [0, 1], -1):
         with pytest.raises(ValueError, match="one device"):
             model.train(1, devices=devices)
+    for precision in ("bf16-mixed", 16):
+        with pytest.raises(ValueError, match="single precision"):
+            model.train(1, precision=precision)
     with pytest.raises(KeyError, match="no such column"):
         sm.WGANGP.setup_anndata(adata, labels_key="nothing")
     adata.layers["scaled"] = -adata.X
@@ -250,6 +253,9 @@ def test_codes_of_cells_in_any_layer_and_units(adata):
         np.testing.assert_allclose(
             model.get_latent_representation(cells), model.get_latent_representation(told), rtol=1e-4, atol=1e-5
         )
+    counts.X = counts.X.log1p()
+    with pytest.raises(ValueError, match="`adata.X` holds log1p values, but these cells were generated as counts"):
+        model.get_latent_representation(counts)
     adata.layers["log"] = adata.X.copy()
     with pytest.raises(ValueError, match=r"`adata.layers\['log'\]` holds counts, .* trained on log1p values"):
         model.get_latent_representation(adata.copy())

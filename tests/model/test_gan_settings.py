@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from small_gans import MODELS, QUIET, SMALL, fit, normalised
 
@@ -154,3 +155,14 @@ def test_one_sum_for_all_cells_needs_values_without_logarithm(adata, layer, inst
     with pytest.raises(ValueError, match=f"the same sum.*`output='{instead}'`"):
         sm.WGANGP(adata, **SMALL, **how)
     sm.WGANGP(adata, **SMALL, **how | {"output": instead})
+
+
+@pytest.mark.parametrize("how", [{"preset": "scgan"}, {"output": "library"}])
+def test_one_sum_for_all_cells_needs_cells_of_one_total(adata, how):
+    sm.WGANGP.setup_anndata(normalised(adata), layer="norm")
+    sm.WGANGP(adata, **SMALL, **how)
+    adata.layers["norm"] = sp.diags(np.linspace(0.5, 2, adata.n_obs)) @ adata.layers["norm"]
+    sm.WGANGP.setup_anndata(adata, layer="norm")
+    with pytest.raises(ValueError, match="Scale them to one total"):
+        sm.WGANGP(adata, **SMALL, **how)
+    sm.WGANGP(adata, **SMALL, **how | {"output": "relu"})

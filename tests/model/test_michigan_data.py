@@ -137,3 +137,25 @@ def test_loading_refuses_other_genes_before_it_writes(adata, tmp_path):
         with pytest.raises(ValueError, match=message):
             sm.MichiGAN.load(tmp_path / "m", adata=other)
         assert not list(other.obsm)
+
+
+def test_cells_in_other_units_than_the_representation_reads_are_refused(adata, tmp_path):
+    scvi.model.SCVI.setup_anndata(adata)
+    vae = scvi.model.SCVI(adata, n_latent=2, n_hidden=8)
+    vae.train(1, **QUIET)
+    adata.layers["log"] = adata.X.log1p()
+    model = sm.MichiGAN.from_representation(vae, layer="log", **SMALL)
+    model.train(1, n_faithfulness_cells=0, **QUIET)
+    logs = adata.copy()
+    logs.X = logs.layers["log"].copy()
+    with pytest.raises(ValueError, match="`adata.X` holds log1p values, but the model was trained on counts"):
+        model.get_latent_representation(logs)
+    model.save(tmp_path / "m")
+    with pytest.raises(ValueError, match="`adata.X` holds log1p values, but the model was trained on counts"):
+        sm.MichiGAN.load(tmp_path / "m", adata=logs)
+
+    counts = model.generate(20, as_counts=True, seed=0)
+    assert model.get_latent_representation(counts).shape == (20, 2)
+    counts.X = counts.X.log1p()
+    with pytest.raises(ValueError, match="holds log1p values, but these cells were generated as counts"):
+        model.get_latent_representation(counts)

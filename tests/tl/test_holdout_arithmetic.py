@@ -285,6 +285,25 @@ def test_beta_tcvae_on_a_log_layer(logged):
     assert table["r2"]["VAE, mean codes"] > 0.5
 
 
+def test_a_model_of_logarithms_that_decodes_counts(logged):
+    def fit(train, seed):
+        scvi.settings.seed = seed
+        sm.BetaTCVAE.setup_anndata(train, layer="log")
+        vae = sm.BetaTCVAE(train, n_latent=3, n_hidden=(16,))
+        vae.train(10, enable_progress_bar=False)
+        gan = sm.MichiGAN.from_representation(vae, n_hidden_generator=(16, 32), n_hidden_critic=(32, 16))
+        gan.train(60, plan_kwargs={"lr": 1e-3}, n_faithfulness_cells=0, enable_progress_bar=False)
+        return gan
+
+    tables = [
+        sm.tl.holdout_arithmetic(logged, **SETTINGS, fit={"GAN": fit}, layers=["log"], codes=["mean"], **options)
+        for options in ({}, {"decode_kwargs": {"as_counts": True}})
+    ]
+    values, counts = (table.set_index("method").loc["GAN, mean codes"] for table in tables)
+    assert values["error"] == counts["error"] == ""
+    assert counts["r2"] == pytest.approx(values["r2"], abs=0.3)
+
+
 def test_mistakes_with_layers(logged):
     def fit(change):
         def make(train, seed):

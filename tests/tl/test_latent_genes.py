@@ -98,6 +98,12 @@ def test_vanished_latents_are_left_out(adata):
     assert adata.uns[_keys.RANK_LATENT_GENES]["names"].dtype.names == ("Z2",)
 
 
+def test_a_model_without_expected_expression_is_refused():
+    data, model = genes(list("abcd")), object()
+    with pytest.raises(TypeError, match="`expected_expression`.*a object does not"):
+        sm.tl.rank_latent_genes(data, model)
+
+
 def test_bad_arguments():
     data, model = genes(list("abcd")), LinearModel(np.ones((2, 4)), np.zeros((500, 2)))
     for wrong in ({"span": (0.9, 0.1)}, {"n_steps": 1}, {"n_cells": 0}, {"dims": [2]}, {"dims": []}):

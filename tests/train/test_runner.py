@@ -78,3 +78,18 @@ def test_history_after_an_interrupt_in_the_first_epoch(adata, name):
         model.train(max_epochs=n_epochs - len(next(iter(model.history.values()), [])), batch_size=100, **quick)
         assert model.history
         assert {len(values) for values in model.history.values()} == {n_epochs}
+
+
+def test_epochs_of_losses_that_are_not_computed_in_each(adata):
+    model, quick = small(adata, "WGANGP")
+    some = quick | {"train_size": 0.8, "check_val_every_n_epoch": 2}
+    model.train(4, batch_size=100, **some)
+    model.train(6, batch_size=100, **some)
+    assert model.history["wasserstein_validation"].index.tolist() == [1, 3, 5, 7, 9]
+    assert model.history["critic_loss_train"].index.tolist() == list(range(10))
+
+    other, quick = small(adata, "WGANGP")
+    other.train(3, batch_size=100, **quick)
+    other.train(4, batch_size=100, **some)
+    found = other.history["wasserstein_validation"].dropna()
+    assert found.index.tolist() == [4, 6] and found.index.name == "epoch"

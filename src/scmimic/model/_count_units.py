@@ -187,15 +187,31 @@ def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
 
 def check_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace, where: str) -> None:
     """Raise ValueError where cells show other units than those of a space; `where` is what to call them."""
-    if not (x.nnz if sp.issparse(x) else np.any(x)):
-        return
-    found = expression_space(x, want.layer).units
-    counts = found == "counts", want.units == "counts"
-    if any(counts) != all(counts) or (None not in (found, want.units) and found != want.units):
+    if (found := _other_units(x, want)) is not want.units:
         raise ValueError(
             f"`{where}` holds {UNIT_NAMES[found]}, but the model was trained on {UNIT_NAMES[want.units]}. Put cells in "
             "the units of the training layer there."
         )
+
+
+def check_record(x: np.ndarray | sp.spmatrix, said: ExpressionSpace) -> None:
+    """Raise ValueError where generated cells show other units than those that their record says."""
+    if (found := _other_units(x, said)) is not said.units:
+        raise ValueError(
+            f"`adata.X` holds {UNIT_NAMES[found]}, but these cells were generated as {UNIT_NAMES[said.units]}, which "
+            "the encoder would go by. Give them as they were generated, or put values in the units that the encoder "
+            "reads into its layer of a new AnnData."
+        )
+
+
+def _other_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace) -> Units | None:
+    """The units that cells show, where they contradict those of a space; otherwise the latter."""
+    if not (x.nnz if sp.issparse(x) else np.any(x)):
+        return want.units
+    found = expression_space(x, want.layer).units
+    counts = found == "counts", want.units == "counts"
+    differ = any(counts) != all(counts) or (None not in (found, want.units) and found != want.units)
+    return found if differ else want.units
 
 
 def scale_to(x: torch.Tensor, library_size: torch.Tensor) -> torch.Tensor:

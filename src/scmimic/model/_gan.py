@@ -163,8 +163,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         Raises
         ------
         ValueError
-            If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping or
-            several devices are asked for.
+            If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping,
+            several devices or half precision are asked for.
         TypeError
             If `plan_kwargs` holds an unknown setting.
 
@@ -183,6 +183,10 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         if (len(devices) if isinstance(devices, list) else devices) not in ("auto", "1", 1):
             # its gradients are written by hand, and no process would learn of the others'
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
+        if (precision := str(trainer_kwargs.get("precision", 32))) not in ("32", "32-true"):
+            raise ValueError(
+                f"A {type(self).__name__} trains in single precision: leave `precision={precision!r}` out."
+            )
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
         if max_epochs is None:

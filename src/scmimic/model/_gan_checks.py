@@ -33,14 +33,23 @@ class GANChecksMixin:
     @classmethod
     def _check_saved(cls, dir_path: str | os.PathLike, prefix: str | None, adata: AnnData) -> None:
         super()._check_saved(dir_path, prefix, adata)
-        known = cls._saved_attributes(dir_path, prefix).get("expression_space_")
-        if known is not None and isinstance(adata, AnnData):
-            check_units(get_matrix(adata, known.layer), known, place(known.layer))
+        saved = cls._saved_attributes(dir_path, prefix)
+        for name in ("expression_space_", "representation_space_"):
+            known = saved.get(name)
+            if known is not None and isinstance(adata, AnnData):
+                check_units(get_matrix(adata, known.layer), known, place(known.layer))
 
     def _check_output(self, output: str) -> None:
         """Refuse a last layer that cannot make cells like the data's."""
         if output == "counts" and self.count_units_ != "counts":
             raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
+        space = self.expression_space_
+        if output == "library" and space.units == "linear" and space.total is None:
+            raise ValueError(
+                "`output='library'` (that of preset='scgan') gives every cell the same sum, but the cells of the "
+                "training layer differ in theirs. Scale them to one total over the genes that are left "
+                "(`sc.pp.normalize_total`), or pass `output='relu'`."
+            )
         if output == "library" and self.count_units_ in ("counts", "log1p"):
             raise ValueError(
                 "`output='library'` (that of preset='scgan') gives every cell the same sum, and the logarithms that "

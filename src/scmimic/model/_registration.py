@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
-from scmimic.model._count_units import check_units, convert, expression_space
+from scmimic.model._count_units import check_record, check_units, convert, expression_space
 from scmimic.model._representation import recorded_space
 from scmimic.model._validation import (
     check_genes,
@@ -168,6 +168,7 @@ class RegistrationMixin:
         made = None if data is self.adata else recorded_space(data)
         if made is not None and want.layer not in data.layers:
             self._check_genes(data)
+            check_record(data.X, made)
             return convert(data.X, made, want)
         x = self._query_matrix(data)
         check_units(x, want, place(want.layer))

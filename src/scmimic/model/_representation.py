@@ -13,8 +13,8 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.model._count_units import ExpressionSpace, convert, expression_space
-from scmimic.model._validation import check_genes
+from scmimic.model._count_units import ExpressionSpace, check_record, check_units, convert, expression_space
+from scmimic.model._validation import check_genes, get_matrix, place
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -71,12 +71,18 @@ def encode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances of the codes of cells, each ``(n, n_latent)``.
 
-    Generated cells are brought to the model's own `space`, or refused where that is impossible.
+    Generated cells are brought to the model's own `space`, or refused where that is impossible; other cells must be in
+    it.
     """
     if adata is not None:
         check_model_genes(model, adata)
-    if adata is not None and adata is not model.adata and _keys.UNS in adata.uns:
-        adata = _with_registered_fields(model, adata, space_of(model) if space is None else space)
+    if adata is not None and adata is not model.adata:
+        space = space_of(model) if space is None else space
+        if _keys.UNS in adata.uns:
+            adata = _with_registered_fields(model, adata, space)
+        if space is not None:
+            layer = _layer(model)
+            check_units(get_matrix(adata, layer), space, place(layer))
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size
@@ -118,6 +124,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
     has_layer = layer is not None and layer in adata.layers
     generated = recorded_space(adata)
     if not has_layer and None not in (space, generated):
+        check_record(x, generated)
         x = convert(x, generated, space)
     if not missing and (has_layer or (layer is None and x is adata.X)):
         return adata

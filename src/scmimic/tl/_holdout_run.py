@@ -121,7 +121,7 @@ class HoldoutRun:
             try:
                 options = {"code": code, "n": n, "decode_kwargs": self.decode_kwargs, "seed": seed}
                 new = latent_arithmetic(train, model, target=target, **self._moves(), **options)
-                measured = score(self.spaces.compared(new.X, model, f"cells of {method}"))
+                measured = score(self.spaces.compared(new, model, f"cells of {method}"))
             except _REFUSALS as error:
                 yield _failed(method, n, error)
                 continue

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic.metrics._arrays import Matrix, as_matrix, expm1
+from scmimic.model._representation import recorded_space
 from scmimic.tl._checks import get_matrix, prepare_expression
 
 
@@ -85,9 +86,12 @@ class HoldoutSpaces:
                 "it was trained on. Put the values into a layer of `adata` before, and name it in `layers`."
             )
 
-    def compared(self, x: Any, model: Any, name: str) -> Matrix:
+    def compared(self, cells: AnnData, model: Any, name: str) -> Matrix:
         """Cells that a model decoded, as they are compared; `name` is how error messages call them."""
-        x = expm1(x) if self.logged.get(_layer_of(model), False) else x
+        # a model of logarithms may have been asked for counts
+        made = recorded_space(cells)
+        logged = self.logged.get(_layer_of(model), False) and (made is None or made.units != "counts")
+        x = expm1(cells.X) if logged else cells.X
         return prepare_expression(x, name, self.log1p, self.target_sum)
 
 

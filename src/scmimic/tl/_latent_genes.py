@@ -68,6 +68,8 @@ def rank_latent_genes(
 
     Raises
     ------
+    TypeError
+        If the model does not say what expression it expects of a code.
     RuntimeError
         If the model is not trained.
     ValueError
@@ -85,6 +87,11 @@ def rank_latent_genes(
     >>> adata.uns["rank_latent_genes"]["names"].dtype.names
     ('Z1', 'Z3')
     """
+    if not callable(getattr(model, "expected_expression", None)):
+        raise TypeError(
+            "`rank_latent_genes` asks a model for the expression that it expects of a code (`expected_expression`), as "
+            f"ACTIVA and BetaTCVAE give it; a {type(model).__name__} does not."
+        )
     low, high = span
     if not 0 <= low < high <= 1:
         raise ValueError(f"`span` must be two growing quantiles between 0 and 1, not {span}.")

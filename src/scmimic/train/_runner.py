@@ -86,21 +86,27 @@ class KeepingTrainRunner(TrainRunner):
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
 
     def _update_history(self) -> None:
-        """Append to the history, also the losses that an earlier run did not have."""
+        """Append to the history, also the losses that an earlier run did not have, and number the epochs on."""
         history = self.model.history_
-        if self.model.is_trained_ and isinstance(history, dict) and self.trainer.is_global_zero:
-            new = getattr(self.trainer.logger, "history", None) or {}
-            if not history:
-                # all earlier runs were interrupted in their first epoch
-                history.update(new)
-                return
-            epochs = len(next(iter(history.values())))
-            for name, values in new.items():
-                if name not in history:
-                    empty = pd.DataFrame({name: [float("nan")] * epochs})
-                    empty.index.name = values.index.name
-                    history[name] = empty
+        if not (self.model.is_trained_ and isinstance(history, dict) and self.trainer.is_global_zero):
+            super()._update_history()
+            return
+        new = getattr(self.trainer.logger, "history", None) or {}
+        if not history:
+            # all earlier runs were interrupted in their first epoch
+            history.update(new)
+            return
+        epochs = 1 + max(int(values.index.max()) for values in history.values())
+        for name, values in new.items():
+            if name not in history:
+                empty = pd.DataFrame({name: [float("nan")] * epochs})
+                empty.index.name = values.index.name
+                history[name] = empty
+        # scvi-tools counts the rows, but some losses are not computed in every epoch
+        index = {name: history[name].index.append(values.index + epochs) for name, values in new.items()}
         super()._update_history()
+        for name, epoch in index.items():
+            history[name].index = epoch.rename(history[name].index.name)
 
     def _run_training_core(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()
