@@ -187,7 +187,7 @@ def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
 
 def check_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace, where: str) -> None:
     """Raise ValueError where cells show other units than those of a space; `where` is what to call them."""
-    if (found := _other_units(x, want)) is not want.units:
+    if (found := _other_units(x, want)) != want.units:
         raise ValueError(
             f"`{where}` holds {UNIT_NAMES[found]}, but the model was trained on {UNIT_NAMES[want.units]}. Put cells in "
             "the units of the training layer there."
@@ -196,7 +196,7 @@ def check_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace, where: str) 
 
 def check_record(x: np.ndarray | sp.spmatrix, said: ExpressionSpace) -> None:
     """Raise ValueError where generated cells show other units than those that their record says."""
-    if (found := _other_units(x, said)) is not said.units:
+    if (found := _other_units(x, said)) != said.units:
         raise ValueError(
             f"`adata.X` holds {UNIT_NAMES[found]}, but these cells were generated as {UNIT_NAMES[said.units]}, which "
             "the encoder would go by. Give them as they were generated, or put values in the units that the encoder "

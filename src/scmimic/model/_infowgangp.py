@@ -123,7 +123,8 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         super()._after_training(plan)
         cells = self.generate(_CALIBRATION_CELLS, seed=0)
         asked = torch.as_tensor(cells.obsm[_keys.latent(type(self).__name__)], device=self.device)
-        found = torch.as_tensor(self.get_latent_representation(cells), device=self.device)
+        # in the units of the training layer, which a generator that has learned little need not show
+        found = torch.as_tensor(self._codes_shown_by(cells.X), device=self.device)
         self.module.calibrate(asked, found)
 
     @classmethod
@@ -210,19 +211,23 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         """
         if not self.is_trained:
             raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
-        x = self._query_expression(self._own_data() if adata is None else adata)
-        rows = np.arange(x.shape[0]) if indices is None else np.arange(x.shape[0])[np.asarray(indices)]
-        self.module.eval()
         check_ranges({"batch_size": batch_size}, {"batch_size": COUNT_OR_NONE})
-        size = batch_size or 1024
-        parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
-        for start in range(0, len(rows), size):
-            chunk = x[rows[start : start + size]]
-            chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
-            cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
-            parts.append(self.module.encode(cells)[0].cpu().numpy())
-        mean = np.concatenate(parts)
+        x = self._query_expression(self._own_data() if adata is None else adata)
+        x = x if indices is None else x[np.arange(x.shape[0])[np.asarray(indices)]]
+        mean = self._codes_shown_by(x, batch_size or 1024)
         var = self.module.code_var.cpu().numpy()
         if return_dist:
             return mean, np.tile(var, (len(mean), 1))
         return mean if give_mean else mean + np.sqrt(var) * torch.randn(mean.shape).numpy()
+
+    @torch.inference_mode()
+    def _codes_shown_by(self, x: np.ndarray | sp.spmatrix, batch_size: int = 1024) -> np.ndarray:
+        """Means of the codes of cells in the units of the training data."""
+        self.module.eval()
+        parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
+        for start in range(0, x.shape[0], batch_size):
+            chunk = x[start : start + batch_size]
+            chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
+            cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
+            parts.append(self.module.encode(cells)[0].cpu().numpy())
+        return np.concatenate(parts)
