@@ -56,6 +56,7 @@ from _common import (
 from realism import Judge
 
 import scmimic as sm
+from scmimic.tl._interrupts import stop_if_interrupted
 
 LOG, COUNTS = "log", "counts"
 QUIET = {"enable_progress_bar": False}
@@ -124,8 +125,7 @@ def trained(model: Any, epochs: int | None, logged: bool, *before: Fitted) -> Fi
     """A model after its training, with those that were trained before it."""
     start = time.perf_counter()
     model.train(epochs, **QUIET)
-    if model.trainer.interrupted:
-        raise KeyboardInterrupt("Half a training is no run.")
+    stop_if_interrupted(model)
     seconds = time.perf_counter() - start + sum(fitted.seconds for fitted in before)
     return Fitted([model for fitted in before for model in fitted.models] + [model], logged, seconds)
 

@@ -149,14 +149,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             If values are NaN or negative, a label is missing, or gene names repeat.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        field_list = anndata_fields(
-            adata,
-            layer=layer,
-            labels_key=labels_key,
-            unlabeled_category=unlabeled_category,
-            batch_key=None,
-            size_factor_key=None,
-        )
+        field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
     def train(

@@ -229,7 +229,6 @@ class BetaTCVAE(
             adata,
             layer=layer,
             labels_key=labels_key,
-            unlabeled_category=None,
             batch_key=batch_key,
             size_factor_key=size_factor_key,
         )

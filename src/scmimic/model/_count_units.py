@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 import torch
+from anndata import AnnData
 
 from scmimic.metrics._arrays import as_matrix, expm1, log_normalise, scale_cells
+from scmimic.model._validation import get_matrix, place
 
 Units = Literal["counts", "linear", "log1p"]
 
@@ -57,15 +59,12 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
         Cells x genes, non-negative, dense or sparse.
     """
     x = x.tocsr() if sp.issparse(x) else np.asarray(x)
-    library = np.empty(x.shape[0])
     if all(np.array_equal(values, np.rint(values)) for _, values, _ in _blocks(x)):
-        for rows, values, row in _blocks(x):
-            library[rows] = np.bincount(row, values, len(library[rows]))
-        return CountUnits("counts", library)
-    largest = max(values.max(initial=0) for _, values, _ in _blocks(x))
+        return CountUnits("counts", np.asarray(x.sum(axis=1, dtype=np.float64)).ravel())
+    library = np.empty(x.shape[0])
     for units in ("linear", "log1p"):
         # a logarithm this large is none
-        if units == "log1p" and largest > 30:
+        if units == "log1p" and x.max() > 30:
             break
         n_tested = n_whole = 0
         for rows, values, row in _blocks(x):
@@ -185,12 +184,12 @@ def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
     return all(counts) or (have.layer == want.layer and not any(counts))
 
 
-def check_units(x: np.ndarray | sp.spmatrix, want: ExpressionSpace, where: str) -> None:
-    """Raise ValueError where cells show other units than those of a space; `where` is what to call them."""
-    if (found := _other_units(x, want)) != want.units:
+def check_units(adata: AnnData, want: ExpressionSpace) -> None:
+    """Raise ValueError where cells show other units in the layer of a space than its own."""
+    if (found := _other_units(get_matrix(adata, want.layer), want)) != want.units:
         raise ValueError(
-            f"`{where}` holds {UNIT_NAMES[found]}, but the model was trained on {UNIT_NAMES[want.units]}. Put cells in "
-            "the units of the training layer there."
+            f"`{place(want.layer)}` holds {UNIT_NAMES[found]}, but the model was trained on {UNIT_NAMES[want.units]}. "
+            "Put cells in the units of the training layer there."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from scmimic.model._count_units import check_units
 from scmimic.model._gan_presets import GANPreset
 from scmimic.model._ranges import COUNT, NATURAL, SHARE, check_ranges, check_widths
 from scmimic.model._requests import library_sizes
-from scmimic.model._validation import get_matrix, place
 from scmimic.module import InfoGANModule
 
 _SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
@@ -31,13 +29,12 @@ class GANChecksMixin:
             )
 
     @classmethod
-    def _check_saved(cls, dir_path: str | os.PathLike, prefix: str | None, adata: AnnData) -> None:
-        super()._check_saved(dir_path, prefix, adata)
-        saved = cls._saved_attributes(dir_path, prefix)
+    def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData) -> None:
+        super()._check_saved(saved, adata)
         for name in ("expression_space_", "representation_space_"):
-            known = saved.get(name)
+            known = saved["attr_dict"].get(name)
             if known is not None and isinstance(adata, AnnData):
-                check_units(get_matrix(adata, known.layer), known, place(known.layer))
+                check_units(adata, known)
 
     def _check_output(self, output: str) -> None:
         """Refuse a last layer that cannot make cells like the data's."""

@@ -160,14 +160,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
             If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        field_list = anndata_fields(
-            adata,
-            layer=layer,
-            labels_key=labels_key,
-            unlabeled_category=unlabeled_category,
-            batch_key=None,
-            size_factor_key=None,
-        )
+        field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
     @torch.inference_mode()

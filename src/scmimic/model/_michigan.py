@@ -236,14 +236,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        field_list = anndata_fields(
-            adata,
-            layer=layer,
-            labels_key=labels_key,
-            unlabeled_category=unlabeled_category,
-            batch_key=None,
-            size_factor_key=None,
-        )
+        field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
         code = check_obsm(adata, code_key, "code_key")
         field_list.append(fields.ObsmField(CODE_KEY, code_key))
         if code_var_key is not None:
@@ -322,13 +315,14 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
         devices = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
-        path = cls._saved_attributes(dir_path, kwargs.get("prefix")).get("representation_class_")
+        saved = cls._saved(dir_path, kwargs.get("prefix"))
+        path = None if saved is None else saved["attr_dict"].get("representation_class_")
         if path is None or not isinstance(adata, AnnData):
             model = super().load(dir_path, adata=adata, **kwargs)
             if path is not None:
                 model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
             return model
-        cls._check_saved(dir_path, kwargs.get("prefix"), adata)
+        cls._check_saved(saved, adata)
         # False: without data, and without looking for data
         model = super().load(dir_path, adata=False, **kwargs)
         model.representation = load_representation(path, Path(dir_path), prefix, adata, **devices)

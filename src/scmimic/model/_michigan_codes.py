@@ -15,6 +15,7 @@ from scmimic.model._count_units import ExpressionSpace, check_convertible
 from scmimic.model._faithfulness import faithfulness, median_faithfulness
 from scmimic.model._representation import encode
 from scmimic.model._validation import check_obsm
+from scmimic.train import n_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class MichiGANCodesMixin:
         if value is None:
             return
         name = _keys.CODE_FAITHFULNESS
-        epoch = len(next(iter(self.history_.values()))) - 1
-        row = pd.DataFrame({name: [value]}, index=pd.Index([epoch], name="epoch"))
+        row = pd.DataFrame({name: [value]}, index=pd.Index([n_epochs(self.history_) - 1], name="epoch"))
         self.history_[name] = pd.concat([self.history_[name], row]) if name in self.history_ else row
 
     def _median_faithfulness(self, n_cells: int) -> float | None:

@@ -30,9 +30,9 @@ def anndata_fields(
     *,
     layer: str | None,
     labels_key: str | None,
-    unlabeled_category: str | None,
-    batch_key: str | None,
-    size_factor_key: str | None,
+    unlabeled_category: str | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
 ) -> list:
     """Check an AnnData and return the fields to register."""
     check_structure(adata, layer)
@@ -171,7 +171,7 @@ class RegistrationMixin:
             check_record(data.X, made)
             return convert(data.X, made, want)
         x = self._query_matrix(data)
-        check_units(x, want, place(want.layer))
+        check_units(data, want)
         return x
 
     def _categories(self, registry_key: str, obs_key: str | None) -> list[str] | None:

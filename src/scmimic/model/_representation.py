@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.model._count_units import ExpressionSpace, check_record, check_units, convert, expression_space
-from scmimic.model._validation import check_genes, get_matrix, place
+from scmimic.model._validation import check_genes
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -81,8 +81,7 @@ def encode(
         if _keys.UNS in adata.uns:
             adata = _with_registered_fields(model, adata, space)
         if space is not None:
-            layer = _layer(model)
-            check_units(get_matrix(adata, layer), space, place(layer))
+            check_units(adata, space)
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,34 +92,28 @@ class SafeSaveMixin:
                 f"{dir_path} is no saved model: there is no {path.name} in it. Name the directory that was given to "
                 f"`{cls.__name__}.save`."
             )
-        if adata is not None:
-            cls._check_saved(dir_path, kwargs.get("prefix"), adata)
+        if adata is not None and adata is not False and path.is_file():
+            cls._check_saved(_read(path), adata)
         return super().load(str(dir_path), adata=adata, **kwargs)
 
     @classmethod
-    def _check_saved(cls, dir_path: str | os.PathLike, prefix: str | None, adata: AnnData | MuData) -> None:
-        """Reject data that are not as those of the saved model."""
-        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
-        if path.is_file():
-            _check_saved_genes(path, adata)
+    def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData | MuData) -> None:
+        """Reject data that are not as those of a saved model, by what its file holds."""
+        var_names = saved["var_names"]
+        if isinstance(var_names, dict):
+            for modality, names in var_names.items():
+                if modality not in adata.mod:
+                    raise ValueError(f"The model was trained on the modality {modality!r}, which `adata` lacks.")
+                check_genes(adata.mod[modality].var_names, np.asarray(names))
+        elif isinstance(adata, AnnData):
+            check_genes(adata.var_names, np.asarray(var_names))
 
     @staticmethod
-    def _saved_attributes(dir_path: str | os.PathLike, prefix: str | None) -> dict[str, Any]:
-        """Attributes of a saved model, or none where there is no such file."""
+    def _saved(dir_path: str | os.PathLike, prefix: str | None) -> dict[str, Any] | None:
+        """What the file of a saved model holds; None where there is no such file."""
         path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
-        return _read(path)["attr_dict"] if path.is_file() else {}
+        return _read(path) if path.is_file() else None
 
 
 def _read(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-
-
-def _check_saved_genes(path: Path, adata: AnnData | MuData) -> None:
-    var_names = _read(path)["var_names"]
-    if isinstance(var_names, dict):
-        for modality, names in var_names.items():
-            if modality not in adata.mod:
-                raise ValueError(f"The model was trained on the modality {modality!r}, which `adata` lacks.")
-            check_genes(adata.mod[modality].var_names, np.asarray(names))
-    elif isinstance(adata, AnnData):
-        check_genes(adata.var_names, np.asarray(var_names))

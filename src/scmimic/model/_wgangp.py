@@ -127,7 +127,5 @@ class WGANGP(GANMixin, BaseModelClass):
             If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        field_list = anndata_fields(
-            adata, layer=layer, labels_key=labels_key, unlabeled_category=None, batch_key=None, size_factor_key=None
-        )
+        field_list = anndata_fields(adata, layer=layer, labels_key=labels_key)
         register(cls, adata, field_list, setup_method_args, **kwargs)

@@ -6,7 +6,7 @@ from scmimic.train._critic_gradients import critic_gradients, generator_gradient
 from scmimic.train._gradients import GameWeights, introspective_gradients
 from scmimic.train._introspective import IntrospectiveTrainingPlan
 from scmimic.train._prediction import Prediction
-from scmimic.train._runner import KeepFiniteWeights, KeepingTrainRunner
+from scmimic.train._runner import KeepFiniteWeights, KeepingTrainRunner, n_epochs
 from scmimic.train._softadapt import softadapt_weights
 from scmimic.train._wasserstein import WassersteinTrainingPlan
 
@@ -22,5 +22,6 @@ __all__ = [
     "critic_gradients",
     "generator_gradient",
     "introspective_gradients",
+    "n_epochs",
     "softadapt_weights",
 ]

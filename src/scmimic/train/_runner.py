@@ -6,6 +6,7 @@ import copy
 import logging
 import signal
 import threading
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
@@ -61,6 +62,9 @@ class KeepFiniteWeights(Callback):
     def _restore(self, trainer, plan) -> None:
         if not self.diverged:
             plan.module.load_state_dict(self._state)
+            for optimizer in trainer.optimizers:
+                # under an infinite second moment no weight would ever move again
+                optimizer.state.clear()
             self.diverged = True
             trainer.should_stop = True
             logger.warning(
@@ -76,6 +80,11 @@ class KeepFiniteWeights(Callback):
     def on_exception(self, trainer, plan, exception) -> None:
         """Free the copy after an interrupt too: the model keeps its trainer, and that its callbacks."""
         self._state = None
+
+
+def n_epochs(history: Mapping[str, pd.DataFrame]) -> int:
+    """Epochs that a history spans; some losses are not computed in each, and what callbacks log may go by steps."""
+    return 1 + max((int(values.index.max()) for values in history.values() if values.index.name == "epoch"), default=-1)
 
 
 class KeepingTrainRunner(TrainRunner):
@@ -96,17 +105,21 @@ class KeepingTrainRunner(TrainRunner):
             # all earlier runs were interrupted in their first epoch
             history.update(new)
             return
-        epochs = 1 + max(int(values.index.max()) for values in history.values())
+        epochs = n_epochs(history)
         for name, values in new.items():
             if name not in history:
                 empty = pd.DataFrame({name: [float("nan")] * epochs})
                 empty.index.name = values.index.name
                 history[name] = empty
-        # scvi-tools counts the rows, but some losses are not computed in every epoch
-        index = {name: history[name].index.append(values.index + epochs) for name, values in new.items()}
+        # scvi-tools counts the rows
+        index = {
+            name: history[name].index.append(values.index + epochs)
+            for name, values in new.items()
+            if values.index.name == "epoch"
+        }
         super()._update_history()
         for name, epoch in index.items():
-            history[name].index = epoch.rename(history[name].index.name)
+            history[name].index = epoch
 
     def _run_training_core(self) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()

@@ -15,7 +15,6 @@ from scmimic.nn import recycle_gradients
 from scmimic.train._critic_gradients import critic_gradients, generator_gradient
 from scmimic.train._optimizers import adam
 from scmimic.train._prediction import Prediction
-from scmimic.train._runner import KeepFiniteWeights
 
 
 class WassersteinTrainingPlan(TrainingPlan):
@@ -106,14 +105,11 @@ class WassersteinTrainingPlan(TrainingPlan):
         return optimizers, []
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on, on the CPU; after a loss that was not finite, without its moments."""
-        critic, generator = (_to_cpu(optimizer.state_dict()) for optimizer in self.trainer.optimizers)
-        if any(isinstance(callback, KeepFiniteWeights) and callback.diverged for callback in self.trainer.callbacks):
-            # under an infinite second moment no weight would ever move again
-            critic["state"], generator["state"] = {}, {}
+        """What a later run needs to go on, on the CPU."""
+        critic, generator = self.trainer.optimizers
         return {
-            "critic": critic,
-            "generator": generator,
+            "critic": _to_cpu(critic.state_dict()),
+            "generator": _to_cpu(generator.state_dict()),
             "critic_steps": self._critic_steps,
             "generator_steps": self._generator_steps,
             "amsgrad": self.amsgrad,
