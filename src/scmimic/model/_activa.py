@@ -17,13 +17,13 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 from torch import nn
 
+from scmimic._arguments import COUNT, SHARE, Range, check_ranges, check_widths
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._presets import preset_for
-from scmimic.model._ranges import COUNT, SHARE, Range, check_ranges, check_widths
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_from_data

@@ -16,11 +16,11 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 
+from scmimic._arguments import COUNT, NON_NEGATIVE, SHARE, check_ranges, check_widths
 from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._latent_activity import LatentActivityMixin
 from scmimic.model._posterior import AggregatedPosterior
-from scmimic.model._ranges import COUNT, NON_NEGATIVE, SHARE, check_ranges, check_widths
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_mean_decoder

@@ -16,9 +16,9 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic._arguments import COUNT_OR_NONE, NATURAL, check_ranges
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
-from scmimic.model._ranges import COUNT_OR_NONE, NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.module import InfoGANModule
 from scmimic.train import WassersteinTrainingPlan

@@ -19,11 +19,11 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic._arguments import NATURAL, check_ranges
 from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, Preset
 from scmimic.model._michigan_codes import MichiGANCodesMixin
-from scmimic.model._ranges import NATURAL, check_ranges
 from scmimic.model._registration import anndata_fields, register
 from scmimic.model._representation import (
     REPRESENTATION_PREFIX,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from scmimic._arguments import COUNT, SEED, check_ranges
 from scmimic._sampling import label_names
-from scmimic.model._ranges import COUNT, SEED, check_ranges
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
 

@@ -11,8 +11,8 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from scvi.dataloaders import DataSplitter
 
+from scmimic._arguments import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, PairRange, Range, check_ranges
 from scmimic._compat import use_distributed_sampler
-from scmimic.model._ranges import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, PairRange, Range, check_ranges
 from scmimic.train import KeepingTrainRunner
 
 # Settings of all training plans; a name means the same in each that has it.

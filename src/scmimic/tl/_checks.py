@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic._arguments import POSITIVE, check_ranges
 from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
 from scmimic.model._count_units import UNIT_NAMES, expression_space
-from scmimic.model._ranges import POSITIVE, check_ranges
 from scmimic.model._representation import recorded_space
 
 if TYPE_CHECKING:

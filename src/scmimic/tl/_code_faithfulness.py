@@ -11,11 +11,11 @@ from scvi.model.base import BaseModelClass
 from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, check_ranges
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import fit_pca
 from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
 from scmimic.model._michigan import MichiGAN
-from scmimic.model._ranges import COUNT, check_ranges
 from scmimic.model._representation import encode
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, loaded, prepare_expression
 from scmimic.tl._latent_model import check_same_kind

@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, NATURAL, Range, check_ranges
 from scmimic._sampling import storable
-from scmimic.model._ranges import COUNT, NATURAL, Range, check_ranges
 from scmimic.tl._combinations import Combinations, Shift, Target
 from scmimic.tl._holdout_run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl._holdout_spaces import HoldoutSpaces

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COUNT_OR_NONE, check_ranges
 from scmimic._sampling import storable
-from scmimic.model._ranges import COUNT_OR_NONE, check_ranges
 from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies, left_out, predict_codes
 from scmimic.tl._latent_model import (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COUNT_OR_NONE, check_ranges
 from scmimic._sampling import storable
-from scmimic.model._ranges import COUNT_OR_NONE, check_ranges
 from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies, predict_codes
 from scmimic.tl._latent_model import Code, as_seed, check_code, encode, stream

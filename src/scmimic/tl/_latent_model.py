@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from scmimic._arguments import SEED, check_ranges
 from scmimic.metrics._factors import as_latent, as_variance
-from scmimic.model._ranges import SEED, check_ranges
 from scmimic.model._representation import check_model_genes
 from scmimic.tl._checks import check_same_genes
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers

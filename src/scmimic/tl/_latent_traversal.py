@@ -11,10 +11,10 @@ import scipy.sparse as sp
 from scipy.stats import norm
 
 from scmimic import _keys
+from scmimic._arguments import Range, check_ranges
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
 from scmimic.model import WGANGP, InfoWGANGP
-from scmimic.model._ranges import Range, check_ranges
 from scmimic.tl._checks import check_writable, label_array
 from scmimic.tl._latent_model import as_decoder, as_seed, check_model, decode, encode, stream
 
