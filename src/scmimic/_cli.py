@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,9 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, once the new results are whole.")]
+# What the arguments of a check are called here.
+_OUT = {"name": "--out", "flag": "--overwrite"}
 
 
 @contextmanager
@@ -74,6 +78,9 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="Epochs of training; the model's default if left out.")] = None,
     seed: Seed = 0,
     trees: Annotated[int, typer.Option(help="Trees of each random forest.")] = 1000,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace also files of the same names that no demo has written.")
+    ] = False,
 ) -> None:
     """Train on 700 packaged real cells, generate, measure and draw; minutes on a laptop, offline."""
     from scmimic._demo import run_demo, table
@@ -87,6 +94,7 @@ def demo(
             seed=seed,
             n_trees=trees,
             progress=console.is_terminal,
+            overwrite=overwrite,
             report=lambda line: console.print(f"[bold cyan]>[/] {line}", highlight=False),
         )
     heading, rows = table(result)
@@ -113,12 +121,13 @@ def train(
     ] = "nb",
     max_epochs: Annotated[int | None, typer.Option(help="Epochs; the model's default if left out.")] = None,
     seed: Seed = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in the folder.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train ACTIVA on an AnnData file and save the model."""
     import scanpy as sc
     import scvi
 
+    from scmimic._files import check_output
     from scmimic.model import ACTIVA
 
     console = Console()
@@ -126,8 +135,7 @@ def train(
     with _one_line_errors():
         if not file.is_file():
             raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
-        if out.exists() and not overwrite:
-            raise FileExistsError(f"{out} exists already: choose another --out, or pass --overwrite.")
+        check_output(out, overwrite=overwrite, folder=True, others={"FILE": file}, **_OUT)
         adata = sc.read_h5ad(file)
         scvi.settings.seed = seed
         ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels)
@@ -149,11 +157,13 @@ def generate(
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write, .h5ad or .zarr.")] = Path("synthetic.h5ad"),
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Generate cells with a saved ACTIVA model.
 
     Open only models that you trust: a saved model can run any program code when it is loaded.
     """
+    from scmimic._files import CELL_ENDINGS, check_output
     from scmimic.model import ACTIVA
 
     console = Console()
@@ -162,8 +172,11 @@ def generate(
         if not model_dir.is_dir():
             raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
         request = _parse_labels(labels, n)
+        check_output(out, overwrite=overwrite, endings=CELL_ENDINGS, others={"MODEL_DIR": model_dir}, **_OUT)
         model = ACTIVA.load(model_dir)
-        result = model.generate(n, labels=request, seed=seed, path=out, silent=not console.is_terminal)
+        result = model.generate(
+            n, labels=request, seed=seed, path=out, overwrite=overwrite, silent=not console.is_terminal
+        )
     console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
 
 
@@ -189,27 +202,30 @@ def evaluate(
     trees: Annotated[int | None, typer.Option(help="Trees of each random forest; the default if left out.")] = None,
     max_cells: Annotated[int | None, typer.Option(help="Cells compared per side; the default if left out.")] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure how real synthetic cells are, and write a page about it."""
     import scanpy as sc
 
-    from scmimic._files import replacing
+    from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
     from scmimic._report import Settings, write_report
 
     console = Console()
     _quiet()
     with _one_line_errors():
-        files = {"real": real, "synthetic": synthetic, "train": train, "reference": reference}
+        files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}
         for file in files.values():
             if file is not None and not file.is_file():
                 raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
-        if table is not None and not table.parent.is_dir():
-            raise FileNotFoundError(f"There is no folder {table.parent}: make it first, or choose another --table.")
+        check = partial(check_output, overwrite=overwrite, flag=_OUT["flag"])
+        check(report, endings=PAGE_ENDINGS, others=files, name="--report")
+        if table is not None:
+            check(table, endings=TABLE_ENDINGS, others=files | {"--report": report}, name="--table")
         cells = {name: None if file is None else sc.read_h5ad(file) for name, file in files.items()}
         settings = Settings(
             labels_key=labels,
-            train=cells["train"],
-            reference=cells["reference"],
+            train=cells["--train"],
+            reference=cells["--reference"],
             layer=layer,
             log1p=log1p,
             metrics=metrics or "all",
@@ -217,10 +233,10 @@ def evaluate(
             max_cells=max_cells,
             seed=seed,
         )
-        found = write_report(cells["real"], cells["synthetic"], report, settings)
+        found = write_report(cells["REAL"], cells["SYNTHETIC"], report, settings, overwrite=overwrite)
         if table is not None:
-            with replacing(table) as partial:
-                found.table.to_csv(partial, index=False)
+            with replacing(table, overwrite=overwrite) as place:
+                found.table.to_csv(place, index=False)
     console.print(f"[bold]{escape(found.verdict.headline)}[/]", highlight=False)
     for answer in found.verdict.answers:
         console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)

@@ -6,13 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import scvi
 
 from scmimic import _keys, baselines, datasets, metrics, pl, pp, tl
+from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._report import report as write_report
 from scmimic._sampling import package_version
 from scmimic.metrics._arrays import log_normalise
@@ -28,6 +29,16 @@ TEST_SIZE = 0.3
 REPLICATE = "real cells (training set)"
 MODEL = "ACTIVA"
 BASELINE = "independent negative binomials"
+FILES = {
+    "embedding": "embedding.png",
+    "roc": "roc.png",
+    "training": "training.png",
+    "synthetic cells": "synthetic.h5ad",
+    "report": "report.html",
+    "summary": "summary.md",
+    "summary for programs": "summary.json",
+}
+"""Names of the files that are written, by what they hold."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ def run_demo(
     seed: int = 0,
     n_trees: int = 1000,
     progress: bool = False,
+    overwrite: bool = False,
     report: Callable[[str], None] = logger.info,
 ) -> DemoResult:
     """Train, generate, evaluate and draw, on 700 real blood cells x 765 genes that come with scanpy.
@@ -87,7 +99,8 @@ def run_demo(
     Parameters
     ----------
     out
-        Folder to write to; made where it does not exist, files of the same name are replaced.
+        Folder to write to; made where it does not exist. The files of an earlier demonstration are replaced, all at
+        once at the end, other files stay.
     epochs
         Epochs of training; `None` for the default of :meth:`scmimic.ACTIVA.train`.
     seed
@@ -96,6 +109,8 @@ def run_demo(
         Trees of each forest; 1,000 as in the paper.
     progress
         Show the progress of the training on the terminal.
+    overwrite
+        Replace files of these names that no demonstration has written, too.
     report
         Called with one line before each step.
 
@@ -109,7 +124,7 @@ def run_demo(
     ValueError
         If `epochs` or `n_trees` is below 1.
     OSError
-        If `out` cannot be written to.
+        If `out` cannot be written to, or holds files of these names that no demonstration has written.
 
     Examples
     --------
@@ -120,12 +135,34 @@ def run_demo(
         raise ValueError(f"The number of epochs must be at least 1, got {epochs}.")
     if n_trees < 1:
         raise ValueError(f"The number of trees must be at least 1, got {n_trees}.")
-    start = time.perf_counter()
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file: choose another folder for the results.")
-    out.mkdir(parents=True, exist_ok=True)
+    out = _check_folder(out, overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out, keep=lambda name: name not in FILES.values()) as folder:
+        folder.mkdir()
+        result = _run(folder, epochs, seed, n_trees, progress, report)
+    return replace(result, files={what: out / name for what, name in FILES.items()})
 
+
+def _check_folder(out: str | Path, overwrite: bool) -> Path:
+    """Refuse a folder that is none, or holds files of the user by the names of the demonstration's."""
+    out = check_output(out, overwrite=True, folder=True, name="--out")
+    taken = {name for name in FILES.values() if (out / name).exists()}
+    try:
+        taken -= set(json.loads((out / FILES["summary for programs"]).read_text(encoding="utf-8"))["files"].values())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        logger.debug("%s holds no summary of a demonstration.", out)
+    if taken and not overwrite:
+        raise OutputExistsError(
+            f"{out} holds {sorted(taken)}, which no demonstration wrote: choose another --out, or pass --overwrite."
+        )
+    return out
+
+
+def _run(
+    out: Path, epochs: int | None, seed: int, n_trees: int, progress: bool, report: Callable[[str], None]
+) -> DemoResult:
+    """Do the work of :func:`run_demo`, in a folder that is new."""
+    start = time.perf_counter()
     train, test = _split(seed)
     counts = {str(name): int(n) for name, n in test.obs[LABELS_KEY].value_counts(sort=False).items() if n}
     report(f"Training ACTIVA on {train.n_obs} cells x {train.n_vars} genes")
@@ -141,21 +178,20 @@ def run_demo(
     scores, curves = _measure(sources, train, test, n_trees, seed)
     report("Drawing")
     tl.joint_embedding(test, synthetic, reference=train, basis="umap", seed=seed)
-    files = _draw(out, model, test, synthetic, curves)
-    files["synthetic cells"] = out / "synthetic.h5ad"
+    _draw(out, model, test, synthetic, curves)
+    files = {what: out / name for what, name in FILES.items()}
     synthetic.write_h5ad(files["synthetic cells"])
     report("Writing the report")
-    files["report"] = write_report(
+    write_report(
         test,
         synthetic,
-        out / "report.html",
+        files["report"],
         labels_key=LABELS_KEY,
         train=train,
         title=f"How real are {MODEL}'s cells?",
         n_trees=min(n_trees, 100),
         seed=seed,
     )
-    files |= {"summary": out / "summary.md", "summary for programs": out / "summary.json"}
     result = DemoResult(
         scores=scores,
         n_train=train.n_obs,
@@ -208,7 +244,7 @@ def _measure(
 
 def _draw(
     out: Path, model: ACTIVA, test: AnnData, synthetic: AnnData, curves: dict[str, metrics.DiscriminatorResult]
-) -> dict[str, Path]:
+) -> None:
     from matplotlib import pyplot as plt
 
     figures = {
@@ -218,12 +254,9 @@ def _draw(
         "roc": pl.roc(curves, return_fig=True),
         "training": pl.training(model, return_fig=True),
     }
-    files = {}
     for name, figure in figures.items():
-        files[name] = out / f"{name}.png"
-        figure.savefig(files[name], dpi=150, bbox_inches="tight")
+        figure.savefig(out / FILES[name], dpi=150, bbox_inches="tight")
         plt.close(figure)
-    return files
 
 
 def table(result: DemoResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

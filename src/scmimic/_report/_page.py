@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import pl
-from scmimic._files import replacing
+from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
 from scmimic._sampling import package_version
@@ -55,6 +55,7 @@ def report(
     synthetic: AnnData,
     path: str | Path = "report.html",
     *,
+    overwrite: bool = False,
     labels_key: str | None = None,
     train: AnnData | None = None,
     reference: AnnData | None = None,
@@ -85,7 +86,9 @@ def report(
     synthetic
         Synthetic cells with the same genes in the same order; not changed.
     path
-        File to write; replaced if it is there, once the new page is whole.
+        File to write, `.html`.
+    overwrite
+        Replace a file that is there, once the new page is whole.
     labels_key
         Column of `.obs` of all objects with the cell types.
     train
@@ -112,11 +115,11 @@ def report(
     Raises
     ------
     ValueError
-        As :func:`scmimic.tl.evaluate`, or if `basis` is unknown.
+        As :func:`scmimic.tl.evaluate`, or if `basis` is unknown or `path` has another ending.
     KeyError
         If `labels_key` or `layer` is not there.
     OSError
-        If the file cannot be written.
+        If the file is there and `overwrite` is False (this one is a ValueError too), or cannot be written.
 
     Examples
     --------
@@ -125,7 +128,7 @@ def report(
     >>> sm.report(real[350:], synthetic, "report.html", labels_key="bulk_labels", train=real[:350])  # doctest: +SKIP
     """
     settings = Settings.among(locals())
-    return write_report(adata, synthetic, path, settings, title=title, basis=basis).path
+    return write_report(adata, synthetic, path, settings, overwrite=overwrite, title=title, basis=basis).path
 
 
 @dataclass(frozen=True)
@@ -143,17 +146,16 @@ def write_report(
     path: str | Path,
     settings: Settings,
     *,
+    overwrite: bool = False,
     title: str = TITLE,
     basis: str | None = "umap",
 ) -> Report:
     """Do the work of :func:`report`, and hand back the table and the verdict too."""
-    path = Path(path)
+    cells = {"adata": adata, "synthetic": synthetic, "train": settings.train, "reference": settings.reference}
+    files = {f"the file of `{name}`": getattr(given, "filename", None) for name, given in cells.items()}
+    path = check_output(path, overwrite=overwrite, endings=PAGE_ENDINGS, others=files)
     if basis not in (None, "umap", "tsne", "pca"):
         raise ValueError(f"`basis` must be 'umap', 'tsne', 'pca' or None, got {basis!r}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file for the page, such as {path / 'report.html'}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}: make it first, or choose another path.")
     result, params = run_evaluation(adata, synthetic, settings)
     table, verdict = result.table, judge(result.table)
     scored = table.loc[table["label"] == OVERALL, "score"].notna().any()
@@ -172,7 +174,7 @@ def write_report(
         seconds=sum(result.seconds.values()),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
-    with replacing(path) as partial:
+    with replacing(path, overwrite=overwrite) as partial:
         partial.write_text(page, encoding="utf-8")
     return Report(path, table, verdict)
 

@@ -258,6 +258,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         seed: int | None = None,
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
+        overwrite: bool = False,
         silent: bool = True,
     ) -> AnnData:
         """Generate new cells.
@@ -285,6 +286,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             Cells that are gathered before they are written out; bounds the memory with `path`.
         path
             Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
+        overwrite
+            Replace what is at `path`, once the new cells are whole.
         silent
             Show no progress bar.
 
@@ -308,9 +311,12 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             If the model is not trained.
         ValueError
             If a label is unknown, `n` is not positive, or an argument does not fit the model or its data.
+        OSError
+            If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
+            written there.
         """
         self._check_can_generate(seed, batch_size)
-        path = None if path is None else check_path(path)
+        path = check_path(path, overwrite)
         counts = resolve_counts(n, labels, self.label_categories_, self._label_proportions())
         total = sum(counts.values())
         as_counts, library = self._check_counts_request(as_counts, library_size, total)
@@ -320,7 +326,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
         blocks = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).run(requests, labels is None)
-        return deliver(blocks, about, total, batch_size=batch_size, path=path, silent=silent)
+        return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
     def decode(

@@ -41,6 +41,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         seed: int | None = None,
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
+        overwrite: bool = False,
         silent: bool = True,
     ) -> AnnData:
         """Generate new cells.
@@ -82,6 +83,8 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             Cells that are gathered before they are written out; bounds the memory with `path`.
         path
             Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
+        overwrite
+            Replace what is at `path`, once the new cells are whole.
         silent
             Show no progress bar.
 
@@ -105,9 +108,12 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             If the model is not trained, or too few cells are accepted within `max_draws`.
         ValueError
             If a label is unknown, `n` is not positive, or an argument does not fit the model.
+        OSError
+            If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
+            written there.
         """
         self._check_can_generate(seed, batch_size)
-        path = None if path is None else check_path(path)
+        path = check_path(path, overwrite)
         categories = self.label_categories_
         proportions = self._label_proportions()
         if method not in ("posterior", "prior"):
@@ -146,7 +152,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         )
         self.module.eval()
         blocks = sampler.run(requests, shuffle=labels is None)
-        return deliver(blocks, about, total, batch_size=batch_size, path=path, silent=silent)
+        return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
     def decode(

@@ -18,7 +18,7 @@ from anndata.io import sparse_dataset, write_elem
 from rich.progress import Progress
 
 from scmimic import _keys
-from scmimic._files import replacing
+from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic._sampling import assemble, generation_record
 
 
@@ -64,11 +64,18 @@ class CellDescription:
 
 
 def deliver(
-    blocks: Iterable[Chunk], about: CellDescription, total: int, *, batch_size: int, path: Path | None, silent: bool
+    blocks: Iterable[Chunk],
+    about: CellDescription,
+    total: int,
+    *,
+    batch_size: int,
+    path: Path | None,
+    overwrite: bool,
+    silent: bool,
 ) -> ad.AnnData:
     """Gather `total` cells in memory, or stream them to `path` in chunks of at least `batch_size` cells."""
     chunks = _progress(_merge(blocks, batch_size), total, silent)
-    return collect(chunks, about) if path is None else stream(chunks, about, total, path)
+    return collect(chunks, about) if path is None else stream(chunks, about, total, path, overwrite=overwrite)
 
 
 def _merge(blocks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
@@ -120,19 +127,16 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     return result
 
 
-def check_path(path: str | os.PathLike) -> Path:
-    """Accept ``.h5ad`` and ``.zarr`` only, before any cell is made."""
-    path = Path(path)
-    if path.suffix not in (".h5ad", ".zarr"):
-        raise ValueError(f"`path` must end in .h5ad or .zarr, not {path.name!r}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"The folder {path.parent} does not exist.")
-    return path
+def check_path(path: str | os.PathLike | None, overwrite: bool) -> Path | None:
+    """Refuse a place that cells cannot be written to, before any is made."""
+    return None if path is None else check_output(path, overwrite=overwrite, endings=CELL_ENDINGS)
 
 
-def stream(chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path) -> ad.AnnData:
+def stream(
+    chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path, *, overwrite: bool = False
+) -> ad.AnnData:
     """Write chunk after chunk to ``path``; only codes of labels are held for all cells."""
-    with replacing(path) as partial:
+    with replacing(path, overwrite=overwrite) as partial:
         group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
         try:
             _write(group, chunks, about, n)
