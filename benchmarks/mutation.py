@@ -269,6 +269,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def read_equivalent() -> dict[tuple[Any, ...], str]:
+    """Why a fault changes nothing that is promised."""
+    rows = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return {Mutant(**row["mutant"]).name: row["reason"] for row in rows}
+
+
 def record(out: Path) -> None:
     """Record in a child, so that the parent never imports scmimic."""
     paths = sorted({part for group in TESTS.values() for part in group if (ROOT / part).exists()})
@@ -293,9 +299,9 @@ def preload() -> None:
     import scanpy  # noqa: F401
     import scipy.stats  # noqa: F401
     import scvi  # noqa: F401
-    import sklearn.compose  # noqa: F401
-    import sklearn.ensemble  # noqa: F401
-    import sklearn.feature_selection  # noqa: F401
+    import sklearn.compose
+    import sklearn.ensemble
+    import sklearn.feature_selection
     import sklearn.linear_model  # noqa: F401
     import torch
     import umap  # noqa: F401
@@ -318,7 +324,7 @@ def run(args: argparse.Namespace) -> None:
         drawn_file.write_text(json.dumps([asdict(mutant) for mutant in drawn], indent=1))
     drawn = [Mutant(**row) for row in json.loads(drawn_file.read_text())]
     last = {Mutant(**row["mutant"]).name: row["outcome"] for row in read_rows(rows_file)}
-    equivalent = {tuple(row["mutant"].values())[:-1] for row in json.loads(EQUIVALENT.read_text())}
+    equivalent = read_equivalent()
     for number, mutant in enumerate(drawn):
         before = last.get(mutant.name)
         if before is not None and (before == "killed" or not args.survivors or mutant.name in equivalent):
@@ -345,9 +351,92 @@ def check(args: argparse.Namespace) -> None:
     print(judge(None, None, seen["cost"], 3600))
 
 
+def _code(text: str) -> str:
+    """Python of one line for a cell of a table."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    return f"`{text if len(text) < 90 else text[:87] + '...'}`"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+    return [*lines, ""]
+
+
 def page(args: argparse.Namespace) -> None:
     """The table per file, what was judged equivalent and why, what survived."""
-    raise NotImplementedError
+    out = Path(args.out)
+    drawn = [Mutant(**row) for row in json.loads((out / "drawn.json").read_text())]
+    first: dict[tuple[Any, ...], str] = {}
+    last: dict[tuple[Any, ...], str] = {}
+    for row in read_rows(out / "mutants.jsonl"):
+        name = Mutant(**row["mutant"]).name
+        first.setdefault(name, row["outcome"])
+        last[name] = row["outcome"]
+    reasons = read_equivalent()
+    files: dict[str, Counter[str]] = defaultdict(Counter)
+    for mutant in drawn:
+        ran = last.get(mutant.name, "not run")
+        outcome = "equivalent" if ran == "survived" and mutant.name in reasons else ran
+        files[mutant.file].update([outcome, "drawn"])
+        files[mutant.file]["at first"] += first.get(mutant.name) == "survived"
+    total = sum(files.values(), Counter())
+    columns = ["drawn", "at first", "killed", "survived", "equivalent", *(c for c in ("gone", "not run") if total[c])]
+    titles = {"at first": "survived the first run"}
+    shown = [*sorted(files.items()), ("**all**", total)]
+    judged = total["killed"] + total["survived"]
+    points = sum(len(mutants(text, file)) for file, text in sources().items())
+    lines = [
+        "# Mutation",
+        "",
+        "Do the tests fail when the code is wrong? Small faults were put into the sources, one at a time: another",
+        "comparison, sign, operator, constant, axis or function, a condition that always or never holds, swapped",
+        "arguments, a keyword, slice, call or statement left out. Each fault ran against the tests of its part that",
+        "execute its line, with a time limit.",
+        "",
+        "```bash",
+        f"python benchmarks/mutation.py --out mutation --n {args.n} --seed {args.seed}",
+        "python benchmarks/mutation.py --out mutation --survivors --record",
+        "python benchmarks/mutation.py --out mutation --page",
+        "```",
+        "",
+        f"{len(drawn)} faults were drawn with seed {args.seed} from the {points:,} possible ones, in every file in",
+        f"proportion to its number. Of the {judged} that are not equivalent, **{total['killed']} die"
+        f" ({total['killed'] / max(judged, 1):.0%})**.",
+        "",
+        "A fault that no test executes survives; one that makes the tests last longer than the limit is killed.",
+        '"Survived the first run" is before the survivors got their tests.',
+        "",
+        *_table(
+            ["file", *(titles.get(c, c) for c in columns)],
+            [[name if name.startswith("*") else f"`{name}`", *(str(n[c]) for c in columns)] for name, n in shown],
+        ),
+        "## Survivors",
+        "",
+        "No test sees these.",
+        "",
+        *_table(
+            ["function", "code", "fault"],
+            [
+                [f"`{m.file}` {m.function}", _code(m.original), _code(m.mutated)]
+                for m in sorted(drawn, key=lambda m: (m.file, m.line))
+                if last.get(m.name) == "survived" and m.name not in reasons
+            ],
+        ),
+        "## Equivalent",
+        "",
+        "No test should see these: nothing that is promised changes.",
+        "",
+        *_table(
+            ["function", "code", "fault", "why"],
+            [
+                [f"`{m.file}` {m.function}", _code(m.original), _code(m.mutated), reasons[m.name]]
+                for m in sorted(drawn, key=lambda m: (m.file, m.line))
+                if last.get(m.name) == "survived" and m.name in reasons
+            ],
+        ),
+    ]
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print(f"{PAGE}: {dict(total)}")
 
 
 def main() -> None:

@@ -76,6 +76,45 @@ def test_types_are_the_requested_ones(trained):
     assert judge.score(lognorm(new.X), new.obs["cell_type"].astype(str)) > own - 0.1
 
 
+@pytest.fixture(scope="module")
+def mixed():
+    """An ACTIVA whose prior codes give any of three types; two of them differ in few genes, and it confuses them."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=600)
+    rate = np.full((3, 40), 3.0)
+    rate[0, :20] = 12
+    rate[1:, 20:] = 8
+    rate[2, 30:] = 2
+    adata = ad.AnnData(sp.csr_matrix(rng.poisson(rate[labels] * rng.gamma(10, 0.1, (600, 1))).astype(np.float32)))
+    adata.obs["cell_type"] = np.array(["far", "near", "like it"])[labels]
+    scvi.settings.seed = 0
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=3, n_hidden=(16,), label_baseline=0, dispersion="gene")
+    plan_kwargs = {"lr": 3e-3, "lr_classifier": 1e-3, "n_epochs_classifier": 20}
+    model.train(40, warmup_epochs=40, calibrate_margins=False, plan_kwargs=plan_kwargs, **QUIET)
+    return model
+
+
+@pytest.mark.parametrize(("confidence", "least"), [(None, 0.7), (0.8, 0.9)])
+def test_accepted_cells_are_of_the_type_by_another_judge(mixed, confidence, least):
+    """The codes of the prior give every type: what is asked for is found by rejection alone."""
+    from sklearn.linear_model import LogisticRegression
+
+    real = mixed.adata
+    judge = LogisticRegression(max_iter=500).fit(np.log1p(real.X.toarray()), real.obs["cell_type"].astype(str))
+
+    def seen(cells):
+        return judge.predict(np.log1p(cells.X.toarray()))
+
+    anything = seen(mixed.generate(300, method="prior", seed=0))
+    shares = [np.mean(anything == name) for name in mixed.label_categories_]
+    assert max(shares) < 0.65
+    for name in mixed.label_categories_:
+        cells = mixed.generate(150, name, method="prior", min_confidence=confidence, seed=1)
+        assert (cells.obs["cell_type"] == name).all()
+        assert np.mean(seen(cells) == name) > least, name
+
+
 def test_prior_needs_acceptance_by_the_classifier(trained):
     a = trained.label_categories_[0]
     new = trained.generate(30, a, method="prior", min_confidence=0.5, seed=0)

@@ -147,6 +147,25 @@ def test_generated_cells_have_the_margins_of_their_type(model):
     np.testing.assert_array_equal(matched.X.toarray(), np.rint(matched.X.toarray()))
 
 
+def test_labels_are_compared_by_their_cells(model, monkeypatch):
+    """Labels get their share of the generated cells, rare ones enough for a distribution; absent ones none."""
+    made = []
+
+    def spy(generated, observed):
+        made.append(generated)
+        return GeneMargins(generated, observed)
+
+    monkeypatch.setattr("scmimic.model._calibration.GeneMargins", spy)
+    labels = np.repeat([0, 1, 2], [400, 194, 6])
+    monkeypatch.setattr(model.posterior_, "labels", labels)
+    observed = histogram(model._observed(), 4, 30)
+    monkeypatch.setattr(model, "_cells_per_label", lambda: np.array([400, 194, 6, 0]))
+    model._compare_margins(observed, 0, n_cells=1200, min_cells=50)
+    assert made[0].n_cells.tolist() == [800, 388, 50, 0]
+    model._compare_margins(observed, 0)
+    assert made[1].n_cells.tolist() == [13333, 6467, 500, 0]
+
+
 def test_margins_are_saved_and_seeded(model, tmp_path):
     model.save(tmp_path / "m")
     again = sm.ACTIVA.load(tmp_path / "m", adata=model.adata)

@@ -105,6 +105,25 @@ def test_posterior_samples_are_fresh(plane):
     assert (model.module.draw({k: v for k, v in tensors.items() if k != "code_var"}).z == 0).all()
 
 
+def test_codes_are_standardised_by_all_that_makes_them_vary(plane):
+    """Training codes are samples: their variance is that of the means and, of each posterior, its own."""
+    code = plane.obsm["X_code"]
+    plane.obsm["X_wide"] = np.random.default_rng(1).uniform(0, 2 * code.var(0), code.shape).astype(np.float32)
+    sm.MichiGAN.setup_anndata(plane, code_key="X_code", code_var_key="X_wide")
+    module = sm.MichiGAN(plane, **SMALL).module
+    torch.manual_seed(0)
+    # 100 samples of every cell's code
+    tensors = {
+        name: torch.as_tensor(values).repeat(100, 1)
+        for name, values in (("X", plane.X), ("code", code), ("code_var", plane.obsm["X_wide"]))
+    }
+    told = module.condition(module.draw(tensors))
+    torch.testing.assert_close(told.mean(0), torch.zeros(2), rtol=0, atol=0.02)
+    torch.testing.assert_close(told.var(0), torch.ones(2), rtol=0.02, atol=0)
+    sm.MichiGAN.setup_anndata(plane, code_key="X_code")
+    np.testing.assert_allclose(sm.MichiGAN(plane, **SMALL).module.code_std, code.std(0), rtol=1e-4)
+
+
 def test_from_representation(michigan, vae):
     assert michigan.representation is vae
     assert michigan.module.n_latent == 3

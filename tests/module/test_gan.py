@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule, drawn_log_counts
+from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule, MichiGANModule, drawn_log_counts
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.7, 3.0])
@@ -75,3 +75,20 @@ def test_a_head_that_knows_nothing():
     with torch.no_grad():
         module.code_head.bias[2:] = p.log()
     assert module.mutual_information(torch.randn(n, 5), draw).item() == pytest.approx(0, abs=0.02)
+
+
+def test_codes_have_the_variance_that_is_registered():
+    """A code's width is the root of its variance, and the critic is told the code in units of its spread."""
+    module = MichiGANModule(4, n_latent=2, n_noise=3, n_hidden_generator=(4,), n_hidden_critic=(5,))
+    module.code_mean.copy_(torch.tensor([1.0, -2.0]))
+    module.code_std.copy_(torch.tensor([2.0, 0.5]))
+    n = 100_000
+    mean, var = torch.tensor([3.0, -1.0]), torch.tensor([16.0, 0.09])
+    torch.manual_seed(0)
+    draw = module.draw({"X": torch.zeros(n, 4), "code": mean.expand(n, 2), "code_var": var.expand(n, 2)})
+    torch.testing.assert_close(draw.z.mean(0), mean, rtol=0.02, atol=0)
+    torch.testing.assert_close(draw.z.var(0), var, rtol=0.03, atol=0)
+    torch.testing.assert_close(draw.noise.std(0), torch.ones(3), rtol=0.03, atol=0)
+    told = (draw.z - torch.tensor([1.0, -2.0])) / torch.tensor([2.0, 0.5])
+    torch.testing.assert_close(module.condition(draw), told)
+    torch.testing.assert_close(module.generator_input(draw), torch.cat([told, draw.noise], dim=1))

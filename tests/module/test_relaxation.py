@@ -73,3 +73,18 @@ def test_fast_sampling_of_zeros():
     assert (counts == 0).float().mean().item() == pytest.approx(expected, abs=0.005)
     again = sample_counts(px, torch.Generator().manual_seed(0))
     assert torch.equal(counts, again)
+
+
+@pytest.mark.parametrize("function", [torch.square, lambda x: torch.log1p(x / 10)], ids=["square", "log"])
+@pytest.mark.parametrize("kind", ["nb", "poisson"])
+def test_gradient_is_that_of_a_score_function(kind, function):
+    """The factor of each draw belongs into its gradient: left out, the slope of the square would be 100, not 167."""
+    torch.manual_seed(0)
+    mean = torch.full((N,), 50.0, requires_grad=True)
+    px = distribution(kind, mean)
+    cells = straight_through_counts(px)
+    (ours,) = torch.autograd.grad(function(cells).mean(), mean)
+    value = function(cells.detach())
+    # d E[f(x)] / d mu = E[(f(x) - c) d log p(x) / d mu] for any number c
+    (score,) = torch.autograd.grad(((value - value.mean()) * px.log_prob(cells.detach())).mean(), mean)
+    assert ours.sum().item() == pytest.approx(score.sum().item(), rel=0.08)

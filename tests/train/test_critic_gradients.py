@@ -113,3 +113,22 @@ def test_generator_step(kind):
     loss.backward()
     torch.testing.assert_close(ours, cells.grad)
     torch.testing.assert_close(ours_loss, loss.detach())
+
+
+def test_shares_are_drawn_cell_by_cell():
+    """Of many cells that are all alike, the mean penalty is that of a uniform share: every draw gives it."""
+    critic, real, fake, _ = make(slope=0.0)
+    with torch.no_grad():
+        critic.layers[0].weight.mul_(10)
+    n = 20_000
+    cells = real[:1].repeat(n, 1), -fake[:1].repeat(n, 1)
+    shares = ((torch.arange(n) + 0.5) / n).unsqueeze(1)
+    expected = float(critic_gradients(critic, *cells, epsilon=shares)["gradient_penalty"])
+    # one share for a whole batch would give anything between these
+    alone = [
+        float(critic_gradients(critic, *cells, epsilon=shares[[i]])["gradient_penalty"]) for i in range(0, n, 2000)
+    ]
+    assert min(alone) < 0.9 * expected < 1.1 * expected < max(alone)
+    for _ in range(3):
+        found = critic_gradients(critic, *cells)["gradient_penalty"]
+        assert float(found) == pytest.approx(expected, rel=0.02)

@@ -1,0 +1,108 @@
+"""The weights of ACTIVA's losses, epoch by epoch."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scvi
+
+import scmimic as sm
+from scmimic.module import ACTIVAModule
+from scmimic.train import IntrospectiveTrainingPlan, _introspective, softadapt_weights
+
+QUIET = {"enable_progress_bar": False}
+HISTORY = [[50.0, 90.0, 3.0], [40.0, 88.0, 2.0], [35.0, 80.0, 1.5], [31.0, 79.0, 1.2], [30.0, 71.0, 1.1]]
+
+
+def plan(**kwargs):
+    return IntrospectiveTrainingPlan(ACTIVAModule(5, n_latent=2, n_hidden=(4,)), **kwargs)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The weights that every step of the game is played with."""
+    weights = []
+
+    def spy(module, tensors, given, **kwargs):
+        weights.append(given)
+        return play(module, tensors, given, **kwargs)
+
+    play = _introspective.introspective_gradients
+    monkeypatch.setattr(_introspective, "introspective_gradients", spy)
+    return weights
+
+
+def train(adata, max_epochs, warmup_epochs=0, **plan_kwargs):
+    scvi.settings.seed = 0
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=2, n_hidden=(4,))
+    model.train(
+        max_epochs,
+        warmup_epochs=warmup_epochs,
+        batch_size=300,
+        calibrate_margins=False,
+        plan_kwargs={"n_epochs_kl_warmup": 0, **plan_kwargs},
+        **QUIET,
+    )
+    return model
+
+
+def test_kl_weight_rises_in_the_game_too(adata, seen):
+    train(adata, 5, n_epochs_kl_warmup=4, kl_weight=0.8)
+    assert [weights.reg for weights in seen] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
+
+
+def test_weights_of_the_game_are_those_asked_for(adata, seen):
+    train(adata, 1, alpha1=0.3, alpha2=0.7, alpha_cell_type=2.5, m=11.0, kl_weight=0.6)
+    assert seen[0] == _introspective.GameWeights(0.3, 0.7, 11.0, reg=0.6, rec=1.0, cell_type=2.5)
+
+
+@pytest.mark.parametrize("variant", ["original", "normalized", "loss-weighted"])
+def test_softadapt_weighs_three_losses(variant):
+    """Three weights whose mean is one, and L_CT's own weight on top."""
+    made = plan(softadapt=variant, softadapt_beta=0.2, alpha_cell_type=2.5)
+    made._term_history = HISTORY
+    made._reweigh()
+    reg, rec, cell_type = softadapt_weights(np.transpose(HISTORY), beta=0.2, variant=variant)
+    found = made._weights
+    np.testing.assert_allclose([found.reg, found.rec, found.cell_type], [3 * reg, 3 * rec, 7.5 * cell_type])
+    assert found.reg + found.rec + found.cell_type / 2.5 == pytest.approx(3)
+
+
+def test_softadapt_follows_the_history_every_few_epochs(adata, seen):
+    model = train(adata, 8, softadapt="normalized", softadapt_every=3, softadapt_beta=2.0, alpha_cell_type=2.0)
+    history = model.trainer.lightning_module._term_history
+    assert len(history) == 8
+    expected = [(1.0, 1.0, 2.0)] * 3
+    for until in (3, 6):
+        weights = 3 * softadapt_weights(
+            np.transpose(history[max(until - 5, 0) : until]), beta=2.0, variant="normalized"
+        )
+        expected += [tuple(weights * [1, 1, 2])] * (3 if until == 3 else 2)
+    np.testing.assert_allclose([(w.reg, w.rec, w.cell_type) for w in seen], expected)
+
+
+@pytest.mark.parametrize(
+    ("m", "warmup_kl", "expected"),
+    [(None, 40.0, 110 * 2 / 128), (7.0, 40.0, 7.0), ("auto", 40.0, 60.0), ("auto", None, 110 * 2 / 128)],
+)
+def test_hinge_constant(m, warmup_kl, expected):
+    made = plan(m=m, m_factor=1.5, n_epochs_warmup=0)
+    made._warmup_kl = warmup_kl
+    made.trainer = SimpleNamespace(current_epoch=0, sanity_checking=False)
+    made.on_train_epoch_start()
+    assert made._weights.m == pytest.approx(expected)
+
+
+def test_hinge_constant_is_that_of_the_last_warmup_epoch(adata, seen):
+    model = train(adata, 4, warmup_epochs=3, m="auto", m_factor=1.5)
+    kl = float(model.history["kl_local_train"].iloc[2, 0])
+    assert seen[0].m == pytest.approx(1.5 * kl, rel=1e-5)
+
+
+def test_losses_of_the_game_are_remembered_in_order(adata):
+    model = train(adata, 2)
+    found = model.trainer.lightning_module._term_history
+    names = ["kl_real_train", "reconstruction_loss_train", "cell_type_loss_train"]
+    expected = [[float(value) for value in model.history[name].iloc[:, 0]] for name in names]
+    np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-5)
