@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
+from scmimic.cells._layers import layer_names
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""
@@ -21,7 +22,7 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     """Return the raw counts as CSR, after checking that they are counts."""
     where = ".X" if layer is None else f".layers[{layer!r}]"
     if layer is not None and layer not in adata.layers:
-        raise KeyError(f"layer {layer!r} is not in adata.layers, which holds {list(adata.layers)}.")
+        raise KeyError(f"layer {layer!r} is not in adata.layers, which holds {layer_names(adata)}.")
     values = adata.X if layer is None else adata.layers[layer]
     if values is None:
         raise ValueError("adata.X is empty. Name the layer that holds raw counts with layer=.")

@@ -17,6 +17,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._sampling import assemble
+from scmimic.cells._layers import layer_names
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 
 
@@ -212,7 +213,7 @@ class PPCA:
 
     def _values(self, adata: AnnData) -> Matrix:
         if self.layer is not None and self.layer not in adata.layers:
-            raise KeyError(f"layer {self.layer!r} is not in adata.layers, which holds {list(adata.layers)}.")
+            raise KeyError(f"layer {self.layer!r} is not in adata.layers, which holds {layer_names(adata)}.")
         name = ".X" if self.layer is None else f".layers[{self.layer!r}]"
         return as_matrix(adata.X if self.layer is None else adata.layers[self.layer], name)
 

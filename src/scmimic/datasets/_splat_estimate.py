@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
+from scmimic.cells._layers import layer_names
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
 from scmimic.pp._checks import check_counts
@@ -110,7 +111,7 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
 
 def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     if layer is not None and layer not in adata.layers:
-        raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {list(adata.layers)}.")
+        raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {layer_names(adata)}.")
     name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     x = adata.X if layer is None else adata.layers[layer]
     check_counts(x, name, hint="Name the layer that holds raw counts with `layer=`.")

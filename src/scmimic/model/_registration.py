@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
+from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import check_record, check_units, convert, expression_space
 from scmimic.model._representation import recorded_space
 from scmimic.model._validation import (
@@ -166,7 +167,7 @@ class RegistrationMixin:
         """As :meth:`_query_matrix`, in the units that the model was trained on."""
         want = self.expression_space_
         made = None if data is self.adata else recorded_space(data)
-        if made is not None and want.layer not in data.layers:
+        if made is not None and want.layer not in layer_names(data):
             self._check_genes(data)
             check_record(data.X, made)
             return convert(data.X, made, want)

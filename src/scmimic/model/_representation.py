@@ -13,6 +13,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import ExpressionSpace, check_record, check_units, convert, expression_space
 from scmimic.model._validation import check_genes
 
@@ -120,7 +121,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
             missing[name] = 0.0 if model.adata is None else model.adata.obs[name].mean()
     missing = {key: value for key, value in missing.items() if key not in adata.obs}
     layer, x = _layer(model), adata.X
-    has_layer = layer is not None and layer in adata.layers
+    has_layer = layer in layer_names(adata)
     generated = recorded_space(adata)
     if not has_layer and None not in (space, generated):
         check_record(x, generated)

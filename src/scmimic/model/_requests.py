@@ -54,7 +54,7 @@ class CellRequestsMixin:
             names *= n
         if len(names) != n:
             raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
-        codes = pd.Categorical(names, categories=self.label_categories_).codes
+        codes = pd.Index(self.label_categories_).get_indexer(names)
         if (codes < 0).any():
             unknown = sorted({name for name, code in zip(names, codes, strict=True) if code < 0})
             raise ValueError(f"Unknown labels {unknown}. Labels: {self.label_categories_}.")

@@ -10,6 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic.cells._layers import layer_names
+
 _CHUNK = 1 << 24
 
 
@@ -20,7 +22,7 @@ def get_matrix(adata: AnnData, layer: str | None):
             raise ValueError("`adata.X` is empty. Name a layer that holds the expression: `layer=...`.")
         return adata.X
     if layer not in adata.layers:
-        raise KeyError(f"There is no layer {layer!r} in `adata.layers`. Layers: {list(adata.layers.keys())}.")
+        raise KeyError(f"There is no layer {layer!r} in `adata.layers`. Layers: {layer_names(adata)}.")
     return adata.layers[layer]
 
 

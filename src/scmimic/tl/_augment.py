@@ -15,6 +15,7 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 
 from scmimic import _keys
 from scmimic._sampling import Labels
+from scmimic.cells._layers import layer_names
 from scmimic.tl._checks import check_same_genes, get_matrix
 
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
@@ -119,8 +120,9 @@ def augment(
         varm={key: value.copy() for key, value in adata.varm.items()},
     )
     result.obs[_keys.OBS_SOURCE] = source
-    for key in adata.layers.keys() & synthetic.layers.keys():
-        result.layers[key] = _stack(adata.layers[key], synthetic.layers[key])
+    for key in layer_names(adata):
+        if key in synthetic.layers:
+            result.layers[key] = _stack(adata.layers[key], synthetic.layers[key])
     if layer is not None:
         result.layers[layer] = x.copy()
     for key in adata.obsm.keys() & synthetic.obsm.keys():
@@ -139,13 +141,13 @@ def _earlier_sources(adata: AnnData) -> np.ndarray:
     """Code of the source of each cell of `adata`: 0 (real) unless it was augmented before."""
     if _keys.OBS_SOURCE not in adata.obs:
         return np.zeros(adata.n_obs, dtype=int)
-    codes = pd.Categorical(adata.obs[_keys.OBS_SOURCE].astype(object), categories=_SOURCES).codes
+    codes = pd.Index(_SOURCES).get_indexer(adata.obs[_keys.OBS_SOURCE])
     if (codes < 0).any():
         raise ValueError(
             f"`adata.obs[{_keys.OBS_SOURCE!r}]` exists and holds other values than {_SOURCES}, which it would be "
             "overwritten with: rename that column."
         )
-    return codes.astype(int)
+    return codes
 
 
 def _training_layer(model: Any) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._arguments import POSITIVE, check_ranges
+from scmimic.cells._layers import layer_names
 from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
 from scmimic.model._count_units import UNIT_NAMES, expression_space
 from scmimic.model._representation import recorded_space
@@ -41,7 +42,7 @@ def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> 
     if layer is None or (optional and layer not in adata.layers):
         return in_memory(adata.X)
     if layer not in adata.layers:
-        raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {list(adata.layers)}.")
+        raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {layer_names(adata)}.")
     return adata.layers[layer]
 
 
@@ -71,7 +72,7 @@ def check_units(adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p:
         Whether both are about to be scaled and logged.
     """
     made = recorded_space(synthetic)
-    if made is None or made.units is None or (layer is not None and layer in synthetic.layers):
+    if made is None or made.units is None or layer in layer_names(synthetic):
         return
     if log1p and made.units == "log1p":
         raise ValueError(

@@ -1,0 +1,1 @@
+"""What reads an AnnData or makes one."""
