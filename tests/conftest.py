@@ -1,3 +1,4 @@
+import learning
 import matplotlib
 import pytest
 import scvi
@@ -5,11 +6,26 @@ import scvi
 import scmimic as sm
 
 matplotlib.use("Agg")
+if learning.OFF:
+    learning.stop_optimisers()
+
+
+def pytest_collection_modifyitems(config, items):
+    if learning.RECORD is not None:
+        others = [item for item in items if "learned" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    scvi.settings.seed = 0
+    scvi.settings.seed = learning.SEED
+
+
+@pytest.fixture
+def learned(request):
+    """Assert what a training has learned; see `learning`."""
+    return learning.Learned(request.node.nodeid)
 
 
 @pytest.fixture
@@ -21,7 +37,7 @@ def adata():
 @pytest.fixture(scope="session")
 def trained():
     """A small trained ACTIVA on counts, with types and batches; tests must not change it."""
-    scvi.settings.seed = 0
+    scvi.settings.seed = learning.SEED
     data = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_labels=3, n_batches=2, seed=0)
     sm.ACTIVA.setup_anndata(data, labels_key="cell_type", batch_key="batch")
     model = sm.ACTIVA(data, n_latent=8, n_hidden=(32, 16))

@@ -2,6 +2,7 @@ import json
 
 import anndata as ad
 import pytest
+from learning import SEED
 from typer.testing import CliRunner
 
 import scmimic as sm
@@ -12,7 +13,8 @@ from scmimic._cli import app
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     lines = []
-    result = _demo.run_demo(tmp_path_factory.mktemp("demo") / "new", epochs=2, n_trees=10, seed=1, report=lines.append)
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    result = _demo.run_demo(folder, epochs=2, n_trees=10, seed=SEED + 1, report=lines.append)
     return result, lines
 
 
@@ -31,7 +33,7 @@ def test_files(demo):
 def test_as_many_cells_of_each_type_as_held_out(demo):
     result, _ = demo
     real = sm.datasets.pbmc68k_reduced()
-    sm.pp.balanced_split(real, _demo.LABELS_KEY, test_size=_demo.TEST_SIZE, seed=1)
+    sm.pp.balanced_split(real, _demo.LABELS_KEY, test_size=_demo.TEST_SIZE, seed=SEED + 1)
     expected = real.obs.loc[real.obs["split"] == "test", _demo.LABELS_KEY].value_counts().to_dict()
     synthetic = ad.read_h5ad(result.files["synthetic cells"])
     assert synthetic.obs[_demo.LABELS_KEY].value_counts().to_dict() == expected
@@ -40,13 +42,14 @@ def test_as_many_cells_of_each_type_as_held_out(demo):
     assert result.n_train + result.n_test == real.n_obs
 
 
-def test_scores(demo):
+def test_scores(demo, learned):
     result, _ = demo
     scores = {score.source: score for score in result.scores}
     assert list(scores) == [_demo.REPLICATE, _demo.MODEL, _demo.BASELINE]
     # real cells are copies of the training set and hard to tell; two epochs teach a model next to nothing
     assert scores[_demo.REPLICATE].copy_ratio == 0
-    assert scores[_demo.REPLICATE].auc < scores[_demo.MODEL].auc
+    difference = scores[_demo.REPLICATE].auc - scores[_demo.MODEL].auc
+    learned("AUC of training cells less that of the model", difference, below=0)
     assert all(0 <= s.auc <= 1 and 0 <= s.error <= 100 for s in scores.values())
 
 

@@ -22,13 +22,13 @@ def fit(train, **kwargs):
     return model
 
 
-def test_learns_held_out_types(split):
+def test_learns_held_out_types(split, learned):
     train, test = split
     model = fit(train)
     truth = test.obs["cell_type"].astype(str)
     del test.obs["cell_type"]
     predicted = model.predict(test)
-    assert (predicted.astype(str) == truth).mean() > 0.9
+    learned("accuracy", (predicted.astype(str) == truth).mean(), above=0.9)
     assert predicted.index.equals(test.obs_names)
     soft = model.predict(test, soft=True)
     np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
@@ -67,7 +67,7 @@ def test_published_optimiser(split):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4 * 0.95**6)
 
 
-def test_unlabelled_cells_do_not_train(split):
+def test_unlabelled_cells_do_not_train(split, learned):
     train, test = split
     train.obs["cell_type"] = train.obs["cell_type"].astype(str)
     x = train.X.toarray()
@@ -76,7 +76,7 @@ def test_unlabelled_cells_do_not_train(split):
     train.obs.loc[train.obs_names[:100], "cell_type"] = "Unknown"
     model = fit(train)
     assert "Unknown" not in model.label_categories_
-    assert (model.predict(test).astype(str) == test.obs["cell_type"].astype(str)).mean() > 0.85
+    learned("accuracy", (model.predict(test).astype(str) == test.obs["cell_type"].astype(str)).mean(), above=0.85)
 
 
 def test_class_weights(split):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scvi
 from anndata import AnnData
+from learning import SEED
 
 import scmimic as sm
 
@@ -25,7 +26,7 @@ def toy():
 
 
 def fit(cls, toy, epochs=120, labels_key="type", plan_kwargs=None, **kwargs):
-    scvi.settings.seed = 0
+    scvi.settings.seed = SEED
     cls.setup_anndata(toy, labels_key=labels_key)
     model = cls(toy, **{**SMALL, **kwargs})
     model.train(epochs, batch_size=64, plan_kwargs={**PLAN, **(plan_kwargs or {})}, enable_progress_bar=False)
@@ -38,34 +39,34 @@ def cells_of(generated, label):
 
 # with batch norm the types' means come as early, what the genes share in a type later
 @pytest.mark.parametrize(("conditioning", "epochs"), [("projection", 150), ("concat", 150), ("batch_norm", 300)])
-def test_conditional_distribution(toy, conditioning, epochs):
+def test_conditional_distribution(toy, learned, conditioning, epochs):
     new = fit(sm.WGANGP, toy, epochs=epochs, conditioning=conditioning).generate(2000, seed=0)
     for label, mean in zip("ab", MEANS, strict=True):
         x = cells_of(new, label)
         # the types are 3 apart in every gene
-        assert np.abs(x.mean(0) - mean).max() < 0.5
-        assert 0.2 < x.std(0).mean() < 0.8
+        learned(f"largest error of a gene's mean, type {label}", np.abs(x.mean(0) - mean).max(), below=0.5)
+        learned(f"standard deviation of a gene, type {label}", x.std(0).mean(), above=0.2, below=0.8)
         correlation = np.corrcoef(x.T)[np.triu_indices(12, 1)]
-        assert correlation.mean() > 0.15
+        learned(f"correlation of genes, type {label}", correlation.mean(), above=0.15)
 
 
-def test_averaged_weights_are_better_than_the_last_ones(toy):
+def test_averaged_weights_are_better_than_the_last_ones(toy, learned):
     def error(decay):
         new = fit(sm.WGANGP, toy, epochs=40, plan_kwargs={"average_decay": decay}).generate(2000, seed=0)
         return np.mean([np.abs(cells_of(new, t).mean(0) - m).mean() for t, m in zip("ab", MEANS, strict=True)])
 
-    assert error(0.99) < error(0.0)
+    learned("error of the mean with averaged weights over that without", error(0.99) / error(0.0), below=1, off=1)
 
 
-def test_unconditional_model_finds_both_types(toy):
+def test_unconditional_model_finds_both_types(toy, learned):
     x = fit(sm.WGANGP, toy, epochs=90, labels_key=None).generate(2000, seed=0).X.toarray()
     is_b = x[:, :6].mean(1) > x[:, 6:].mean(1)
-    assert is_b.mean() == pytest.approx(1 / 3, abs=0.2)
-    for chosen, mean in ((~is_b, MEANS[0]), (is_b, MEANS[1])):
-        assert np.abs(x[chosen].mean(0) - mean).mean() < 0.7
+    learned("share of type b", is_b.mean(), above=1 / 3 - 0.2, below=1 / 3 + 0.2)
+    for label, chosen, mean in (("a", ~is_b, MEANS[0]), ("b", is_b, MEANS[1])):
+        learned(f"error of a gene's mean, type {label}", np.abs(x[chosen].mean(0) - mean).mean(), below=0.7)
 
 
-def test_codes_come_back_and_labels_are_guided_by_a_few(toy):
+def test_codes_come_back_and_labels_are_guided_by_a_few(toy, learned):
     """ssInfoGAN with every fifth label: types are the requested ones, codes are found again in new cells."""
     few = toy.copy()
     few.obs["type"] = np.where(np.arange(600) % 5 == 0, few.obs["type"], "Unknown")
@@ -73,19 +74,22 @@ def test_codes_come_back_and_labels_are_guided_by_a_few(toy):
     assert sorted(model.label_categories_) == ["a", "b"]
     new = model.generate(1000, ["a", "b"], seed=0)
     for label, mean in zip("ab", MEANS, strict=True):
-        assert np.abs(cells_of(new, label).mean(0) - mean).mean() < 0.7
+        error = np.abs(cells_of(new, label).mean(0) - mean).mean()
+        learned(f"error of a gene's mean, type {label}", error, below=0.7)
     found, asked = model.get_latent_representation(new), new.obsm["X_infowgangp"]
     correlation = [np.corrcoef(found[:, j], asked[:, j])[0, 1] for j in range(8)]
-    assert np.median(correlation) > 0.6
+    learned("median correlation of a code", np.median(correlation), above=0.6)
     # what is lost of a code is its variance given the cell: both together vary as the codes that were asked for
     variance = model.get_latent_representation(new, return_dist=True)[1][0]
-    np.testing.assert_allclose(found.var(0) + variance, 1, atol=0.15)
+    learned("largest error of a code's variance", np.abs(found.var(0) + variance - 1).max(), below=0.15)
     table = sm.tl.code_faithfulness(new, model)
     clear = np.square(correlation) > 0.6
-    assert clear.any() and table["informative"][clear].all()
+    learned("codes that are clear", clear.sum(), above=0.5)
+    learned("clear codes that are not informative", (~table["informative"][clear]).sum(), below=0.5)
     bound = model.history["mutual_information_train"].to_numpy(dtype=float).ravel()
     entropy = -(np.array([2, 1]) / 3 * np.log(np.array([2, 1]) / 3)).sum()
-    assert bound[0] + 1 < bound[-1] < 8 / 2 + entropy + 0.1
+    learned("gain of the bound of the mutual information", bound[-1] - bound[0], above=1)
+    learned("bound of the mutual information", bound[-1], below=8 / 2 + entropy + 0.1)
 
 
 def test_categories_without_labels(toy):

@@ -27,13 +27,13 @@ def test_labels_stay_those_of_the_model(adata, name, when):
     np.testing.assert_array_equal(model.posterior_.labels, expected)
 
 
-def test_labels_stay_those_of_the_classifier(adata):
+def test_labels_stay_those_of_the_classifier(adata, learned):
     adata.obs["constant"] = "same"
     sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
     model = sm.ACTINN(adata)
     scvi.model.SCVI.setup_anndata(adata, labels_key="constant")
     model.train(40, plan_kwargs={"lr": 1e-2}, **QUIET)
-    assert (model.predict() == adata.obs["cell_type"]).mean() > 0.9
+    learned("accuracy", (model.predict() == adata.obs["cell_type"]).mean(), above=0.9)
 
 
 def test_report_compares_the_labels_of_the_model(adata):

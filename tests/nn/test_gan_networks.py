@@ -35,7 +35,7 @@ def test_concat_is_a_critic_of_the_joined_vector():
 
 
 @pytest.mark.parametrize(("conditioning", "n_condition"), [("projection", 0), ("projection", 1), ("concat", 1)])
-def test_critic_learns_the_conditional_distance(conditioning, n_condition):
+def test_critic_learns_the_conditional_distance(learned, conditioning, n_condition):
     """Real cells lie at c u, fake ones at -c u, c = 1 or -1: alike but for the condition, under which they are 4 apart.
 
     A critic of slope s is worth s W - lambda (s - 1)^2, so the best has s = 1 + W / (2 lambda) and the estimate s W.
@@ -51,7 +51,7 @@ def test_critic_learns_the_conditional_distance(conditioning, n_condition):
         optimizer.step()
         distances.append(float(terms["wasserstein"]))
     found = sum(distances[-50:]) / 50
-    assert found == pytest.approx(4.0 * (1 + 4.0 / 20) if n_condition else 0.0, abs=0.3)
+    learned("error of the distance", abs(found - (4.0 * (1 + 4.0 / 20) if n_condition else 0.0)), below=0.3)
 
 
 def test_library_output_has_one_total():

@@ -126,7 +126,7 @@ def test_without_an_encoder(gan):
         sm.tl.latent_traversal(adata, model, start=[0, 0])
 
 
-def test_start_near_cells_without_an_encoder(gan):
+def test_start_near_cells_without_an_encoder(gan, learned):
     adata, model = gan
     start = {"cell_type": "type_1"}
     cells = sm.tl.latent_traversal(adata, model, start=start, dims=0, n_steps=2, seed=0)
@@ -146,7 +146,7 @@ def test_start_near_cells_without_an_encoder(gan):
         distance = np.square(np.log1p(made) - np.log1p(real.mean(0))).sum(1)
     else:
         distance = np.square(made - real.mean(0)).sum(1)
-    assert distance[0] < np.quantile(distance[1:], 0.02)
+    learned("share of codes that are nearer", (distance[1:] <= distance[0]).mean(), below=0.02)
 
 
 def test_labels_that_codes_do_not_hold_are_those_of_the_start(adata):
@@ -168,7 +168,7 @@ def test_labels_of_a_model_without_an_encoder_are_one(gan):
         sm.tl.latent_traversal(adata, model, start="type_0", dims=0, n_steps=2, decode_kwargs=options)
 
 
-def test_vaes_hold_library_size_and_batch(trained):
+def test_vaes_hold_library_size_and_batch(trained, learned):
     for name in ("batch_0", "batch_1"):
         start = {"cell_type": "type_1", "batch": name}
         cells = sm.tl.latent_traversal(trained.adata, trained, start=start, dims=0, n_steps=3, seed=0)
@@ -176,7 +176,7 @@ def test_vaes_hold_library_size_and_batch(trained):
     cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", dims=[0, 3], n_steps=150, seed=0)
     assert cells.obs["batch"].nunique() == 1
     total = np.asarray(cells.X.sum(axis=1)).ravel()
-    assert total.std() < 2.5 * np.sqrt(total.mean())
+    learned("spread of totals over that of a Poisson", total.std() / np.sqrt(total.mean()), below=2.5)
     free = {"share_noise": False}
     cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", n_steps=40, decode_kwargs=free, seed=0)
     assert cells.obs["batch"].nunique() == 2
