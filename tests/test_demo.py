@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import scmimic as sm
 from scmimic import _demo
 from scmimic._cli import app
+from scmimic._report._page import _number
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def demo(tmp_path_factory):
 
 def test_files(demo):
     result, lines = demo
-    assert len(lines) == 5
+    assert len(lines) == 4
     assert {path.name for path in result.files.values()} == {
         *("synthetic.h5ad", "embedding.png", "roc.png", "training.png", "summary.md", "summary.json", "report.html")
     }
@@ -45,18 +46,29 @@ def test_as_many_cells_of_each_type_as_held_out(demo):
 def test_scores(demo, learned):
     result, _ = demo
     scores = {score.source: score for score in result.scores}
-    assert list(scores) == [_demo.REPLICATE, _demo.MODEL, _demo.BASELINE]
-    # real cells are copies of the training set and hard to tell; two epochs teach a model next to nothing
-    assert scores[_demo.REPLICATE].copy_ratio == 0
+    assert list(scores) == [_demo.MODEL, _demo.REPLICATE, _demo.TRIVIAL]
     difference = scores[_demo.REPLICATE].auc - scores[_demo.MODEL].auc
     learned("AUC of training cells less that of the model", difference, below=0)
     assert all(0 <= s.auc <= 1 and 0 <= s.error <= 100 for s in scores.values())
+    assert all(s.auc_interval[0] < s.auc < s.auc_interval[1] for s in scores.values())
+    assert scores[_demo.REPLICATE].copy_ratio == pytest.approx(1, abs=0.1)
+    assert scores[_demo.TRIVIAL].copy_ratio is None
+
+
+def test_one_number_has_one_name(demo):
+    """The page has the numbers of the summary, and no second set of them."""
+    result, _ = demo
+    page = result.files["report"].read_text()
+    for score in result.scores:
+        for value in (score.auc, score.error, score.copy_ratio):
+            assert value is None or f">{_number(value)}<" in page
 
 
 def test_summaries_agree(demo):
     result, _ = demo
     values = json.loads(result.files["summary for programs"].read_text())
     assert [row["auc"] for row in values["scores"]] == [score.auc for score in result.scores]
+    assert values["scores"][2]["copy_ratio"] is None
     assert values["epochs"] == result.epochs == 2
     text = result.files["summary"].read_text()
     for row in _demo.table(result)[1]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import scvi
 
-from scmimic import _keys, baselines, datasets, metrics, pl, pp, tl
+from scmimic import _keys, datasets, metrics, pl, pp, tl
 from scmimic._files import OutputExistsError, check_output, replacing
-from scmimic._report import report as write_report
+from scmimic._report import Report, Settings, write_report
 from scmimic._sampling import package_version
-from scmimic.metrics._arrays import log_normalise
 from scmimic.model import ACTIVA
+from scmimic.tl._evaluation import OVERALL
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,9 +27,10 @@ logger = logging.getLogger(__name__)
 
 LABELS_KEY = "bulk_labels"
 TEST_SIZE = 0.3
-REPLICATE = "real cells (training set)"
 MODEL = "ACTIVA"
-BASELINE = "independent negative binomials"
+REPLICATE = "other real cells"
+TRIVIAL = "best trivial generator"
+_NAMES = {"synthetic": MODEL, "replicate": REPLICATE}
 FILES = {
     "embedding": "embedding.png",
     "roc": "roc.png",
@@ -43,17 +45,17 @@ FILES = {
 
 @dataclass(frozen=True)
 class Score:
-    """How hard one set of cells is to tell from the held-out real cells."""
+    """How hard one set of cells is to tell from the held-out real cells, as the report has it; None: not measured."""
 
     source: str
     """Where the cells come from."""
-    auc: float
-    """Mean AUC of a random forest over the folds; 0.5 is ideal."""
-    auc_sd: float
-    """Standard deviation of that AUC over the folds."""
-    error: float
+    auc: float | None
+    """AUC of a random forest on genes; 0.5 is ideal."""
+    auc_interval: tuple[float, float] | None
+    """95 % interval of that AUC."""
+    error: float | None
     """Error of a random forest on principal components, in percent; 50 is ideal."""
-    copy_ratio: float
+    copy_ratio: float | None
     """Median distance to the nearest training cell over that of held-out real cells; near 0 means copies."""
 
 
@@ -62,7 +64,7 @@ class DemoResult:
     """What :func:`run_demo` measured and wrote."""
 
     scores: tuple[Score, ...]
-    """One row per source: real cells, ACTIVA, baseline."""
+    """One row per source: ACTIVA, other real cells, the best trivial generator."""
     n_train: int
     """Real cells that the model was trained on."""
     n_test: int
@@ -94,7 +96,8 @@ def run_demo(
     The cells are divided by type into 70 % for training and 30 % for the test. ACTIVA sees the training cells alone and
     generates as many cells of each type as the test set has. Random forests then try to tell the generated cells from
     the test cells. Beside ACTIVA stand training cells of the same number and types (what a second sample of real cells
-    scores) and a negative binomial per gene and type (what a generator without a model of the cell scores).
+    scores) and the best of the generators that draw genes without a model of the cell. Everything is measured once, by
+    :func:`scmimic.tl.evaluate`: the summary, the curves and the report have the same numbers.
 
     Parameters
     ----------
@@ -169,31 +172,16 @@ def _run(
     model = _train(train, epochs, seed, progress)
     report(f"Generating {test.n_obs} cells of {len(counts)} types")
     synthetic = model.generate(labels=counts, seed=seed)
-    sources = {
-        REPLICATE: baselines.Memoriser(train, labels_key=LABELS_KEY).fit().generate(labels=counts, seed=seed),
-        MODEL: synthetic,
-        BASELINE: baselines.IndependentNB(train, labels_key=LABELS_KEY).fit().generate(labels=counts, seed=seed),
-    }
-    report(f"Measuring realism with forests of {n_trees} trees")
-    scores, curves = _measure(sources, train, test, n_trees, seed)
+    report(f"Measuring realism with forests of {n_trees} trees, and writing the report")
+    settings = Settings(labels_key=LABELS_KEY, train=train, n_trees=n_trees, seed=seed)
+    found = write_report(test, synthetic, out / FILES["report"], settings, title=f"How real are {MODEL}'s cells?")
     report("Drawing")
     tl.joint_embedding(test, synthetic, reference=train, basis="umap", seed=seed)
-    _draw(out, model, test, synthetic, curves)
+    _draw(out, model, test, synthetic, found.curves["rf_auc_genes"])
     files = {what: out / name for what, name in FILES.items()}
     synthetic.write_h5ad(files["synthetic cells"])
-    report("Writing the report")
-    write_report(
-        test,
-        synthetic,
-        files["report"],
-        labels_key=LABELS_KEY,
-        train=train,
-        title=f"How real are {MODEL}'s cells?",
-        n_trees=min(n_trees, 100),
-        seed=seed,
-    )
     result = DemoResult(
-        scores=scores,
+        scores=_scores(found),
         n_train=train.n_obs,
         n_test=test.n_obs,
         epochs=len(model.history["train_loss_epoch"]),
@@ -222,28 +210,34 @@ def _train(train: AnnData, epochs: int | None, seed: int, progress: bool) -> ACT
     return model
 
 
-def _measure(
-    sources: dict[str, AnnData], train: AnnData, test: AnnData, n_trees: int, seed: int
-) -> tuple[tuple[Score, ...], dict[str, metrics.DiscriminatorResult]]:
-    known, real = log_normalise(train.X), log_normalise(test.X)
-    scores, curves = [], {}
-    for name, cells in sources.items():
-        x = log_normalise(cells.X)
-        curves[name] = metrics.discriminator_auc(real, x, n_trees=n_trees, seed=seed, return_folds=True)
-        scores.append(
-            Score(
-                source=name,
-                auc=curves[name].mean,
-                auc_sd=curves[name].sd,
-                error=metrics.random_forest_error(real, x, n_trees=n_trees, seed=seed),
-                copy_ratio=metrics.distance_to_closest_record(known, x, real).ratio,
-            )
+def _scores(found: Report) -> tuple[Score, ...]:
+    """The rows of the report that the summary shows."""
+    overall = found.table[found.table["label"] == OVERALL].set_index("metric")
+    auc, error, copies = (overall.loc[name] for name in ("rf_auc_genes", "rf_error", "dcr_ratio"))
+    curves = found.curves["rf_auc_genes"]
+    rows = (
+        (MODEL, "value", curves.get("synthetic")),
+        (REPLICATE, "replicate", curves.get("replicate")),
+        (TRIVIAL, "trivial_value", curves.get(auc["trivial"])),
+    )
+    return tuple(
+        Score(
+            source=source,
+            auc=_known(auc[column]),
+            auc_interval=None if curve is None else curve.interval,
+            error=_known(error[column]),
+            copy_ratio=_known(copies[column]),
         )
-    return tuple(scores), curves
+        for source, column, curve in rows
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _draw(
-    out: Path, model: ACTIVA, test: AnnData, synthetic: AnnData, curves: dict[str, metrics.DiscriminatorResult]
+    out: Path, model: ACTIVA, test: AnnData, synthetic: AnnData, curves: Mapping[str, metrics.DiscriminatorResult]
 ) -> None:
     from matplotlib import pyplot as plt
 
@@ -251,7 +245,7 @@ def _draw(
         "embedding": pl.embedding(
             test, synthetic, color=LABELS_KEY, titles=("Real (held out)", "Generated"), return_fig=True
         ),
-        "roc": pl.roc(curves, return_fig=True),
+        "roc": pl.roc({_NAMES.get(name, name): curve for name, curve in curves.items()}, return_fig=True),
         "training": pl.training(model, return_fig=True),
     }
     for name, figure in figures.items():
@@ -272,8 +266,16 @@ def table(result: DemoResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     The column names, and one tuple of strings per source.
     """
     heading = ("Cells", "Forest AUC (0.5 ideal)", "Forest error % (50 ideal)", "Copy ratio (1 ideal, 0 copies)")
-    rows = [(s.source, f"{s.auc:.2f} ± {s.auc_sd:.2f}", f"{s.error:.1f}", f"{s.copy_ratio:.2f}") for s in result.scores]
+    rows = []
+    for score in result.scores:
+        interval = "" if score.auc_interval is None else " ({:.2f} to {:.2f})".format(*score.auc_interval)
+        numbers = (_text(score.auc, ".2f") + interval, _text(score.error, ".1f"), _text(score.copy_ratio, ".2f"))
+        rows.append((score.source, *numbers))
     return heading, rows
+
+
+def _text(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _markdown(result: DemoResult) -> str:
@@ -289,9 +291,10 @@ def _markdown(result: DemoResult) -> str:
             "",
             *lines,
             "",
-            "The AUC is the mean over five folds ± their standard deviation, on log-normalised genes; the error is "
-            "that of a forest on 50 principal components. The first row shows what real cells score; it is made of "
-            "training cells, hence its copy ratio of 0.",
+            "The AUC is that of a forest on log-normalised genes, with its 95 % interval; the error is that of one on "
+            "50 principal components. The second row shows what other real cells score in the place of the "
+            "generated ones: training cells, and for the copy ratio held-out cells. The third is the best generator "
+            "that knows each gene but no cell, chosen for each measure. The numbers are those of report.html.",
             "",
             "![Real and generated cells](embedding.png)",
             "![ROC curves](roc.png)",

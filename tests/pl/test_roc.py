@@ -1,3 +1,5 @@
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ def test_folds_mean_and_chance(result):
     assert (x[0], y[0]) == (0, 0)
     np.testing.assert_allclose(y[1:], (1 + x[1:]) / 2)
     texts = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert texts == ["mean: AUC 0.75 ± 0.25", "chance: AUC 0.50"]
+    assert texts == ["all folds: AUC 0.75", "chance: AUC 0.50"]
+    ax = pl.roc(dataclasses.replace(result, auc=0.7, interval=(0.61, 0.78)), show=False)
+    assert ax.get_legend().get_texts()[0].get_text() == "all folds: AUC 0.70 (0.61 to 0.78)"
 
 
 def test_several_results(result):

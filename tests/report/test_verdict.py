@@ -6,13 +6,14 @@ from scmimic._report._verdict import judge
 
 
 def table(*rows):
-    columns = ["metric", "group", "label", "value", "replicate", "trivial_value", "score", "warning"]
+    columns = ["metric", "group", "label", "value", "replicate", "trivial_value", "score", "n_real", "warning"]
     defaults = {
         "label": "overall",
         "value": 0.6,
         "replicate": 0.5,
         "trivial_value": 0.9,
         "score": np.nan,
+        "n_real": 210,
         "warning": "",
     }
     return pd.DataFrame([defaults | row for row in rows], columns=columns)
@@ -57,6 +58,30 @@ def test_copies_come_before_realism():
     assert "copies" in verdict.headline
     assert verdict.tone == "bad"
     assert verdict.answers[2].answer == "no"
+
+
+def test_copies_of_the_real_cells_come_before_realism():
+    copies = {"metric": "real_copies", "group": "diagnostic", "value": 0.3, "warning": "30 % are exact copies"}
+    verdict = judge(table(SPACE, forest(1.0), copies))
+    assert verdict.headline.startswith("These cells are copies")
+    # the comparison itself is fine, and training cells are not needed to see it
+    assert verdict.answers[0].answer == "yes"
+    assert (verdict.answers[2].answer, verdict.answers[2].detail) == ("no", "30 % are exact copies")
+
+
+def test_beyond_chance_comes_before_realism():
+    verdict = judge(table(SPACE, forest(1.0, value=0.2)))
+    assert verdict.headline.startswith("Closer to the real cells than a second sample")
+    assert verdict.tone == "bad"
+    assert "copy the real ones" in verdict.answers[2].detail
+    # with few cells it is luck
+    assert judge(table(SPACE, forest(1.0, value=0.4))).headline.startswith("Very close")
+
+
+def test_what_was_not_measured_is_no_finding():
+    rows = [{"metric": "dcr_ratio", "group": "privacy", "value": np.nan, "warning": "Not measured: it needs `train`."}]
+    answer = judge(table(SPACE, forest(0.95), *rows)).answers[2]
+    assert (answer.answer, answer.tone) == ("not checked", "unknown")
 
 
 def test_short_distances_alone_are_not_certain():

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 from scmimic import metrics
-from scmimic.tl._evaluation import _score, _with_intervals, choose_measures, loss
+from scmimic.tl._evaluation import _with_intervals, calibrated_score, choose_measures
 from scmimic.tl._evaluation_data import Cells
 from scmimic.tl._measure_functions import Options, Outcome, Pair, Value
 from scmimic.tl._measures import MEASURES, METRICS, PROTOCOLS, Measure, Metric
@@ -124,18 +124,59 @@ def test_few_cells_have_no_group_interval():
     assert np.isnan(found["mean"].low)
 
 
+def score(metric, value, replicate, trivial, ideal, n=200):
+    return calibrated_score(metric, value if isinstance(value, Value) else Value(value), replicate, trivial, ideal, n)
+
+
 def test_scores():
-    lower, higher = Metric("a", "A", 0.5, "lower", ""), Metric("b", "B", 50.0, "higher", "")
+    lower, higher = Metric("a", "A", 0.0, "lower", ""), Metric("b", "B", 1.0, "higher", "")
     closer = Metric("c", "C", 1.0, "closer", "")
-    assert _score(lower, Value(0.6), 0.5, 0.9, 0.5)[0] == pytest.approx(0.75)
-    assert _score(lower, Value(0.97), 0.5, 0.9, 0.5)[0] < 0
-    assert _score(higher, Value(45.0), 50.0, 30.0, 50.0)[0] == pytest.approx(0.75)
-    assert _score(closer, Value(1.2), 1.0, 0.6, 1.0)[0] == pytest.approx(0.5)
+    assert score(lower, 0.2, 0.1, 0.5, 0.0)[0] == pytest.approx(0.75)
+    assert score(lower, 0.6, 0.1, 0.5, 0.0)[0] < 0
+    assert score(higher, 0.8, 0.9, 0.5, 1.0)[0] == pytest.approx(0.75)
+    assert score(closer, 1.2, 1.0, 0.6, 1.0)[0] == pytest.approx(0.5)
     # nothing between the ends, or less than the noise of the value
-    for trivial, value in ((0.5, Value(0.5)), (0.4, Value(0.5)), (0.55, Value(0.5, 0.4, 0.6))):
-        score, warning = _score(lower, value, 0.5, trivial, 0.5)
-        assert np.isnan(score)
+    for trivial, value in ((0.1, 0.1), (0.05, 0.1), (0.15, Value(0.1, 0.0, 0.2))):
+        found, warning = score(lower, value, 0.1, trivial, 0.0)
+        assert np.isnan(found)
         assert warning.startswith("No score")
-    assert loss(lower, 1.0) == 1.0
-    assert loss(higher, 1.0) == -1.0
-    assert loss(closer, 3.0) == 2.0
+    assert np.isnan(score(lower, np.nan, 0.1, 0.5, 0.0)[0])
+    assert lower.loss(1.0, 0.0, 9) == 1.0
+    assert higher.loss(0.4, 1.0, 9) == pytest.approx(0.6)
+    assert closer.loss(3.0, 1.0, 9) == closer.loss(-1.0, 1.0, 9) == 2.0
+
+
+def test_luck_of_the_replicate_costs_nothing():
+    auc, error, mmd = METRICS["rf_auc_genes"], METRICS["rf_error"], METRICS["mmd"]
+    # a replicate of 210 cells that came out at 0.41 stands where an ideal one does
+    assert score(auc, 0.57, 0.41, 0.73, 0.5, 210)[0] == pytest.approx(0.16 / 0.23)
+    assert score(auc, 0.57, 0.41, 0.73, 0.5, 210) == score(auc, 0.57, 0.5, 0.73, 0.5, 210)
+    assert score(error, 45.0, 57.0, 30.0, 50.0, 210)[0] == pytest.approx(0.75)
+    assert score(mmd, 0.001, -0.004, 0.005, 0.0, 210)[0] == pytest.approx(0.8)
+    # and so does the value: as good as a real sample, not better
+    assert score(auc, 0.43, 0.5, 0.73, 0.5, 210)[0] == 1
+    # a replicate from elsewhere, which the forest can tell, is the end that it is
+    assert score(auc, 0.57, 0.55, 0.73, 0.5, 210)[0] == pytest.approx(0.16 / 0.18)
+
+
+@pytest.mark.parametrize(
+    ("name", "copies", "trivial"),
+    [("rf_auc_genes", 0.02, 0.73), ("rf_error", 90.0, 30.0), ("one_nn_accuracy", 0.0, 0.7)],
+)
+def test_copies_are_not_rewarded(name, copies, trivial):
+    metric = METRICS[name]
+    assert score(metric, copies, metric.ideal, trivial, metric.ideal, 210)[0] < 0
+    assert "copy the real ones" in metric.beyond_chance(copies, 210)
+    # within luck there is nothing to say: an AUC of 0.4 is 3.5 standard deviations with 210 cells, 11 with 2,000
+    assert METRICS["rf_auc_genes"].beyond_chance(0.4, 210) == ""
+    assert METRICS["rf_auc_genes"].beyond_chance(0.4, 2000) != ""
+    assert METRICS["rf_auc_genes"].beyond_chance(0.9, 2000) == ""
+    # a third of the cells is judged
+    assert METRICS["split_auc"].beyond_chance(0.4, 2000) != "" == METRICS["split_auc"].beyond_chance(0.4, 500)
+
+
+def test_ideal_is_chance_where_there_is_one():
+    named = {name: metric for name, metric in METRICS.items() if metric.chance is not None}
+    assert set(named) == {"rf_auc_genes", "rf_auc_pcs", "rf_error", "split_auc", "one_nn_accuracy"}
+    assert all(metric.ideal == metric.chance.ideal for metric in named.values())
+    assert all((metric.better == "lower") == (metric.chance.sign > 0) for metric in named.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,13 +19,15 @@ from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
 from scmimic._sampling import package_version
-from scmimic.tl._evaluate import Settings, run_evaluation
+from scmimic.tl._evaluate import Settings, fault_texts, run_evaluation
 from scmimic.tl._evaluation import OVERALL
 from scmimic.tl._evaluation_data import TRIVIAL
 from scmimic.tl._measures import MEASURES, METRICS
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from scmimic.metrics import DiscriminatorResult
 
 _PACKAGES = ("anndata", "scanpy", "scikit-learn", "numpy", "scipy", "POT")
 _TYPE_COLUMNS = {
@@ -39,6 +42,7 @@ _DIAGNOSTICS = {
     "same_space": "Real and synthetic cells hold the same kind of values",
     "zero_fraction_ratio": "Zeros: share in synthetic over real cells",
     "variance_ratio": "Variation within a type: synthetic over real, median gene",
+    "real_copies": "Synthetic cells that are copies of the real cells which judge them: share",
     "label_composition": "Proportions of the types: total variation distance",
 }
 _GROUPS = {
@@ -121,6 +125,11 @@ def report(
     OSError
         If the file is there and `overwrite` is False (this one is a ValueError too), or cannot be written.
 
+    Warns
+    -----
+    UserWarning
+        If cells were left out because two sets share them, or a measure failed; the page has all other warnings.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -138,6 +147,8 @@ class Report:
     path: Path
     table: pd.DataFrame
     verdict: Verdict
+    curves: Mapping[str, Mapping[str, DiscriminatorResult]]
+    """ROC curves of each forest, by source."""
 
 
 def write_report(
@@ -157,6 +168,8 @@ def write_report(
     if basis not in (None, "umap", "tsne", "pca"):
         raise ValueError(f"`basis` must be 'umap', 'tsne', 'pca' or None, got {basis!r}.")
     result, params = run_evaluation(adata, synthetic, settings)
+    for text in fault_texts(result):
+        warnings.warn(text, UserWarning, stacklevel=3)
     table, verdict = result.table, judge(result.table)
     scored = table.loc[table["label"] == OVERALL, "score"].notna().any()
     page = _render(
@@ -176,7 +189,7 @@ def write_report(
     )
     with replacing(path, overwrite=overwrite) as partial:
         partial.write_text(page, encoding="utf-8")
-    return Report(path, table, verdict)
+    return Report(path, table, verdict, result.curves)
 
 
 def _render(**context: Any) -> str:

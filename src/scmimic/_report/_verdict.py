@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from scmimic.tl._evaluation import OVERALL
+from scmimic.tl._evaluation import OVERALL, beyond_chance
 from scmimic.tl._guards import CERTAIN_COPIES
 
 Tone = Literal["good", "fair", "bad", "unknown"]
@@ -49,7 +49,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     overall = table[table["label"] == OVERALL].set_index("metric")
     valid, close, private = _valid(overall), _close(overall), _private(overall)
     if private.tone == "bad":
-        headline = "These cells are copies, at least in part: their realism means nothing."
+        headline = _COPIES if private.answer == "no" else _BEYOND_CHANCE
         tone: Tone = "bad"
     elif valid.tone == "bad":
         headline, tone = "Something is wrong with the comparison or the cells: see the diagnostic first.", "bad"
@@ -58,6 +58,8 @@ def judge(table: pd.DataFrame) -> Verdict:
     return Verdict(headline, tone, _summary(overall), (valid, close, private))
 
 
+_COPIES = "These cells are copies, at least in part: their realism means nothing."
+_BEYOND_CHANCE = "Closer to the real cells than a second sample of them could be: copies, or an unfair comparison."
 _HEADLINES = {
     "very close": "Very close: hardly to be told from a second sample of real cells.",
     "close": "Close: nearer to real cells than to the best trivial generator.",
@@ -68,7 +70,8 @@ _HEADLINES = {
 
 
 def _valid(overall: pd.DataFrame) -> Answer:
-    rows = overall[overall["group"] == "diagnostic"]
+    # copies are no fault of the comparison, and have a question of their own
+    rows = overall[(overall["group"] == "diagnostic") & (overall.index != "real_copies")]
     problems = [text for text in rows["warning"] if text]
     if not problems:
         return Answer("Valid?", "yes", "good", "Same space, as many zeros and as much variation as real cells.")
@@ -101,7 +104,14 @@ def _close(overall: pd.DataFrame) -> Answer:
 
 
 def _private(overall: pd.DataFrame) -> Answer:
-    rows = overall[overall["group"] == "privacy"]
+    copied = overall["warning"].get("real_copies", "")
+    if copied:
+        return Answer("New?", "no", "bad", copied)
+    beyond = [text for text in map(beyond_chance, overall.reset_index().itertuples()) if text]
+    if beyond:
+        return Answer("New?", "not certain", "bad", beyond[0])
+    # a measure that could not be taken says nothing
+    rows = overall[(overall["group"] == "privacy") & overall["value"].notna()]
     if rows.empty:
         return Answer("New?", "not checked", "unknown", "Give the training cells to look for copies.")
     problems = [text for text in rows["warning"] if text]

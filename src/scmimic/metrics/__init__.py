@@ -7,6 +7,7 @@ from scmimic.metrics._dci import DCI, dci
 from scmimic.metrics._discriminator import DiscriminatorResult, RocFold, discriminator_auc, random_forest_error
 from scmimic.metrics._discriminator_protocols import discriminator_auc_per_label, split_discriminator_auc
 from scmimic.metrics._energy import energy_distance
+from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._expression_change import DifferentialExpression, differential_expression
 from scmimic.metrics._factor_vae import factor_vae_score
 from scmimic.metrics._factors import FactorScores
@@ -43,6 +44,7 @@ __all__ = [
     "NearestNeighborDistanceRatio",
     "PRDC",
     "RocFold",
+    "TooFewCellsError",
     "correlation_distance",
     "dci",
     "differential_expression",

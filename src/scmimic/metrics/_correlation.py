@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from scipy.stats import rankdata
 
 from scmimic.metrics._arrays import Matrix, as_pair
+from scmimic.metrics._errors import TooFewCellsError
 
 
 def correlation_distance(
@@ -63,8 +64,10 @@ def correlation_distance(
     Raises
     ------
     ValueError
-        If an array holds NaN, differs in features or has fewer than three cells, if fewer than two genes are left, or
-        for an unknown `method` or `statistic`.
+        If an array holds NaN or differs in features, if fewer than two genes are left, or for an unknown `method` or
+        `statistic`.
+    TooFewCellsError
+        If an array has fewer than three cells.
     IndexError
         If `genes` names a column that is not there.
 
@@ -83,7 +86,7 @@ def correlation_distance(
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, seed=seed)
     for name, x in (("real", real), ("synthetic", synthetic)):
         if x.shape[0] < 3:
-            raise ValueError(f"`{name}` has {x.shape[0]} cells: a correlation needs at least three.")
+            raise TooFewCellsError(f"`{name}` has {x.shape[0]} cells: a correlation needs at least three.")
     if genes is None:
         mean = np.asarray(real.mean(axis=0, dtype=np.float64)).ravel()
         chosen = np.sort(np.argsort(-mean, kind="stable")[:max_genes])

@@ -14,7 +14,9 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic._arguments import COUNT, check_ranges
 from scmimic.metrics._arrays import Matrix, as_pair
+from scmimic.metrics._errors import TooFewCellsError
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ def precision_recall_density_coverage(
     Raises
     ------
     ValueError
-        If an array is empty, holds NaN, differs in features, or has no more than `n_neighbors` cells.
+        If an array is empty, holds NaN or differs in features, or if a number is not positive.
+    TooFewCellsError
+        If an array has no more than `n_neighbors` cells.
 
     Examples
     --------
@@ -83,10 +87,10 @@ def precision_recall_density_coverage(
     """
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     n = real.shape[0]
-    if not 1 <= n_neighbors < n:
-        raise ValueError(
-            f"`n_neighbors` must be at least 1 and smaller than the number of cells per side: got {n_neighbors} with "
-            f"{n} cells."
+    check_ranges({"n_neighbors": n_neighbors}, {"n_neighbors": COUNT})
+    if n_neighbors >= n:
+        raise TooFewCellsError(
+            f"`n_neighbors` must be smaller than the number of cells per side: got {n_neighbors} with {n} cells."
         )
     real_radius, synthetic_radius = (_radius(x, n_neighbors, n_jobs) for x in (real, synthetic))
     balls_around = np.zeros(n, dtype=np.int64)

@@ -25,6 +25,7 @@ from scmimic.metrics._discriminator import (
     discriminator_auc,
     roc_result,
 )
+from scmimic.metrics._errors import TooFewCellsError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def split_discriminator_auc(
     """AUC of a random forest on one split of the cells, as GRouNdGAN measures it: 0.5 is ideal, 1 the worst.
 
     The principal components and the forest are fitted on 70 % of the cells of both sides, and the AUC is taken on the
-    rest. One split of few cells is noisy: look at the interval. The arrays are taken as they are; the paper scales
+    rest. One split of few cells is noisy: look at the interval. Far below 0.5 means copies of `real`, as in
+    :func:`discriminator_auc`. The arrays are taken as they are; the paper scales
     cells to 20,000 counts and takes no logarithm.
 
     Parameters
@@ -82,8 +84,9 @@ def split_discriminator_auc(
     Raises
     ------
     ValueError
-        If an array is empty, holds NaN or differs in features, if an argument is out of range, or if the cells are too
-        few to split.
+        If an array is empty, holds NaN or differs in features, or if an argument is out of range.
+    TooFewCellsError
+        If the cells are too few to split.
 
     Examples
     --------
@@ -102,7 +105,9 @@ def split_discriminator_auc(
     n = real.shape[0]
     n_test = round(test_fraction * 2 * n)
     if min(n_test, 2 * n - n_test) < 2:
-        raise ValueError(f"{n} cells per side are too few to split into {1 - test_fraction:g} and {test_fraction:g}.")
+        raise TooFewCellsError(
+            f"{n} cells per side are too few to split into {1 - test_fraction:g} and {test_fraction:g}."
+        )
     x, y = stack(real, synthetic), np.repeat([0, 1], n)
     train, test = train_test_split(np.arange(2 * n), test_size=n_test, stratify=y, random_state=seed)
     pca = fit_pca(x[train], n_comps, seed=seed)
@@ -144,8 +149,9 @@ def discriminator_auc_per_label(
 ) -> dict[str, float] | dict[str, DiscriminatorResult]:
     """AUC of :func:`discriminator_auc` within each label: 0.5 is ideal, 1 the worst, NaN where there are too few cells.
 
-    The overall value hides a label that is recognised at once among many that are not. The arrays are taken as they
-    are, as there.
+    The overall value hides a label that is recognised at once among many that are not. Far below 0.5 means copies, as
+    there, but luck reaches far within a label: with 30 cells per side its standard deviation is 0.08. The
+    arrays are taken as they are, as there.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
 from scmimic.metrics._arrays import Matrix, as_labels, as_pair
+from scmimic.metrics._errors import TooFewCellsError
 
 # Values of one chunk of rows, whose squares are held: 64 MB.
 _CHUNK_VALUES = 2**23
@@ -106,8 +107,10 @@ def differential_expression(
     Raises
     ------
     ValueError
-        If an array holds NaN, differs in features or from its labels in length, if a label is missing, if fewer than
-        two labels are shared, none has enough cells, or `n_genes` or `n_splits` is below 1.
+        If an array holds NaN, differs in features or from its labels in length, if a label is missing, or `n_genes` or
+        `n_splits` is below 1.
+    TooFewCellsError
+        If fewer than two labels are shared, or none has enough cells.
 
     Examples
     --------
@@ -130,7 +133,7 @@ def differential_expression(
     compared = np.flatnonzero(counts.min(axis=0) >= min_cells)
     if len(compared) == 0:
         cells = dict(zip(shared.tolist(), counts.T.tolist(), strict=True))
-        raise ValueError(
+        raise TooFewCellsError(
             f"No label has {min_cells} cells on both sides (real, synthetic: {cells}). Give more cells or `min_cells`."
         )
     left_out = sorted({*real_labels.tolist(), *synthetic_labels.tolist()} - set(shared[compared].tolist()))
@@ -248,7 +251,7 @@ def _shared_labels(real: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray,
     sides = [dict(zip(*np.unique(x, return_counts=True), strict=True)) for x in (real, synthetic)]
     shared = sorted(label for label in sides[0] if min(side.get(label, 0) for side in sides) >= 2)
     if len(shared) < 2:
-        raise ValueError(
+        raise TooFewCellsError(
             f"Real and synthetic cells share {len(shared)} labels (of at least two cells on both sides), but one label "
             f"against the rest needs two. Real: {sorted(map(str, sides[0]))}; synthetic: {sorted(map(str, sides[1]))}."
         )

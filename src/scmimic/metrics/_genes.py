@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic.metrics._arrays import Matrix, as_matrix, check_same_features
+from scmimic.metrics._errors import TooFewCellsError
 
 # Values per chunk of genes: a few hundred MB at work where no value is 0, a tenth of that in usual expression.
 _CHUNK_VALUES = 2**22
@@ -76,7 +77,9 @@ def gene_statistics_distance(real: Any, synthetic: Any) -> GeneStatistics:
     Raises
     ------
     ValueError
-        If an array holds NaN or negative values, differs in features or has fewer than two cells.
+        If an array holds NaN or negative values, or differs in features.
+    TooFewCellsError
+        If an array has fewer than two cells.
 
     Examples
     --------
@@ -91,7 +94,7 @@ def gene_statistics_distance(real: Any, synthetic: Any) -> GeneStatistics:
     check_same_features(real=real, synthetic=synthetic)
     for name, x in (("real", real), ("synthetic", synthetic)):
         if x.shape[0] < 2:
-            raise ValueError(f"`{name}` has one cell: a variance needs at least two.")
+            raise TooFewCellsError(f"`{name}` has one cell: a variance needs at least two.")
         if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
             raise ValueError(
                 f"`{name}` holds negative values, for which zeros and ratios mean nothing. Pass counts or "

@@ -15,7 +15,15 @@ import numpy as np
 from scipy.special import rel_entr
 from sklearn.ensemble import RandomForestClassifier
 
-from scmimic.metrics._arrays import as_labels, as_matrix, check_counts, check_same_features, forest_input, subsample
+from scmimic.metrics._arrays import (
+    as_labels,
+    as_matrix,
+    check_counts,
+    check_same_features,
+    forest_input,
+    sample_rows,
+    subsample,
+)
 
 
 def inception_score(
@@ -87,10 +95,9 @@ def inception_score(
     check_same_features(real=real, synthetic=synthetic)
     labels = as_labels(labels, "labels", real.shape[0])
     rng = np.random.default_rng(seed)
-    if n_cells is not None and n_cells < real.shape[0]:
-        rows = np.sort(rng.choice(real.shape[0], n_cells, replace=False))
-        real, labels = real[rows], labels[rows]
-    synthetic = subsample(synthetic, max_cells, rng) if max_cells is not None else synthetic
+    rows = sample_rows(real.shape[0], n_cells, rng)
+    real, labels = real[rows], labels[rows]
+    synthetic = subsample(synthetic, max_cells, rng)
     if len(np.unique(labels)) < 2:
         raise ValueError("The inception score needs at least two labels among the real cells it is trained on.")
     forest = RandomForestClassifier(n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs)

@@ -15,7 +15,9 @@ import numpy as np
 from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic._arguments import Range, check_ranges
 from scmimic.metrics._arrays import Matrix, as_pair, stack
+from scmimic.metrics._errors import TooFewCellsError
 
 # Halvings of the interval of log(beta): 40 / 2^50 is below the rounding of the entropy.
 _BISECTIONS = 50
@@ -27,7 +29,8 @@ def one_nn_accuracy(
     """Leave-one-out accuracy of a one-nearest-neighbour classifier: 0.5 is ideal, 1 and 0 are the worst.
 
     Each cell is given the side of the nearest other cell (Euclidean). 1: the sides lie apart. Below 0.5: cells have
-    their nearest neighbour on the other side too often, as where the synthetic cells copy `real`. A tie between the
+    their nearest neighbour on the other side too often, as where the synthetic cells copy `real`. By chance its
+    standard deviation is 0.5 over the root of the number of cells of both sides. A tie between the
     two sides counts one half. The arrays are taken as they are; principal components of log-normalised expression are
     the usual space.
 
@@ -50,7 +53,9 @@ def one_nn_accuracy(
     Raises
     ------
     ValueError
-        If an array holds NaN, differs in features or has fewer than two cells.
+        If an array holds NaN or differs in features.
+    TooFewCellsError
+        If an array has fewer than two cells.
 
     Examples
     --------
@@ -60,7 +65,7 @@ def one_nn_accuracy(
     """
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     if real.shape[0] < 2:
-        raise ValueError("One-nearest-neighbour accuracy needs at least two cells on each side, got 1.")
+        raise TooFewCellsError("One-nearest-neighbour accuracy needs at least two cells on each side, got 1.")
     correct = 0.0
     for own, other in ((real, synthetic), (synthetic, real)):
         within, between = _nearest(own, None, n_jobs), _nearest(own, other, n_jobs)
@@ -110,7 +115,9 @@ def lisi_mixing(
     Raises
     ------
     ValueError
-        If an array is empty, holds NaN or differs in features, or if there are too few cells for `n_neighbors`.
+        If an array is empty, holds NaN or differs in features, or if `n_neighbors` is below 2.
+    TooFewCellsError
+        If there are too few cells for `n_neighbors`.
 
     Examples
     --------
@@ -127,10 +134,11 @@ def lisi_mixing(
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     x = stack(real, synthetic)
     k = min(3 * n_neighbors, x.shape[0] - 1)
-    if n_neighbors < 2 or k <= n_neighbors:
-        raise ValueError(
-            f"`n_neighbors` must be at least 2 and smaller than the number of other cells: got {n_neighbors} with "
-            f"{x.shape[0]} cells (both sides, cut to equal numbers). Lower it, or give more cells."
+    check_ranges({"n_neighbors": n_neighbors}, {"n_neighbors": Range(2, whole=True)})
+    if k <= n_neighbors:
+        raise TooFewCellsError(
+            f"`n_neighbors` must be smaller than the number of other cells: got {n_neighbors} with {x.shape[0]} cells "
+            "(both sides, cut to equal numbers). Lower it, or give more cells."
         )
     search = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=n_jobs).fit(x)
     distances, neighbors = search.kneighbors()

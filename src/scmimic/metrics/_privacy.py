@@ -16,20 +16,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
 from scmimic.metrics._arrays import (
-    Matrix,
     as_labels,
     as_matrix,
-    check_counts,
     check_same_features,
     row_distances,
+    row_keys,
     same_kind,
+    sample_rows,
 )
 from scmimic.metrics._closest_record import _distances
+from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._intervals import auc_interval
 
 # Values of one chunk of cells whose differences are held: 64 MB in double precision.
@@ -116,7 +116,9 @@ def nearest_neighbor_distance_ratio(
     Raises
     ------
     ValueError
-        If an array is empty, holds NaN, or differs in features, or if there is one training cell.
+        If an array is empty, holds NaN, or differs in features.
+    TooFewCellsError
+        If there is one training cell.
 
     Examples
     --------
@@ -129,12 +131,12 @@ def nearest_neighbor_distance_ratio(
     """
     train, synthetic, test = same_kind(train=train, synthetic=synthetic, test=test)
     if train.shape[0] < 2:
-        raise ValueError("`train` has one cell, but the second nearest is needed as well.")
+        raise TooFewCellsError("`train` has one cell, but the second nearest is needed as well.")
     rng = np.random.default_rng(seed)
     search = NearestNeighbors(n_neighbors=2, algorithm="brute", n_jobs=n_jobs).fit(train)
     ratios = []
     for x in (synthetic, test):
-        x = x[_sample_rows(x.shape[0], max_cells, rng)]
+        x = x[sample_rows(x.shape[0], max_cells, rng)]
         nearest = search.kneighbors(x, return_distance=False)
         both = [row_distances(x, train, nearest[:, k], chunk_values=_CHUNK_VALUES) for k in (0, 1)]
         pair = np.sort(np.column_stack(both), axis=1)
@@ -184,19 +186,7 @@ def duplicate_fraction(train: Any, synthetic: Any) -> float:
     """
     train, synthetic = as_matrix(train, "train"), as_matrix(synthetic, "synthetic")
     check_same_features(train=train, synthetic=synthetic)
-    # equal cells have equal projections; the few cells with a partner are then compared value by value
-    axis = np.random.default_rng(0).normal(size=train.shape[1])
-    known, rows = np.unique(_project(train, axis), return_index=True)
-    projected = _project(synthetic, axis)
-    place = np.minimum(np.searchsorted(known, projected), len(known) - 1)
-    candidates = np.flatnonzero(known[place] == projected)
-    equal = 0
-    step = max(1, _CHUNK_VALUES // train.shape[1])
-    for start in range(0, len(candidates), step):
-        cells = candidates[start : start + step]
-        difference = sp.csr_matrix(synthetic[cells], dtype=np.float64) - sp.csr_matrix(train[rows[place[cells]]])
-        equal += int((np.asarray(abs(difference).sum(axis=1)).ravel() == 0).sum())
-    return equal / synthetic.shape[0]
+    return float(np.isin(row_keys(synthetic), row_keys(train)).mean())
 
 
 def membership_inference(
@@ -278,7 +268,7 @@ def membership_inference(
             )
     rng = np.random.default_rng(seed)
     searches = [NearestNeighbors(n_neighbors=1, algorithm="brute", n_jobs=n_jobs).fit(x) for x in (synthetic, *rest)]
-    cells = [_sample_rows(x.shape[0], max_cells, rng) for x in (train, test)]
+    cells = [sample_rows(x.shape[0], max_cells, rng) for x in (train, test)]
     scores = []
     for x, rows in zip((train, test), cells, strict=True):
         distances = [_distances(x[rows], y, search) for y, search in zip((synthetic, *rest), searches, strict=True)]
@@ -305,25 +295,6 @@ def _attack(train: np.ndarray, test: np.ndarray, donors: MembershipInference | N
         test=test,
         donors=donors,
     )
-
-
-def _project(x: Matrix, axis: np.ndarray) -> np.ndarray:
-    """Project cells on one axis. Sparse sums run in the order of the features: equal cells agree to the last bit."""
-    out = np.empty(x.shape[0])
-    step = max(1, _CHUNK_VALUES // x.shape[1])
-    for start in range(0, x.shape[0], step):
-        rows = sp.csr_matrix(x[start : start + step], dtype=np.float64, copy=True)
-        rows.sum_duplicates()
-        rows.eliminate_zeros()
-        out[start : start + step] = rows @ axis
-    return out
-
-
-def _sample_rows(n: int, max_cells: int | None, rng: np.random.Generator) -> np.ndarray:
-    check_counts(max_cells=max_cells)
-    if max_cells is None or n <= max_cells:
-        return np.arange(n)
-    return np.sort(rng.choice(n, max_cells, replace=False))
 
 
 def _mean_by(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

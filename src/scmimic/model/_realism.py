@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic import baselines, metrics
+from scmimic.cells._shared import unseen_cells
 from scmimic.metrics._arrays import fit_pca, log_normalise
+from scmimic.metrics._chance import AUC
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +54,26 @@ class RealismMixin:
 
         ``auc``, ``auc_low``, ``auc_high``
             AUC of a forest that tells its cells from the held-out ones by log-normalised genes, with the 95 % interval;
-            0.5 is ideal.
+            0.5 is ideal, a little below is luck, and far below are copies of the held-out cells.
         ``dcr``
             Distance to the closest training cell, relative to that of held-out cells: 0 copies, 1 is ideal.
 
         The row ``"training cells"`` is what real cells score, and the best that can be had. A warning is logged where a
-        simple generator is closer than the model.
+        simple generator is closer than the model, and one is given where cells of `adata` are training cells too, which
+        are left out.
 
         Raises
         ------
         RuntimeError
             If the model is not trained.
         ValueError
-            If the model generates no counts, or there are too few held-out cells.
+            If the model generates no counts, there are too few held-out cells, or more than half of them were trained
+            on.
+
+        Warns
+        -----
+        UserWarning
+            If some cells of `adata` were trained on.
 
         Examples
         --------
@@ -84,6 +94,16 @@ class RealismMixin:
             held_out = self._labelled_counts(self.adata, self.validation_indices_)
         else:
             held_out = self._labelled_counts(adata, None)
+            unseen, told = unseen_cells(
+                held_out.X,
+                train.X,
+                name="adata",
+                other_name="the training data",
+                why="Cells that the model was trained on cannot judge it: give held-out cells.",
+            )
+            if told:
+                warnings.warn(told, UserWarning, stacklevel=2)
+                held_out = held_out[unseen].copy()
         known = np.isin(held_out.obs[_LABEL], train.obs[_LABEL].unique())
         rows = np.flatnonzero(known)
         if len(rows) < 20:
@@ -98,11 +118,13 @@ class RealismMixin:
             sets[kind.name] = kind(train, labels_key=_LABEL).fit(seed).generate(labels=wanted, seed=seed).X
         sets[_REAL] = train.X[rng.permutation(train.n_obs)[: held_out.n_obs]]
         result = _compare(sets, held_out.X, train.X, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
-        own, simple = result.loc[type(self).__name__, "auc"], result.loc[["independent_nb", "copula"], "auc"]
-        if simple.min() < own:
+        name = type(self).__name__
+        distance = result["auc"].map(lambda auc: AUC.loss(auc, held_out.n_obs))
+        best = distance[["independent_nb", "copula"]].idxmin()
+        if distance[best] < distance[name]:
             logger.warning(
-                f"{simple.idxmin()} (AUC {simple.min():.2f}) is closer to held-out cells than {type(self).__name__} "
-                f"(AUC {own:.2f}), which has seen {train.n_obs} cells. With few cells, use "
+                f"{best} (AUC {result.loc[best, 'auc']:.2f}) is closer to held-out cells than {name} (AUC "
+                f"{result.loc[name, 'auc']:.2f}), which has seen {train.n_obs} cells. With few cells, use "
                 f"scmimic.baselines, or train longer, on more cells or with fewer types."
             )
         return result
@@ -143,4 +165,6 @@ def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> 
         ratio = metrics.distance_to_closest_record(*pcs, n_jobs=n_jobs).ratio
         rows[name] = {"auc": found.auc, "auc_low": found.interval[0], "auc_high": found.interval[1], "dcr": ratio}
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.iloc[np.argsort((table["auc"] - 0.5).abs().to_numpy(), kind="stable")]
+    distance = [AUC.loss(auc, held_out.shape[0]) for auc in table["auc"]]
+    # those that cannot be told from real cells stand in the order of their values
+    return table.iloc[np.lexsort((table["auc"], distance))]

@@ -28,7 +28,7 @@ def roc(
     """Draw how well a random forest tells synthetic from real cells: every fold thin, their mean bold.
 
     A curve on the dashed diagonal (AUC 0.5) is ideal. The mean is taken of the true-positive rates at equal
-    false-positive rates; the legend gives mean and standard deviation of the folds' AUC.
+    false-positive rates; the legend gives the AUC of all folds together, as tables have it, and its 95 % interval.
 
     Parameters
     ----------
@@ -83,7 +83,9 @@ def roc(
         for fold in one.folds:
             ax.plot(fold.fpr, fold.tpr, color=colors[name], linewidth=0.7, alpha=0.4, zorder=2)
         mean = np.mean([np.interp(grid, fold.fpr, fold.tpr) for fold in one.folds], axis=0)
-        label = f"{name or 'mean'}: AUC {one.mean:.2f} ± {one.sd:.2f}"
+        label = f"{name or 'all folds'}: AUC {one.auc:.2f}"
+        if np.isfinite(one.interval).all():
+            label += " ({:.2f} to {:.2f})".format(*one.interval)
         ax.plot(np.r_[0, grid], np.r_[0, mean], color=colors[name], linewidth=2.4, label=label, zorder=3)
     ax.set(
         xlim=(-0.01, 1.01),

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, COUNT_OR_NONE, POSITIVE, Range, check_ranges
 from scmimic._sampling import package_version, storable
 from scmimic.tl._checks import label_array
-from scmimic.tl._evaluation import OVERALL, Evaluation, choose_measures, run_measures
+from scmimic.tl._evaluation import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
 from scmimic.tl._evaluation_data import TRIVIAL, prepare_data
 from scmimic.tl._measure_functions import Options
 from scmimic.tl._measures import PROTOCOLS
@@ -87,9 +89,16 @@ def evaluate(
     .. math:: s = \frac{m - \text{best trivial}}{\text{replicate} - \text{best trivial}}
 
     so that 0 is the best trivial generator and 1 a second sample of real cells; it is negative for cells that are less
-    real than the trivial generator's. Where the ideal may be overshot (`better="closer"`, as for slopes) the distance
-    to the ideal takes the place of the value. The memoriser is no trivial generator: it copies, and only the privacy
-    rows, which have no score, can tell.
+    real than the trivial generator's. Where the ideal may be overshot (slopes, ratios) the distance to the ideal takes
+    the place of the value. Elsewhere values beyond the ideal count as the ideal, for the replicate and the synthetic
+    cells alike: no sample is closer to real cells than a second sample of them, unless by luck. So an AUC of 0.41 of
+    a lucky replicate does not push the score of good cells down. An AUC so far below 0.5, or an error of a forest so
+    far above 50 %, that luck does not explain it (four standard deviations by chance: an AUC of 0.39 with 210 cells per
+    side, 0.46 with 2,000) means copies of `adata`: it counts against the cells, and the row says so. The memoriser of
+    the training cells is no trivial generator: it copies, and only the privacy rows, which have no score, can tell.
+
+    Real cells that are also in `train` would judge a generator that has seen them: shared cells are found by their
+    values, left out of `adata` (or of `reference`, which must share none with either) and told of in a warning.
 
     Parameters
     ----------
@@ -109,9 +118,11 @@ def evaluate(
         Further real cells, on which the PCA is fitted: a PCA fitted on either side favours it. Without, a quarter of
         `train` is set aside for it, or else a fifth of `adata`.
     metrics
-        `"all"`, a protocol, or names of metrics, one or several. `"activa"`: AUC of a forest of 1,000 trees on genes;
-        `"michigan"`: error of a forest of 1,000 trees on principal components, 3,000 + 3,000 cells, and inception
-        score; `"groundgan"`: AUC of a forest of 1,000 trees on one split, on 20,000 counts per cell without logarithm.
+        `"all"`, a protocol, or names of metrics, one or several; `"all"` leaves out what needs `train` or `labels_key`
+        where these are not given, while a metric that is named has its row in any case. `"activa"`: AUC of a forest of
+        1,000 trees on genes; `"michigan"`: error of a forest of 1,000 trees on principal components, 3,000 + 3,000
+        cells, and inception score; `"groundgan"`: AUC of a forest of 1,000 trees on one split, on 20,000 counts per
+        cell without logarithm.
     baselines
         Trivial generators: any of `"independent_nb"`, `"multinomial"` and `"copula"`, fitted on the raw counts of
         `train` (or its layer `"counts"`); or their cells, by name, from any generator. Empty: no calibration, and all
@@ -158,27 +169,30 @@ def evaluate(
     `n_real`, `n_synthetic`
         Cells compared.
     `warning`
-        Why a value is missing or should not be believed.
+        Why a value is missing or should not be believed. A measure that fails has rows without a value, with its error
+        here.
 
     Writes to `adata`:
 
     `.uns['realism' | key_added]` : dict
         `'table'`: the table; `'params'`: the arguments, and from which cells PCA, replicate and trivial generators
-        come; `'seconds'`: time of each measure.
+        come and which cells were left out; `'seconds'`: time of each measure.
 
     Raises
     ------
     ValueError
         If genes differ, a label or a value is missing, values are negative with `log1p`, a metric or generator is
-        unknown, or there are too few cells.
+        unknown, a number is out of range, more than half of `adata` are in `train` (or of `reference` in either), or
+        there are too few cells.
     KeyError
         If `labels_key` or `layer` is not there.
 
     Warns
     -----
     UserWarning
-        If a diagnostic row finds that the numbers are not to be believed: real and synthetic cells in different spaces,
-        smooth output, other proportions of the types, or copies of training cells.
+        If the numbers are not to be believed: real and synthetic cells in different spaces, smooth output, other
+        proportions of the types, copies of training cells or of the cells compared, forests beyond chance. If cells
+        were left out because two sets share them. If a measure failed for another reason than too few cells.
 
     Examples
     --------
@@ -189,7 +203,7 @@ def evaluate(
     >>> synthetic = generator.generate(labels=test.obs["cell_type"].value_counts(), seed=0)
     >>> table = sm.tl.evaluate(test, synthetic, labels_key="cell_type", train=train, metrics=["mmd", "dcr_ratio"])
     >>> table.loc[table["label"] == "overall", "metric"].tolist()
-    ['same_space', 'zero_fraction_ratio', 'label_composition', 'variance_ratio', 'mmd', 'dcr_ratio']
+    ['same_space', 'zero_fraction_ratio', 'real_copies', 'label_composition', 'variance_ratio', 'mmd', 'dcr_ratio']
     """
     settings = Settings.among(locals())
     result, params = run_evaluation(adata, synthetic, settings)
@@ -198,12 +212,17 @@ def evaluate(
         "params": storable(params),
         "seconds": {name: float(seconds) for name, seconds in result.seconds.items()},
     }
-    alarms = result.table.loc[
-        (result.table["label"] == OVERALL) & result.table["group"].isin(["diagnostic", "privacy"])
-    ]
-    for text in alarms["warning"][alarms["warning"] != ""]:
+    for text in [*fault_texts(result), *result.alarms]:
         warnings.warn(text, UserWarning, stacklevel=2)
     return result.table
+
+
+def fault_texts(result: Evaluation) -> list[str]:
+    """What to warn the user of that the evaluation did not do: cells left out, and all failed measures in one text."""
+    texts = list(result.data.faults)
+    if result.failed:
+        texts.append("Some metrics have no value, or no yardstick (column `warning`). " + " ".join(result.failed))
+    return texts
 
 
 def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tuple[Evaluation, dict[str, Any]]:
@@ -213,6 +232,7 @@ def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tu
     -------
     What was found, and the parameters to record.
     """
+    _check_settings(settings)
     measures = choose_measures(settings.metrics)
     names = [settings.metrics] if isinstance(settings.metrics, str) else list(settings.metrics)
     n_trees, max_cells = _sizes(names, settings, adata.n_obs)
@@ -239,9 +259,14 @@ def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tu
             f"{settings.min_cells} of each are needed. Without `train`, half of `adata` is the replicate."
         )
     options = Options(n_trees=n_trees, min_cells=settings.min_cells, seed=settings.seed, n_jobs=settings.n_jobs)
-    whole = any(name == "all" or name in PROTOCOLS for name in names)
     result = run_measures(
-        data, measures, options, wanted=None if whole else set(names), max_cells=max_cells, log1p=settings.log1p
+        data,
+        measures,
+        options,
+        asked=asked_metrics(names),
+        everything="all" in names,
+        max_cells=max_cells,
+        log1p=settings.log1p,
     )
     params: dict[str, Any] = {
         "metrics": names,
@@ -261,6 +286,7 @@ def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tu
         "n_genes": adata.n_vars,
         "version": package_version(),
         **data.notes,
+        "left_out": list(data.faults),
     }
     return result, params
 
@@ -274,12 +300,30 @@ def _sizes(names: Sequence[str], settings: Settings, n_obs: int) -> tuple[int, i
     if max_cells is None:
         max_cells = min(_PAPER_CELLS.get(name, n_obs) for name in names) if only_protocols else _MAX_CELLS
         max_cells = max(max_cells, settings.min_cells)
-    # forests are cross-validated in five folds, and a type needs some cells in each
-    if settings.min_cells < 10:
-        raise ValueError(f"`min_cells` must be at least 10, got {settings.min_cells}.")
-    if n_trees < 1 or max_cells < settings.min_cells:
-        raise ValueError(f"`n_trees` must be positive and `max_cells` at least `min_cells`: {n_trees}, {max_cells}.")
+    if max_cells < settings.min_cells:
+        raise ValueError(f"`max_cells` must be at least `min_cells`: {max_cells} and {settings.min_cells}.")
     return n_trees, max_cells
+
+
+# Forests are cross-validated in five folds, and a type needs some cells in each; scikit-learn takes seeds of 32 bits.
+_RANGES = {
+    "target_sum": POSITIVE,
+    "n_comps": COUNT,
+    "min_cells": Range(10, whole=True),
+    "max_cells": COUNT_OR_NONE,
+    "n_trees": COUNT_OR_NONE,
+    "seed": Range(0, 2**32 - 1, whole=True),
+    "n_jobs": Range(-1, whole=True),
+}
+
+
+def _check_settings(settings: Settings) -> None:
+    """Raise before any work what a measure would stumble over after it."""
+    check_ranges(vars(settings), _RANGES)
+    if settings.n_jobs == 0:
+        raise ValueError("`n_jobs` must be a number of threads, or -1 for all cores, not 0.")
+    if not isinstance(settings.log1p, bool | np.bool_):
+        raise ValueError(f"`log1p` must be True or False, not {settings.log1p!r}.")
 
 
 def _check_baselines(baselines: Sequence[str] | Mapping[str, AnnData]) -> tuple[str, ...] | Mapping[str, AnnData]:

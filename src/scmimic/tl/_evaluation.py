@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from scmimic.metrics import DiscriminatorResult
+from scmimic.metrics import DiscriminatorResult, TooFewCellsError
 from scmimic.tl._evaluation_data import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
 from scmimic.tl._guards import check_data, copy_warning
 from scmimic.tl._measure import Measure, Metric
@@ -27,6 +28,9 @@ COLUMNS = (
     *("metric", "group", "label", "value", "low", "high", "ideal", "replicate", "trivial", "trivial_value", "score"),
     *("n_real", "n_synthetic", "warning"),
 )
+
+# What may go wrong in a measure of well-formed cells, and should not cost all other measures.
+_FAULTS = (ArithmeticError, ImportError, LookupError, RuntimeError, ValueError)
 
 # The small forest that finds the best trivial generator, where the full one is dear.
 _SCREEN_CELLS, _SCREEN_TREES = 500, 20
@@ -45,6 +49,26 @@ class Evaluation:
     """ROC curves of each forest: of the synthetic cells, of the replicate and of the best trivial generator."""
     seconds: Mapping[str, float]
     """Time of each measure on all sides."""
+    failed: tuple[str, ...] = ()
+    """Which measures could not be taken of which cells, and why."""
+
+    @property
+    def alarms(self) -> list[str]:
+        """What the rows over all cells say against believing the numbers: guards, copies, values beyond chance."""
+        rows = self.table[(self.table["label"] == OVERALL) & (self.table["warning"] != "")]
+        guards = rows["group"].isin(["diagnostic", "privacy"]) & np.isfinite(rows["value"].to_numpy(dtype=float))
+        beyond = np.array([beyond_chance(row) != "" for row in rows.itertuples()], dtype=bool)
+        texts = rows["warning"].where(guards, rows["metric"] + ": " + rows["warning"])
+        return list(dict.fromkeys(texts[guards | beyond]))
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Why a measure gave nothing."""
+
+    why: str
+    fault: bool
+    """Whether it is more than that there are too few cells."""
 
 
 @dataclass
@@ -56,6 +80,10 @@ class _Sides:
     train: Cells | None
     replicate: Cells | None
     trivial: dict[str, Cells] = field(default_factory=dict)
+
+    @property
+    def both(self) -> tuple[Cells, Cells]:
+        return self.real, self.synthetic
 
     def pair(self, cells: Cells) -> Pair:
         return Pair(self.real, cells, self.train)
@@ -82,12 +110,19 @@ def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
     return [chosen[i] for i in sorted(chosen)]
 
 
+def asked_metrics(metrics: str | Sequence[str]) -> set[str]:
+    """Names of the metrics that the user names, or that are of a protocol that the user names."""
+    names = {metrics} if isinstance(metrics, str) else set(metrics)
+    return {m.name for measure in MEASURES for m in measure.metrics if m.name in names or names & measure.protocols}
+
+
 def run_measures(
     data: EvaluationData,
     measures: Sequence[Measure],
     options: Options,
     *,
-    wanted: set[str] | None,
+    asked: set[str],
+    everything: bool,
     max_cells: int | None,
     log1p: bool,
 ) -> Evaluation:
@@ -101,8 +136,10 @@ def run_measures(
         What to run.
     options
         Settings of the measures.
-    wanted
-        Metrics to keep of the measures; `None` keeps all.
+    asked
+        Metrics that were asked for by name: each has its rows, whatever happens.
+    everything
+        Whether all others are wanted too, as far as there is what they need.
     max_cells
         Largest number of cells per side.
     log1p
@@ -132,30 +169,58 @@ def run_measures(
                 warning=finding.warning,
             )
         )
+    failed: list[str] = []
     for measure in measures:
-        if (measure.needs_labels and not data.labels) or (measure.needs_train and data.train is None):
-            continue
         start = time.perf_counter()
         name = measure.metrics[0].name
-        found, curves[name] = _run(measure, sides, options)
+        lacking = _lacking(measure, data)
+        if lacking and not any(metric.name in asked for metric in measure.metrics):
+            continue
+        if lacking:
+            found = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, fault=True)})
+        else:
+            found = _run(measure, sides, options)
+        curves[name] = found.curves
         seconds[name] = time.perf_counter() - start
         logger.info("%s: %.1f s", name, seconds[name])
+        failed += found.faults(name)
         for metric in measure.metrics:
-            if wanted is None or metric.name in wanted:
+            if everything or metric.name in asked:
                 rows += _rows(metric, measure, found, sides, data.labels, small)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Evaluation(table=table, data=data, curves=curves, seconds=seconds)
+    return Evaluation(table=table, data=data, curves=curves, seconds=seconds, failed=tuple(failed))
 
 
-Found = dict[str, dict[str, dict[str, Value]]]
-"""Label, source (synthetic, replicate or a trivial generator), metric: the value."""
+def _lacking(measure: Measure, data: EvaluationData) -> str:
+    """What a measure needs and the user has not given."""
+    if measure.needs_labels and not data.labels:
+        return "Not measured: it needs the cell types, `labels_key`."
+    if measure.needs_train and data.train is None:
+        return "Not measured: it needs the cells that the generator was trained on, `train`."
+    return ""
 
 
-def _run(
-    measure: Measure, sides: Mapping[str, _Sides], options: Options
-) -> tuple[Found, dict[str, DiscriminatorResult]]:
-    found: Found = {}
-    curves: dict[str, DiscriminatorResult] = {}
+@dataclass
+class _Results:
+    """What a measure gave on all sides."""
+
+    values: dict[str, dict[str, dict[str, Value]]] = field(default_factory=dict)
+    """By label, source (synthetic, replicate or a trivial generator) and metric."""
+    missing: dict[tuple[str, str], _Missing] = field(default_factory=dict)
+    """By label and source."""
+    curves: dict[str, DiscriminatorResult] = field(default_factory=dict)
+
+    def faults(self, name: str) -> list[str]:
+        """What the user should know of the sides without a value: each reason once, with where it was met."""
+        where: dict[str, list[str]] = {}
+        for (label, source), missing in self.missing.items():
+            if missing.fault:
+                where.setdefault(missing.why, []).append(f"{source}, {label}")
+        return [f"{name} ({'; '.join(places)}): {why}" for why, places in where.items()]
+
+
+def _run(measure: Measure, sides: Mapping[str, _Sides], options: Options) -> _Results:
+    found = _Results()
     overall = sides[OVERALL]
     trivial = list(overall.trivial) if measure.calibrated else []
     if measure.screen and len(trivial) > 1:
@@ -163,21 +228,21 @@ def _run(
     for label, one in sides.items():
         if label != OVERALL and measure.per_label != "repeat":
             continue
-        found[label] = {}
         for source, pair in _pairs(measure, one, trivial):
             outcome = _try(measure, pair, options, f"{source}, {label}")
-            if outcome is None:
+            if isinstance(outcome, _Missing):
+                found.missing[label, source] = outcome
                 continue
             values = dict(outcome.overall)
             if source == "synthetic" and not measure.own_interval:
                 values = _with_intervals(measure, pair, options, values)
-            found[label][source] = values
+            found.values.setdefault(label, {})[source] = values
             if label == OVERALL:
                 if outcome.curve is not None:
-                    curves[source] = outcome.curve
+                    found.curves[source] = outcome.curve
                 for inner, of_label in outcome.per_label.items():
-                    found.setdefault(inner, {})[source] = dict(of_label)
-    return found, curves
+                    found.values.setdefault(inner, {})[source] = dict(of_label)
+    return found
 
 
 def _pairs(measure: Measure, sides: _Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
@@ -192,13 +257,15 @@ def _pairs(measure: Measure, sides: _Sides, trivial: Sequence[str]) -> Iterator[
     yield from ((name, sides.pair(sides.trivial[name])) for name in trivial if name in sides.trivial)
 
 
-def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | None:
-    """Run a measure; one that a side of the calibration cannot be measured with is left out."""
+def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | _Missing:
+    """Run a measure; one that cannot be taken of some cells does not cost the rest of the evaluation."""
     try:
         return measure.function(pair, options)
-    except ValueError as error:
-        logger.info("%s (%s): %s", measure.metrics[0].name, what, error)
-        return None
+    except TooFewCellsError as error:
+        return _Missing(f"Too few cells. {error}", fault=False)
+    except _FAULTS as error:
+        logger.info("%s (%s) failed.", measure.metrics[0].name, what, exc_info=True)
+        return _Missing(f"Not measured, {type(error).__name__}: {error}", fault=True)
 
 
 def _best_on_few_cells(measure: Measure, sides: _Sides, options: Options) -> str:
@@ -207,7 +274,11 @@ def _best_on_few_cells(measure: Measure, sides: _Sides, options: Options) -> str
     for name, cells in sides.trivial.items():
         pair = Pair(sides.real[:_SCREEN_CELLS], cells[:_SCREEN_CELLS], sides.train)
         outcome = _try(measure, pair, few, f"{name}, few cells")
-        values[name] = np.inf if outcome is None else loss(metric, outcome.overall[metric.name].value)
+        # a fault is told of where all cells are compared
+        failed = isinstance(outcome, _Missing)
+        values[name] = (
+            np.inf if failed else metric.loss(outcome.overall[metric.name].value, metric.ideal, len(pair.real))
+        )
     return min(values, key=values.__getitem__)
 
 
@@ -222,7 +293,7 @@ def _with_intervals(measure: Measure, pair: Pair, options: Options, values: dict
         # the cells stand in random order
         group = Pair(pair.real[i:n:n_groups], pair.synthetic[i:n:n_groups], pair.train)
         outcome = _try(measure, group, options, "groups of cells")
-        if outcome is None:
+        if isinstance(outcome, _Missing):
             return values
         of_groups.append(outcome.overall)
     half = {
@@ -232,23 +303,26 @@ def _with_intervals(measure: Measure, pair: Pair, options: Options, values: dict
     return {name: Value(v.value, v.value - half[name], v.value + half[name]) for name, v in values.items()}
 
 
-def loss(metric: Metric, value: float, ideal: float | None = None) -> float:
-    """How bad a value is: lower is better whatever the direction of the metric."""
-    if metric.better == "closer":
-        return abs(value - (metric.ideal if ideal is None else ideal))
-    return value if metric.better == "lower" else -value
-
-
 def _rows(
     metric: Metric,
     measure: Measure,
-    found: Found,
+    found: _Results,
     sides: Mapping[str, _Sides],
     labels: Sequence[str],
     small: Mapping[str, str],
 ) -> Iterator[dict[str, object]]:
-    for label, of_label in found.items():
+    own = measure.per_label == "own"
+    for label in (OVERALL, *labels) if measure.per_label != "none" else (OVERALL,):
+        of_label = found.values.get(label, {})
+        cut = sides.get(OVERALL if own else label)
+        n = (0, 0)
+        if cut is not None:
+            of = (len(side) if label == OVERALL or not own else len(side.rows_of(label)) for side in cut.both)
+            n = tuple(of)
         if "synthetic" not in of_label:
+            missing = found.missing.get((label, "synthetic")) or found.missing.get((OVERALL, "synthetic"))
+            why = small.get(label) or (missing.why if missing else "Too few of the cells compared are of this type.")
+            yield _row(metric.name, measure.group, label, Value(np.nan), ideal=metric.ideal, n=n, warning=why)
             continue
         value = of_label["synthetic"][metric.name]
         replicate = of_label["replicate"][metric.name].value if "replicate" in of_label else np.nan
@@ -258,15 +332,16 @@ def _rows(
             for source, values in of_label.items()
             if source not in ("synthetic", "replicate") and np.isfinite(values[metric.name].value)
         }
-        best = min(trivial, key=lambda name: loss(metric, trivial[name], ideal)) if trivial else ""
+        best = min(trivial, key=lambda name: metric.loss(trivial[name], ideal, n[0])) if trivial else ""
         score, warning = np.nan, ""
         if best and np.isfinite(replicate) and measure.calibrated:
-            score, warning = _score(metric, value, replicate, trivial[best], ideal)
+            score, warning = calibrated_score(metric, value, replicate, trivial[best], ideal, n[0])
         if measure.group == "privacy":
-            warning = copy_warning(metric.name, value.value, value.low)
-        own = measure.per_label == "own" and label != OVERALL
-        cut = sides[OVERALL if own else label]
-        n = tuple(len(side.rows_of(label)) if own else len(side) for side in (cut.real, cut.synthetic))
+            warning = copy_warning(metric.name, value.value, value.low, replicate)
+        if not np.isfinite(value.value):
+            warning = "The metric has no finite value for these cells."
+        texts = [metric.beyond_chance(value.value, n[0]), warning]
+        texts += [f"{source}: {gap.why}" for (of, source), gap in found.missing.items() if of == label and gap.fault]
         yield _row(
             metric.name,
             measure.group,
@@ -278,19 +353,25 @@ def _rows(
             trivial_value=trivial.get(best, np.nan),
             score=score,
             n=n,
-            warning=warning,
+            warning=" ".join(text for text in texts if text),
         )
-    if measure.per_label != "none":
-        for label in labels:
-            if "synthetic" in found.get(label, {}):
-                continue
-            why = small.get(label, "Too few cells, or none that the metric can be taken of.")
-            yield _row(metric.name, measure.group, label, Value(np.nan), ideal=metric.ideal, n=(0, 0), warning=why)
 
 
-def _score(metric: Metric, value: Value, replicate: float, trivial: float, ideal: float) -> tuple[float, str]:
-    """Place a value between the best trivial generator (0) and the replicate (1)."""
-    of_value, of_replicate, of_trivial = (loss(metric, v, ideal) for v in (value.value, replicate, trivial))
+def beyond_chance(row: Any) -> str:
+    """What it means that a row of the table lies beyond chance, or an empty text."""
+    metric = METRICS.get(row.metric)
+    return "" if metric is None else metric.beyond_chance(row.value, row.n_real)
+
+
+def calibrated_score(
+    metric: Metric, value: Value, replicate: float, trivial: float, ideal: float, n: int
+) -> tuple[float, str]:
+    """Place a value between the best trivial generator (0) and the replicate (1), with `n` cells per side.
+
+    Both ends are bounded by their theory: a replicate beyond the ideal was lucky, and counts as the ideal. So does a
+    value beyond it, unless luck does not explain it.
+    """
+    of_value, of_replicate, of_trivial = (metric.loss(v, ideal, n) for v in (value.value, replicate, trivial))
     room = of_trivial - of_replicate
     noise = (value.high - value.low) / 2
     if room <= 0 or (np.isfinite(noise) and room < noise):

@@ -15,6 +15,7 @@ from anndata import AnnData
 
 from scmimic import _keys, baselines
 from scmimic.baselines import ReferenceGenerator
+from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 from scmimic.metrics._label_agreement import fit_label_classifier
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
@@ -83,6 +84,10 @@ class EvaluationData:
     """What kind of values the real and the synthetic cells hold."""
     notes: dict[str, str] = field(default_factory=dict)
     """What was fitted or drawn from which cells."""
+    faults: tuple[str, ...] = ()
+    """What of the cells was left out, and why."""
+    copied: float = 0.0
+    """Share of the synthetic cells that are among the real ones, those of the replicate included."""
 
 
 def guess_space(x: Matrix) -> Space:
@@ -134,27 +139,29 @@ def prepare_data(
     for name, a in given.items():
         check_same_genes(adata, a, name=name)
     raw = {name: _matrix(a, name, layer) for name, a in given.items()}
-    genes = {name: prepare_expression(x, name, log1p, target_sum) for name, x in raw.items()}
     labels = {
         name: np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name)
         for name, a in given.items()
         if name != "reference"
     }
+    faults = leave_out_shared(raw, labels, _APART)
+    genes = {name: prepare_expression(x, name, log1p, target_sum) for name, x in raw.items()}
+    size = {name: x.shape[0] for name, x in raw.items()}
     rng, notes = np.random.default_rng(seed), {}
-    order = rng.permutation(adata.n_obs)
+    order = rng.permutation(size["adata"])
 
     if reference is not None:
-        fitted, notes["pca"] = genes["reference"], f"reference ({reference.n_obs} cells)"
-        train_left = rng.permutation(train.n_obs) if train is not None else None
+        fitted, notes["pca"] = genes["reference"], f"reference ({size['reference']} cells)"
+        train_left = rng.permutation(size["train"]) if train is not None else None
     elif train is not None:
-        shuffled = rng.permutation(train.n_obs)
-        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TRAIN * train.n_obs)))
+        shuffled = rng.permutation(size["train"])
+        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TRAIN * size["train"])))
         fitted, train_left = genes["train"][shuffled[:n]], shuffled[n:]
-        notes["pca"] = f"{n} of the {train.n_obs} training cells, which nothing else is compared with"
+        notes["pca"] = f"{n} of the {size['train']} training cells, which nothing else is compared with"
     else:
-        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TEST * adata.n_obs)))
+        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TEST * size["adata"])))
         fitted, order, train_left = genes["adata"][np.sort(order[:n])], order[n:], None
-        notes["pca"] = f"{n} of the {adata.n_obs} real cells, which nothing else is compared with"
+        notes["pca"] = f"{n} of the {size['adata']} real cells, which nothing else is compared with"
     pca = fit_pca(fitted[: 2 * _MAX_CELLS_PCA], n_comps, seed=seed)
 
     def cells(name: str, rows: np.ndarray | None = None) -> Cells:
@@ -172,6 +179,14 @@ def prepare_data(
     elif calibrate:
         first, second = _halves(labels["adata"][order], rng)
         real, replicate = cells("adata", order[first]), cells("adata", order[second])
+        rows, told = unseen_cells(
+            replicate.raw,
+            real.raw,
+            name="half of adata",
+            other_name="the other half",
+            why="Cells that are in `adata` twice make no second sample: drop the repeats, or give `train`.",
+        )
+        replicate, faults = replicate[rows], [*faults, told]
         notes["replicate"] = f"half of the real cells ({len(replicate)}), against the other half ({len(real)})"
     else:
         real = cells("adata", order)
@@ -206,7 +221,32 @@ def prepare_data(
         labels=tuple(both),
         spaces=(guess_space(raw["adata"]), guess_space(raw["synthetic"])),
         notes=notes,
+        faults=tuple(text for text in faults if text),
+        copied=float(shared_cells(raw["synthetic"], raw["adata"]).mean()),
     )
+
+
+# Shared cells are left out of the first: the training set must hold whatever may have been copied.
+_APART = (
+    (
+        "adata",
+        "train",
+        "Cells that the generator was trained on cannot judge it: give held-out cells as `adata`, and as `train` the "
+        "training cells alone.",
+    ),
+    (
+        "reference",
+        "adata",
+        "Axes that are fitted on the cells compared favour them: give other real cells as `reference`, or leave it "
+        "out.",
+    ),
+    (
+        "reference",
+        "train",
+        "Axes that are fitted on the training cells set these apart: give other real cells as `reference`, or leave "
+        "it out, which sets a part of `train` aside.",
+    ),
+)
 
 
 def _matrix(adata: AnnData, name: str, layer: str | None) -> Matrix:

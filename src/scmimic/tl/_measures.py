@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scmimic import metrics
+from scmimic.metrics._chance import ACCURACY, AUC, ERROR, SPLIT_AUC
 from scmimic.tl import _measure_functions as functions
 from scmimic.tl._measure import Measure, Metric
 
@@ -17,7 +18,9 @@ MEASURES: tuple[Measure, ...] = (
                 "Forest AUC, genes",
                 0.5,
                 "lower",
-                "How often a forest that sees all genes picks the synthetic cell out of a real and a synthetic one.",
+                "How often a forest that sees all genes picks the synthetic cell out of a real and a synthetic one; "
+                "far below 0.5 are copies.",
+                AUC,
             ),
         ),
         group="discriminator",
@@ -36,13 +39,15 @@ MEASURES: tuple[Measure, ...] = (
                 0.5,
                 "lower",
                 "The same on the main axes of variation, which hides the noise of single genes.",
+                AUC,
             ),
             Metric(
                 "rf_error",
                 "Forest error %, principal components",
                 50.0,
                 "higher",
-                "Share of cells that a forest puts on the wrong side; 50 is guessing.",
+                "Share of cells that a forest puts on the wrong side; 50 is guessing, far above are copies.",
+                ERROR,
             ),
         ),
         group="discriminator",
@@ -61,6 +66,7 @@ MEASURES: tuple[Measure, ...] = (
                 0.5,
                 "lower",
                 "The forest's AUC on a third of the cells, with axes fitted on the other two.",
+                SPLIT_AUC,
             ),
         ),
         group="discriminator",
@@ -114,8 +120,10 @@ MEASURES: tuple[Measure, ...] = (
                 "one_nn_accuracy",
                 "1-NN accuracy",
                 0.5,
-                "closer",
-                "How often a cell's nearest neighbour is of its own side: above 0.5 they lie apart.",
+                "lower",
+                "How often a cell's nearest neighbour is of its own side: above 0.5 they lie apart, far below are "
+                "copies.",
+                ACCURACY,
             ),
         ),
         group="distribution",

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic.cells._shared import leave_out_shared
 from scmimic.metrics import (
     distance_to_closest_record,
     duplicate_fraction,
     membership_inference,
     nearest_neighbor_distance_ratio,
 )
-from scmimic.metrics._arrays import fit_pca, subsample
+from scmimic.metrics._arrays import fit_pca
 from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from scmimic.metrics import MembershipInference
 
 logger = logging.getLogger(__name__)
+
+_SEEN = "Cells that the generator was trained on are not unseen: hold out others."
+_APART = (
+    ("holdout", "adata", _SEEN),
+    ("reference", "adata", _SEEN),
+    ("reference", "holdout", "Axes that are fitted on the cells judged set these apart: give other cells."),
+)
+"""Sets that may have no cell in common, and why; shared cells are left out of the first."""
 
 _ATTACK_IDEALS = {"auc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_10": 0.1}
 
@@ -113,15 +122,16 @@ def privacy(
     Raises
     ------
     ValueError
-        If the genes differ, values are missing or negative, `holdout` has too few cells to be halved, or a donor is
-        in both sets.
+        If the genes differ, values are missing or negative, `holdout` has too few cells to be halved, a donor is in
+        both sets, or more than half of `holdout` are in `adata` (or of `reference` in either).
     KeyError
         If `layer` or `donor_key` is not there.
 
     Warns
     -----
     UserWarning
-        If scanpy has marked `adata.X` as logged already, and no layer is named.
+        If scanpy has marked `adata.X` as logged already, and no layer is named. If cells of `holdout` are in `adata`
+        too, or cells of `reference` in either, the same in every gene: they are left out.
 
     Examples
     --------
@@ -150,18 +160,21 @@ def privacy(
     donors: dict[str, np.ndarray] = {}
     if donor_key is not None:
         donors = {"adata": _donors(adata, donor_key, "adata"), "holdout": _donors(holdout, donor_key, "holdout")}
+    if reference is not None:
+        raw["reference"] = get_matrix(reference, layer)
+    for text in leave_out_shared(raw, donors, _APART):
+        warnings.warn(text, UserWarning, stacklevel=2)
     if reference is None:
-        order = np.random.default_rng(seed).permutation(holdout.n_obs)
-        half, judged = np.sort(order[: holdout.n_obs // 2]), np.sort(order[holdout.n_obs // 2 :])
+        n_unseen = raw["holdout"].shape[0]
+        order = np.random.default_rng(seed).permutation(n_unseen)
+        half, judged = np.sort(order[: n_unseen // 2]), np.sort(order[n_unseen // 2 :])
         if len(half) < 3:
             raise ValueError(
-                f"`holdout` has {holdout.n_obs} cells, of which one half fits the components and the other is judged: "
+                f"`holdout` has {n_unseen} cells, of which one half fits the components and the other is judged: "
                 "hold out more, or give `reference`."
             )
         raw["reference"], raw["holdout"] = raw["holdout"][half], raw["holdout"][judged]
         donors = {name: names if name == "adata" else names[judged] for name, names in donors.items()}
-    else:
-        raw["reference"] = get_matrix(reference, layer)
 
     logged = {name: prepare_expression(x, name, True, target_sum) for name, x in raw.items()}
     pca = fit_pca(logged["reference"], n_comps, seed=seed)
@@ -170,10 +183,7 @@ def privacy(
     pcs = {name: pca.transform(x) for name, x in logged.items()}
     train, fake, unseen = pcs["adata"], pcs["synthetic"], pcs["holdout"]
 
-    rng = np.random.default_rng(seed)
-    record = distance_to_closest_record(
-        train, _some(fake, max_cells, rng), _some(unseen, max_cells, rng), n_jobs=n_jobs
-    )
+    record = distance_to_closest_record(train, fake, unseen, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
     ratio = nearest_neighbor_distance_ratio(train, fake, unseen, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
     low_ratio = ratio.synthetic_low / ratio.test_low if ratio.test_low > 0 else np.nan
     rows = [
@@ -246,7 +256,3 @@ def _donors(adata: AnnData, donor_key: str, name: str) -> np.ndarray:
     if donor_key not in adata.obs:
         raise KeyError(f"`donor_key={donor_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}.")
     return label_array(adata, donor_key, name, argument="donor_key")
-
-
-def _some(x: np.ndarray, n: int | None, rng: np.random.Generator) -> np.ndarray:
-    return x if n is None else subsample(x, n, rng)
