@@ -69,14 +69,14 @@ def test_no_categories():
 @pytest.mark.parametrize(
     ("n", "labels", "categories", "error", "match"),
     [
-        (0, None, TYPES, ValueError, "n must be at least 1"),
-        (-3, "B", TYPES, ValueError, "n must be at least 1"),
+        (0, None, TYPES, ValueError, "`n` must be at least 1"),
+        (-3, "B", TYPES, ValueError, "`n` must be at least 1"),
         (2.5, None, TYPES, TypeError, "integer"),
         (10.0, None, TYPES, TypeError, "integer"),
         (True, None, TYPES, TypeError, "integer"),
         ("10", None, TYPES, TypeError, "integer"),
-        (None, None, TYPES, ValueError, "n is missing"),
-        (None, "B", TYPES, ValueError, "n is missing"),
+        (None, None, TYPES, ValueError, "`n` is missing"),
+        (None, "B", TYPES, ValueError, "`n` is missing"),
         (5, "Platelet", TYPES, ValueError, r"Platelet.*Known labels: \['B', 'NK', 'T'\]"),
         (5, ["B", "x"], TYPES, ValueError, "'x'.*Known labels"),
         (None, {"x": 1}, TYPES, ValueError, "'x'.*Known labels"),

@@ -1,28 +1,83 @@
-"""Ranges that arguments must lie in, checked by tables."""
+"""What arguments may be: one description for each kind of value, which checks values and says in words what it takes.
+
+What is no number of the range, or none of the choices, raises ValueError, whatever else it is. Where other things
+stand (a truth value, the name of a column, a list), a value of another kind raises TypeError. Every message names the
+argument.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+
+_LONGEST_REPR = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(ABC):
+    """A kind of value.
+
+    Attributes
+    ----------
+    optional
+        Whether None may stand in its place.
+    """
+
+    optional: bool = False
+
+    @property
+    def or_none(self) -> Self:
+        """The same kind, or None."""
+        return replace(self, optional=True)
+
+    @abstractmethod
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of this kind at all; what is not raises TypeError."""
+
+    def within(self, value: Any) -> bool:
+        """Whether a value of this kind is in range."""
+        return True
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What a value must be."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` may stand there."""
+        return self.optional if value is None else self.fits(value) and self.within(value)
+
+    def check(self, /, **values: Any) -> None:
+        """Raise TypeError or ValueError for the first of the named values that may not stand there."""
+        for name, value in values.items():
+            if not self.holds(value):
+                error = ValueError if self.fits(value) else TypeError
+                raise error(f"`{name}` must be {self}, not {shown(value)}.")
+
+    def __str__(self) -> str:
+        return self.describe() + (", or None" if self.optional else "")
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers that an argument may have.
+class Range(Kind):
+    """Numbers.
 
     Attributes
     ----------
     low, high
-        Its ends.
+        Ends of the range.
     whole
         Whole numbers alone.
     open_low, open_high
         Whether an end is left out.
-    optional
-        Whether None may stand in its place.
     """
 
     low: float = -math.inf
@@ -30,60 +85,342 @@ class Range:
     whole: bool = False
     open_low: bool = False
     open_high: bool = False
-    optional: bool = False
 
-    def holds(self, value: Any) -> bool:
-        """Whether `value` lies in the range."""
-        if value is None:
-            return self.optional
+    def fits(self, value: Any) -> bool:
+        """Whatever is no number of the range is a wrong one."""
+        return True
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a number of the range, and one that arrays can hold; truth values are no numbers."""
+        value = _plain(value)
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return above and below and math.isfinite(value)
+        largest = 2**63 - 1 if self.whole else sys.float_info.max
+        return bool(above and below and -largest <= value <= largest)
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """A number, with the ends of its range."""
         ends = []
         if self.low > -math.inf:
-            ends.append(f"{'above' if self.open_low else 'at least'} {self.low:g}")
+            ends.append(f"{'above' if self.open_low else 'at least'} {_number(self.low)}")
         if self.high < math.inf:
-            ends.append(f"{'below' if self.open_high else 'at most'} {self.high:g}")
-        kind = f"a {'whole ' if self.whole else ''}number"
-        return f"{kind} {' and '.join(ends)}".rstrip() + (", or None" if self.optional else "")
+            ends.append(f"{'below' if self.open_high else 'at most'} {_number(self.high)}")
+        return f"a {'whole ' if self.whole else ''}number {' and '.join(ends)}".rstrip()
 
 
+@dataclass(frozen=True)
 class PairRange(Range):
-    """Pairs of numbers that both lie in the range."""
+    """Pairs of numbers that both lie in the range.
+
+    Attributes
+    ----------
+    growing
+        Whether the second must be larger.
+    """
+
+    growing: bool = False
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a list, a tuple or an array of two numbers of the range."""
+        if not isinstance(value, list | tuple | np.ndarray) or getattr(value, "ndim", 1) != 1 or len(value) != 2:
+            return False
+        first, second = value
+        return super().within(first) and super().within(second) and not (self.growing and first >= second)
+
+    def describe(self) -> str:
+        """A pair, with the ends of their range."""
+        return f"a pair{', the first smaller' if self.growing else ''}, each {super().describe()}"
+
+
+@dataclass(frozen=True)
+class Threads(Range):
+    """Numbers of threads as joblib counts them: -1 are all cores, -2 all but one."""
+
+    whole: bool = True
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a whole number other than 0."""
+        return super().within(value) and value != 0
+
+    def describe(self) -> str:
+        """A number of threads."""
+        return "a whole number other than 0 (-1: all cores)"
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """True and False, of Python or NumPy; not what is merely taken for them, such as text or 1."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a truth value."""
+        return isinstance(value, bool | np.bool_)
+
+    def describe(self) -> str:
+        """The two truth values."""
+        return "True or False"
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of a few values.
+
+    Attributes
+    ----------
+    values
+        All of them.
+    """
+
+    values: tuple[Any, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Whatever is no choice is a wrong one."""
+        return True
+
+    def within(self, value: Any) -> bool:
+        """Whether it is one of the values, of their type."""
+        return any(type(value) is type(known) and value == known for known in map(_plain, self.values))
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` is such a pair."""
-        return isinstance(value, Sequence) and len(value) == 2 and all(super(PairRange, self).holds(v) for v in value)
+        """Whether `value` may stand there; NumPy's text and numbers count as Python's."""
+        return super().holds(_plain(value))
 
-    def __str__(self) -> str:
-        return f"a pair, each {super().__str__()}"
+    def describe(self) -> str:
+        """All of the values."""
+        return alternatives(self.values)
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """Text, such as the name of a column, a layer or a key.
+
+    Attributes
+    ----------
+    what
+        What it is called.
+    """
+
+    what: str = "text"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is text."""
+        return isinstance(value, str)
+
+    def describe(self) -> str:
+        """What it is called."""
+        return self.what
+
+
+@dataclass(frozen=True)
+class FilePath(Kind):
+    """Paths of files and folders."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is text or a path."""
+        return isinstance(value, str | os.PathLike)
+
+    def describe(self) -> str:
+        """A path."""
+        return "a path, as text or `pathlib.Path`"
+
+
+@dataclass(frozen=True)
+class Listed(Kind):
+    """Several values in an order: a list, a tuple, an array; not text, not a dict, and no set.
+
+    The order of a set is another one in every process of Python, so that the same seed would not give the same cells.
+
+    Attributes
+    ----------
+    of
+        What each must be.
+    least
+        How many there must be.
+    alone
+        Whether one value may stand for a list of it.
+    """
+
+    of: Kind
+    least: int = 1
+    alone: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a collection with an order, or one value alone where that may be."""
+        if self.alone and self.of.holds(value):
+            return True
+        unlisted = str | bytes | set | frozenset | Mapping
+        return isinstance(value, Collection) and not isinstance(value, unlisted) and getattr(value, "ndim", 1) > 0
+
+    def within(self, value: Any) -> bool:
+        """Whether there are enough, all as they must be."""
+        if self.alone and self.of.holds(value):
+            return True
+        return len(value) >= self.least and all(map(self.of.holds, value))
+
+    def describe(self) -> str:
+        """What each must be."""
+        some = "a list (no set, which has no order)" if self.least == 0 else "a list (no set) of at least one"
+        return f"{f'{self.of}, or ' if self.alone else ''}{some}, each {self.of}"
+
+
+@dataclass(frozen=True)
+class Ordered(Kind):
+    """Anything but a set, whose order is another one in every process of Python."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is no set."""
+        return not isinstance(value, set | frozenset)
+
+    def describe(self) -> str:
+        """What has an order."""
+        return "a list or a dict, not a set, whose order changes from one run of Python to the next"
+
+
+@dataclass(frozen=True)
+class Settings(Kind):
+    """Arguments by name."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a dict whose keys are text."""
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+    def describe(self) -> str:
+        """A dict."""
+        return "a dict from the names of settings to their values"
+
+
+@dataclass(frozen=True)
+class Instance(Kind):
+    """Objects of a class.
+
+    Attributes
+    ----------
+    types
+        The class, or several.
+    """
+
+    types: tuple[type, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is an object of one of the classes."""
+        return isinstance(value, self.types)
+
+    def describe(self) -> str:
+        """The names of the classes."""
+        return f"an object of type {' or '.join(kind.__name__ for kind in self.types)}"
 
 
 COUNT = Range(1, whole=True)
-COUNT_OR_NONE = Range(1, whole=True, optional=True)
+COUNT_OR_NONE = COUNT.or_none
+SEVERAL = Range(2, whole=True)
 NATURAL = Range(0, whole=True)
-SEED = Range(0, whole=True, optional=True)
+SEED = Range(0, 2**32 - 1, whole=True)
+"""What scikit-learn, NumPy's old generators and ``scvi.settings.seed`` take."""
+SEED_OR_NONE = SEED.or_none
 POSITIVE = Range(0, open_low=True)
 NON_NEGATIVE = Range(0)
+NUMBER = Range()
+PROBABILITY = Range(0, 1)
 SHARE = Range(0, 1, open_high=True)
+PART = Range(0, 1, open_low=True, open_high=True)
+"""A part of the cells that leaves some on both sides."""
+QUANTILES = PairRange(0, 1, growing=True)
+SIZE = PairRange(0, open_low=True)
+"""Width and height."""
+THREADS = Threads()
+FLAG = Flag()
+TEXT = Text()
+COLUMN = Text("the name of a column")
+LAYER = Text("the name of a layer", optional=True)
+KEY = Text("the name of a key")
+PATH = FilePath()
+SETTINGS = Settings()
+ORDERED = Ordered(optional=True)
+COLUMNS = Listed(COLUMN, alone=True)
+DIMENSIONS = Listed(NATURAL, alone=True)
 
 
-def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
-    """Raise ValueError for the first of `values` outside its range; those without one are not looked at."""
+def check_ranges(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    """Check the values that have a kind in the table; the others are not looked at."""
     for name, value in values.items():
-        if name in ranges and not ranges[name].holds(value):
-            raise ValueError(f"`{name}` must be {ranges[name]}, not {value!r}.")
+        if name in kinds:
+            kinds[name].check(**{name: value})
 
 
 def check_widths(name: str, widths: Any) -> tuple[int, ...]:
     """The widths of hidden layers, of which there is at least one."""
     if isinstance(widths, Integral):
         raise ValueError(f"`{name}` must list the width of each hidden layer: `({widths},)` for one.")
-    widths = tuple(widths)
-    if not widths or not all(COUNT.holds(width) for width in widths):
-        raise ValueError(f"`{name}` must list one or several whole numbers of at least 1, not {widths}.")
+    Listed(COUNT).check(**{name: widths})
     return tuple(int(width) for width in widths)
+
+
+def check_keywords(
+    given: Iterable[str],
+    known: Iterable[str],
+    *,
+    what: str,
+    hints: Mapping[str, str] | None = None,
+) -> None:
+    """Raise TypeError for the first keyword that `what` does not take, and say which is meant.
+
+    Parameters
+    ----------
+    given
+        Names of the keywords.
+    known
+        Those that there are; the first are the likelier ones.
+    what
+        What does not know them.
+    hints
+        What to write in the place of keywords that people bring from elsewhere.
+    """
+    known, hints = list(known), hints or {}
+    for name in given:
+        if name in known:
+            continue
+        if name in hints:
+            raise TypeError(f"{what} does not take `{name}`: {hints[name]}.")
+        close = [other for other in known if name in other.split("_") or other in name.split("_")]
+        close += difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        meant = f"is `{close[0]}` meant?" if close else f"it takes {', '.join(known)}."
+        raise TypeError(f"{what} does not take `{name}`: {meant}")
+
+
+def check_rows(name: str, rows: Any, n: int) -> np.ndarray:
+    """Row numbers below `n` from row numbers (negative ones count from the end), a mask or a slice; None are all."""
+    if rows is None:
+        return np.arange(n)
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    chosen = np.asarray(rows)
+    if chosen.size == 0:
+        return np.arange(0)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "biu" or isinstance(rows, set | frozenset | Mapping):
+        raise TypeError(f"`{name}` must be a list of row numbers or a mask, not {shown(rows)}.")
+    if chosen.dtype.kind == "b" and len(chosen) != n:
+        raise ValueError(f"`{name}` is a mask of {len(chosen)} rows, but there are {n}.")
+    if chosen.dtype.kind != "b" and (chosen.min() < -n or chosen.max() >= n):
+        raise ValueError(f"`{name}` must be row numbers below {n}, not {chosen.min()} to {chosen.max()}.")
+    return np.arange(n)[chosen]
+
+
+def alternatives(values: Iterable[Any]) -> str:
+    """Values as a sentence lists them: ``'a', 'b' or 'c'``."""
+    *first, last = map(repr, values)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: in one line, and not all of what is large."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_REPR else f"{text[: _LONGEST_REPR - 3]}..."
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -107,8 +107,8 @@ def resolve_counts(
     if isinstance(labels, Mapping | pd.Series):
         return _resolve_mapping(n, labels, categories)
     if n is None:
-        raise ValueError("n is missing: give the number of cells to generate, or labels={label: number of cells}.")
-    n = _as_count(n, "n", minimum=1)
+        raise ValueError("`n` is missing: give the number of cells to generate, or labels={label: number of cells}.")
+    n = _as_count(n, "`n`", minimum=1)
     if categories is None:
         if labels is not None:
             raise ValueError(

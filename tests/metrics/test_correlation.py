@@ -81,9 +81,9 @@ def test_subsampling(pair):
 
 def test_bad_input(pair):
     real, synthetic = pair
-    with pytest.raises(ValueError, match="Unknown `method`"):
+    with pytest.raises(ValueError, match="`method` must be"):
         correlation_distance(real, synthetic, method="kendall")
-    with pytest.raises(ValueError, match="Unknown `statistic`"):
+    with pytest.raises(ValueError, match="`statistic` must be"):
         correlation_distance(real, synthetic, statistic="max")
     with pytest.raises(ValueError, match="at least three"):
         correlation_distance(real, synthetic[:2])

@@ -48,5 +48,5 @@ def test_seed_and_bad_input(codes, factors):
     few = {"max_cells": 600, "n_trees": 5}
     a, b, c = (dci(codes["rotated"], factors, seed=s, **few).completeness for s in (0, 0, 1))
     assert a == b != c
-    with pytest.raises(ValueError, match="cannot be split"):
+    with pytest.raises(ValueError, match="`test_fraction` must be"):
         dci(codes["perfect"], factors, test_fraction=0)

@@ -177,7 +177,7 @@ def test_genes_without_variance(counts):
 
 def test_bad_input(counts):
     real, labels, synthetic, _ = counts
-    with pytest.raises(ValueError, match="at least 1, got 0 and 10"):
+    with pytest.raises(ValueError, match="`n_genes` must be a whole number at least 1"):
         differential_expression(real, labels, synthetic, labels, n_genes=0)
     with pytest.raises(ValueError, match="`synthetic_labels` must hold one label"):
         differential_expression(real, labels, synthetic, labels[1:])

@@ -67,7 +67,7 @@ def test_chunks_and_seed(monkeypatch, codes, factors):
 
 
 def test_bad_input(codes, factors):
-    with pytest.raises(ValueError, match="Unknown `vote`"):
+    with pytest.raises(ValueError, match="`vote` must be"):
         factor_vae_score(codes["perfect"], factors, vote="argmax")
-    with pytest.raises(ValueError, match="n_cells=1"):
+    with pytest.raises(ValueError, match="`n_cells` must be"):
         factor_vae_score(codes["perfect"], factors, n_cells=1)

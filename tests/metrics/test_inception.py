@@ -58,7 +58,7 @@ def test_sparse_input(cells, limit, monkeypatch):
 @pytest.mark.parametrize("name", ["max_cells", "n_cells", "n_trees"])
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_bad_numbers(cells, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number at least 1"):
         inception_score(*cells, **{"n_trees": 2} | {name: value})
 
 

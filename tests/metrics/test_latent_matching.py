@@ -95,5 +95,5 @@ def test_equal_values_do_not_keep_the_order_of_the_file():
 
 
 def test_unknown_similarity(cells):
-    with pytest.raises(ValueError, match="Unknown `similarity`"):
+    with pytest.raises(ValueError, match="`similarity` must be"):
         latent_matching_score(*cells, similarity="bmmi")

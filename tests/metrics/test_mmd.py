@@ -75,7 +75,7 @@ def test_unbiased_for_equal_distributions():
     [
         (np.ones((1, 4)), {}, "two cells"),
         (np.ones((9, 4)), {}, "identical"),
-        (np.eye(4), {"bandwidth": 0}, "positive"),
+        (np.eye(4), {"bandwidth": 0}, "`bandwidth` must be a number above 0"),
         (np.eye(3), {}, "columns"),
     ],
 )

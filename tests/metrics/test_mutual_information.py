@@ -124,9 +124,9 @@ def test_same_seed_same_result(codes, factors):
 def test_bad_input(codes, factors):
     with pytest.raises(ValueError, match="needs the `variance`"):
         mutual_information_gap(codes["perfect"], factors, estimator="posterior")
-    with pytest.raises(ValueError, match="Unknown `estimator`"):
+    with pytest.raises(ValueError, match="`estimator` must be"):
         mutual_information_gap(codes["perfect"], factors, estimator="kde")
-    with pytest.raises(ValueError, match="Unknown `strategy`"):
+    with pytest.raises(ValueError, match="`strategy` must be"):
         mutual_information_gap(codes["perfect"], factors, strategy="kmeans")
     with pytest.raises(ValueError, match="`n_bins`"):
         mutual_information_gap(codes["perfect"], factors, n_bins=1)

@@ -218,10 +218,10 @@ def test_decode(trained):
         ({"n": 5, "library_size": [1.0, 2.0]}, "library_size"),
         ({"n": 5, "library_size": [9.0] * 5, "min_confidence": 0.5}, "may be rejected"),
         ({"n": 5, "library_size": [9.0] * 5, "method": "prior", "labels": "type_1"}, "may be rejected"),
-        ({"n": 5, "min_confidence": 2}, "between 0 and 1"),
+        ({"n": 5, "min_confidence": 2}, "`min_confidence` must be"),
         ({"n": 5, "transform_batch": "nowhere"}, "Unknown batch"),
         ({"n": 5, "path": "cells.csv"}, "h5ad or .zarr"),
-        ({}, "n is missing"),
+        ({}, "`n` is missing"),
     ],
 )
 def test_bad_requests(trained, kwargs, message):

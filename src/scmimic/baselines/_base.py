@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic._arguments import ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
 from scmimic.cells._layers import layer_names
 
@@ -103,6 +104,7 @@ class ReferenceGenerator(ABC):
         -------
         The generator itself.
         """
+        SEED.check(seed=seed)
         self.fit_seed = seed
         self._fit(np.random.default_rng(seed))
         self.is_fitted = True
@@ -133,6 +135,8 @@ class ReferenceGenerator(ABC):
         ValueError
             If `n` or `labels` make no sense (see the message).
         """
+        SEED_OR_NONE.check(seed=seed)
+        ORDERED.check(labels=labels)
         if not self.is_fitted:
             raise RuntimeError(f"{type(self).__name__} is not fitted: call .fit() first.")
         known = None if self.labels_key is None else self.categories

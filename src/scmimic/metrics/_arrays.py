@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
+
+from scmimic._arguments import COUNT_OR_NONE, SEED
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -26,11 +27,14 @@ def in_memory(x: Any) -> Any:
     return x.to_memory() if hasattr(x, "to_memory") else x
 
 
-def check_counts(**numbers: int | None) -> None:
-    """Raise unless each is a whole number of at least 1, or None where that means all."""
-    for name, value in numbers.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
+def check_unmasked(**arrays: Any) -> None:
+    """Raise where values are masked: what lies under a mask would be taken for a value."""
+    for name, x in arrays.items():
+        if np.ma.is_masked(x):
+            raise ValueError(
+                f"`{name}` holds {int(np.ma.count_masked(x))} masked values. Leave their cells or features out, or "
+                f"fill them: `{name}.filled(0)`."
+            )
 
 
 def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
@@ -48,6 +52,7 @@ def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
     if hasattr(x, "obs_names"):
         # NumPy would fail first, on its number of dimensions
         raise ValueError(f"`{name}` is an object of type {type(x).__name__}: pass its matrix, such as `adata.X`.")
+    check_unmasked(**{name: x})
     x = in_memory(x)
     if sp.issparse(x):
         if x.ndim != 2:
@@ -89,7 +94,7 @@ def subsample(x: Matrix, n: int | None, rng: np.random.Generator) -> Matrix:
 
 def sample_rows(n_rows: int, n: int | None, rng: np.random.Generator) -> np.ndarray:
     """Numbers of the rows that :func:`subsample` draws of `n_rows`."""
-    check_counts(max_cells=n)
+    COUNT_OR_NONE.check(max_cells=n)
     if n is None or n_rows <= n:
         return np.arange(n_rows)
     return np.sort(rng.choice(n_rows, n, replace=False))
@@ -147,7 +152,8 @@ def as_pair(
     """
     real, synthetic = as_matrix(real, "real", dtype=dtype), as_matrix(synthetic, "synthetic", dtype=dtype)
     check_same_features(real=real, synthetic=synthetic)
-    check_counts(max_cells=max_cells)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
     sizes = [x.shape[0] if max_cells is None else min(x.shape[0], max_cells) for x in (real, synthetic)]
     if balance:
         sizes = [min(sizes)] * 2
@@ -219,6 +225,7 @@ def column_variance(x: Matrix) -> np.ndarray:
 
 def as_labels(labels: Any, name: str, n_cells: int) -> np.ndarray:
     """Return one label per cell as text, after checking their number and that none is missing."""
+    check_unmasked(**{name: labels})
     labels = np.asarray(labels)
     if labels.shape != (n_cells,):
         raise ValueError(f"`{name}` must hold one label for each of the {n_cells} cells, got shape {labels.shape}.")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
 from scmimic.metrics._arrays import Matrix, row_distances, same_kind, subsample
 
 
@@ -77,6 +78,9 @@ def distance_to_closest_record(
     >>> sm.metrics.distance_to_closest_record(train, train, test).ratio
     0.0
     """
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     train, synthetic, test = same_kind(train=train, synthetic=synthetic, test=test)
     rng = np.random.default_rng(seed)
     synthetic, test = (subsample(x, max_cells, rng) for x in (synthetic, test))

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import rankdata
 
+from scmimic._arguments import SEVERAL, Choice
 from scmimic.metrics._arrays import Matrix, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -79,10 +80,9 @@ def correlation_distance(
     >>> sm.metrics.correlation_distance(real, real * [1, -1])
     2.0
     """
-    if method not in ("pearson", "spearman"):
-        raise ValueError(f"Unknown `method` {method!r}: choose 'pearson' or 'spearman'.")
-    if statistic not in ("rms", "mean_absolute"):
-        raise ValueError(f"Unknown `statistic` {statistic!r}: choose 'rms' or 'mean_absolute'.")
+    SEVERAL.check(max_genes=max_genes)
+    Choice(("pearson", "spearman")).check(method=method)
+    Choice(("rms", "mean_absolute")).check(statistic=statistic)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, seed=seed)
     for name, x in (("real", real), ("synthetic", synthetic)):
         if x.shape[0] < 3:

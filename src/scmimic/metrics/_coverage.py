@@ -14,7 +14,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic._arguments import COUNT, check_ranges
+from scmimic._arguments import COUNT, THREADS
 from scmimic.metrics._arrays import Matrix, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -85,9 +85,10 @@ def precision_recall_density_coverage(
     >>> sm.metrics.precision_recall_density_coverage(real, synthetic, n_neighbors=1)
     PRDC(precision=1.0, recall=0.0, density=2.0, coverage=0.5)
     """
+    COUNT.check(n_neighbors=n_neighbors, working_memory=working_memory)
+    THREADS.check(n_jobs=n_jobs)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     n = real.shape[0]
-    check_ranges({"n_neighbors": n_neighbors}, {"n_neighbors": COUNT})
     if n_neighbors >= n:
         raise TooFewCellsError(
             f"`n_neighbors` must be smaller than the number of cells per side: got {n_neighbors} with {n} cells."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from scmimic.metrics._arrays import check_counts
+from scmimic._arguments import COUNT, COUNT_OR_NONE, PART, SEED, THREADS
 from scmimic.metrics._factors import as_factors, as_latent
 
 # Smaller leaves fit noise, which then looks like importance of the dimensions that hold nothing.
@@ -99,8 +99,12 @@ def dci(
     >>> result.disentanglement, result.completeness, result.informativeness
     (1.0, 1.0, 1.0)
     """
+    COUNT.check(n_trees=n_trees)
+    PART.check(test_fraction=test_fraction)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     latent = as_latent(latent)
-    check_counts(n_trees=n_trees, max_cells=max_cells)
     known = as_factors(factors, len(latent), factor_bins=factor_bins)
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(latent))[:max_cells]

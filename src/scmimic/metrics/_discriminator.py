@@ -19,12 +19,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
 
-from scmimic._arguments import Range, check_ranges
+from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, SEED, SEVERAL, THREADS
 from scmimic.metrics._arrays import (
     Matrix,
     as_matrix,
     as_pair,
-    check_counts,
     check_same_features,
     fit_pca,
     forest_input,
@@ -32,8 +31,6 @@ from scmimic.metrics._arrays import (
 )
 from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._intervals import auc_interval, proportion_interval
-
-FOLDS = Range(2, whole=True)
 
 
 @dataclass(frozen=True)
@@ -151,6 +148,12 @@ def discriminator_auc(
     >>> 0.3 < sm.metrics.discriminator_auc(real, same, n_trees=20) < 0.7
     True
     """
+    COUNT.check(n_trees=n_trees)
+    SEVERAL.check(n_folds=n_folds)
+    COUNT_OR_NONE.check(use_pcs=use_pcs, max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
+    FLAG.check(return_folds=return_folds)
     _check_reference(use_pcs, reference)
     real, synthetic = _balanced_pair(real, synthetic, max_cells, n_folds, seed)
     if use_pcs is not None:
@@ -232,6 +235,12 @@ def random_forest_error(
     >>> sm.metrics.random_forest_error(real, shifted, n_trees=20)
     0.0
     """
+    COUNT.check(n_comps=n_comps, n_trees=n_trees)
+    COUNT_OR_NONE.check(n_cells=n_cells)
+    SEVERAL.check(n_folds=n_folds)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
+    FLAG.check(return_interval=return_interval)
     real, synthetic = _balanced_pair(real, synthetic, n_cells, n_folds, seed)
     real, synthetic = _project(real, synthetic, reference, n_comps, seed)
     y, score, _ = out_of_fold(real, synthetic, n_trees=n_trees, n_folds=n_folds, seed=seed, n_jobs=n_jobs)
@@ -263,17 +272,15 @@ def _check_reference(use_pcs: int | None, reference: Any) -> None:
 
 def _balanced_pair(real: Any, synthetic: Any, max_cells: int | None, n_folds: int, seed: int) -> tuple[Matrix, Matrix]:
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed)
-    check_ranges({"n_folds": n_folds}, {"n_folds": FOLDS})
     if real.shape[0] < n_folds:
         raise TooFewCellsError(
-            f"Cross-validation needs as many cells per side as folds: {n_folds} folds, {real.shape[0]} cells per side."
+            f"Cross-validation needs as many cells per side as folds: `n_folds={n_folds}`, {real.shape[0]} cells per "
+            "side."
         )
     return real, synthetic
 
 
 def _project(real: Matrix, synthetic: Matrix, reference: Any, n_comps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    if n_comps < 1:
-        raise ValueError(f"The number of principal components must be at least 1, got {n_comps}.")
     if reference is None:
         reference = stack(real, synthetic)
     else:
@@ -298,5 +305,4 @@ def out_of_fold(
 
 
 def _forest(n_trees: int, seed: int, n_jobs: int) -> RandomForestClassifier:
-    check_counts(n_trees=n_trees)
     return RandomForestClassifier(n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs)

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
+from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, PART, SEED, SEVERAL, THREADS
 from scmimic.metrics._arrays import as_labels, as_matrix, as_pair, check_same_features, fit_pca, stack
 from scmimic.metrics._discriminator import (
     DiscriminatorResult,
@@ -97,10 +98,12 @@ def split_discriminator_auc(
     >>> sm.metrics.split_discriminator_auc(real, shifted, n_trees=20)
     1.0
     """
-    if n_comps < 1:
-        raise ValueError(f"`n_comps` must be at least 1, got {n_comps}.")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"`test_fraction` must lie between 0 and 1, got {test_fraction}.")
+    COUNT.check(n_comps=n_comps, n_trees=n_trees)
+    PART.check(test_fraction=test_fraction)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
+    FLAG.check(return_folds=return_folds)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed)
     n = real.shape[0]
     n_test = round(test_fraction * 2 * n)
@@ -203,9 +206,15 @@ def discriminator_auc_per_label(
     >>> aucs["B"] < 0.7, aucs["T"]
     (True, 1.0)
     """
+    COUNT.check(min_cells=min_cells, n_trees=n_trees)
+    SEVERAL.check(n_folds=n_folds)
+    COUNT_OR_NONE.check(use_pcs=use_pcs, max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
+    FLAG.check(return_folds=return_folds)
     _check_reference(use_pcs, reference)
-    if n_folds < 2 or min_cells < n_folds:
-        raise ValueError(f"`min_cells` must be at least `n_folds`, which is 2 or more: got {min_cells} and {n_folds}.")
+    if min_cells < n_folds:
+        raise ValueError(f"`min_cells` must be at least `n_folds`: got {min_cells} and {n_folds}.")
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
     check_same_features(real=real, synthetic=synthetic)
     real_labels = as_labels(real_labels, "real_labels", real.shape[0])

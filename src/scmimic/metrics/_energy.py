@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
+from scmimic._arguments import COUNT
 from scmimic.metrics._arrays import Matrix, as_pair
 
 
@@ -51,6 +52,7 @@ def energy_distance(
     >>> sm.metrics.energy_distance([[0.0]], [[8.0]])
     4.0
     """
+    COUNT.check(working_memory=working_memory)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, seed=seed, dtype=np.float64)
     between = _mean_distance(real, synthetic, working_memory)
     within = _mean_distance(real, None, working_memory) + _mean_distance(synthetic, None, working_memory)

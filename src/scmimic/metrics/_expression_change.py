@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
+from scmimic._arguments import COUNT, SEED
 from scmimic.metrics._arrays import Matrix, as_labels, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -124,8 +125,8 @@ def differential_expression(
     >>> round(result.median_slope, 1), result.direction["T"], result.overlap["T"]
     (0.5, 1.0, 1.0)
     """
-    if n_genes < 1 or n_splits < 1:
-        raise ValueError(f"`n_genes` and `n_splits` must be at least 1, got {n_genes} and {n_splits}.")
+    COUNT.check(n_genes=n_genes, min_cells=min_cells, n_splits=n_splits)
+    SEED.check(seed=seed)
     real, synthetic = as_pair(real, synthetic)
     real_labels = as_labels(real_labels, "real_labels", real.shape[0])
     synthetic_labels = as_labels(synthetic_labels, "synthetic_labels", synthetic.shape[0])

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scmimic._arguments import COUNT, FLAG, NON_NEGATIVE, SEED, SEVERAL, Choice
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent
 
 logger = logging.getLogger(__name__)
@@ -86,12 +87,12 @@ def factor_vae_score(
     >>> float(sm.metrics.factor_vae_score(factors, factors))
     1.0
     """
-    if vote not in ("argmin", "michigan_argmax"):
-        raise ValueError(f"Unknown `vote` {vote!r}: choose 'argmin' or 'michigan_argmax'.")
-    if min(n_train, n_test) < 1 or n_cells < 2:
-        raise ValueError(
-            f"`n_train` and `n_test` must be at least 1 and `n_cells` 2: {n_train=}, {n_test=}, {n_cells=}."
-        )
+    COUNT.check(n_train=n_train, n_test=n_test)
+    SEVERAL.check(n_cells=n_cells)
+    NON_NEGATIVE.check(min_std=min_std)
+    Choice(("argmin", "michigan_argmax")).check(vote=vote)
+    SEED.check(seed=seed)
+    FLAG.check(return_per_factor=return_per_factor)
     latent = as_latent(latent)
     known = as_factors(factors, len(latent), factor_bins=factor_bins)
     sd = latent.std(axis=0)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import as_labels, as_matrix
+from scmimic._arguments import SEVERAL
+from scmimic.metrics._arrays import as_labels, as_matrix, check_unmasked
 
 MAX_LEVELS = 20
 """A numeric factor of more distinct values is cut into classes: the 20 steps of MichiGAN's simulation are levels."""
@@ -66,6 +67,7 @@ def as_variance(variance: Any, latent: np.ndarray, *, allow_zero: bool = False) 
 
     Codes can be drawn with variances of 0 too (`allow_zero`); only densities cannot be had of them.
     """
+    check_unmasked(variance=variance)
     x = np.asarray(variance, dtype=np.float64)
     if x.shape == latent.shape[1:]:
         x = np.broadcast_to(x, latent.shape)
@@ -92,9 +94,9 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
     factor_bins
         Classes of equal numbers of cells that a numeric factor with more than 20 distinct values is cut into.
     """
-    if factor_bins < 2:
-        raise ValueError(f"`factor_bins` must be at least 2, got {factor_bins}.")
+    SEVERAL.check(factor_bins=factor_bins)
     if not isinstance(factors, Mapping | pd.DataFrame):
+        check_unmasked(factors=factors)
         array = np.asarray(factors)
         if array.ndim == 1:
             array = array[:, None]
@@ -107,6 +109,7 @@ def as_factors(factors: Any, n_cells: int, *, factor_bins: int = 4) -> list[Fact
 
 
 def _factor(name: str, values: Any, n_cells: int, factor_bins: int) -> Factor:
+    check_unmasked(**{name: values})
     values = np.asarray(values)
     if values.dtype == object and all(isinstance(v, Real) and not isinstance(v, bool) for v in values.ravel()):
         values = np.array(values.tolist())

@@ -15,10 +15,10 @@ import numpy as np
 from scipy.special import rel_entr
 from sklearn.ensemble import RandomForestClassifier
 
+from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, THREADS
 from scmimic.metrics._arrays import (
     as_labels,
     as_matrix,
-    check_counts,
     check_same_features,
     forest_input,
     sample_rows,
@@ -90,7 +90,10 @@ def inception_score(
     >>> round(sm.metrics.inception_score(real, labels, real[:20], n_trees=20), 3)
     1.0
     """
-    check_counts(n_trees=n_trees, n_cells=n_cells, max_cells=max_cells)
+    COUNT.check(n_trees=n_trees)
+    COUNT_OR_NONE.check(n_cells=n_cells, max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
     check_same_features(real=real, synthetic=synthetic)
     labels = as_labels(labels, "labels", real.shape[0])

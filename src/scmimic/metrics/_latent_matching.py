@@ -7,11 +7,12 @@ which a boolean factor per level gives here too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from scmimic._arguments import FLAG, SEED, SEVERAL, Choice
 from scmimic.metrics._factors import Factor, as_factors, as_latent, gap
 from scmimic.metrics._mutual_information import binned_information, equal_width_bins
 from scmimic.metrics._spearman import spearman_matrix
@@ -102,8 +103,10 @@ def latent_matching_score(
     >>> round(sm.metrics.latent_matching_score(latent, cell_type), 3)
     1.0
     """
-    if similarity not in ("smi", "spn", "asc"):
-        raise ValueError(f"Unknown `similarity` {similarity!r}: choose 'smi', 'spn' or 'asc'.")
+    Choice(get_args(Similarity)).check(similarity=similarity)
+    SEVERAL.check(n_bins=n_bins)
+    SEED.check(seed=seed)
+    FLAG.check(return_matching=return_matching)
     latent = as_latent(latent)
     processes = [p for f in as_factors(factors, len(latent), factor_bins=factor_bins) for p in _processes(f)]
     if similarity == "smi":

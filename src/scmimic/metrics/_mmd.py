@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
-from scmimic._arguments import Range, check_ranges
+from scmimic._arguments import COUNT, POSITIVE, SEVERAL
 from scmimic.metrics._arrays import Matrix, as_pair, subsample
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -63,7 +63,9 @@ def mmd(
     >>> round(sm.metrics.mmd([[0.0], [1.0]], [[0.0], [1.0]], bandwidth=1.0), 4)  # exp(-1) - 1
     -0.6321
     """
-    check_ranges({"max_cells": max_cells}, {"max_cells": Range(2, whole=True, optional=True)})
+    SEVERAL.or_none.check(max_cells=max_cells)
+    POSITIVE.or_none.check(bandwidth=bandwidth)
+    COUNT.check(working_memory=working_memory)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, seed=seed, dtype=np.float64)
     n, m = real.shape[0], synthetic.shape[0]
     if n < 2 or m < 2:

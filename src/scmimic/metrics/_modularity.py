@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scmimic._arguments import NON_NEGATIVE, SEVERAL
 from scmimic.metrics._factors import as_factors, as_latent
 from scmimic.metrics._mutual_information import information_matrix
 
@@ -56,6 +57,8 @@ def modularity(
     >>> round(sm.metrics.modularity(factors @ [[1, 1], [1, -1]], factors), 1)
     0.0
     """
+    SEVERAL.check(n_bins=n_bins)
+    NON_NEGATIVE.check(min_information=min_information)
     latent = as_latent(latent)
     known = as_factors(factors, len(latent), factor_bins=factor_bins)
     if len(known) < 2:

@@ -7,13 +7,13 @@ estimate is that of Ross (2014, PLoS ONE 9, e87357), as scikit-learn has it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.feature_selection import mutual_info_classif
 
-from scmimic.metrics._arrays import check_counts
+from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, SEED, SEVERAL, Choice
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, as_variance, gap, mean_scores
 
 Estimator = Literal["posterior", "histogram", "knn"]
@@ -190,6 +190,7 @@ def mutual_information_gap(
     >>> round(sm.metrics.mutual_information_gap(rotated, factors), 2)
     0.0
     """
+    FLAG.check(return_per_factor=return_per_factor)
     latent = as_latent(latent)
     known = as_factors(factors, len(latent), factor_bins=factor_bins)
     matrix = information_matrix(
@@ -220,17 +221,19 @@ def information_matrix(
     seed: int = 0,
 ) -> np.ndarray:
     """:func:`normalized_mutual_information` for input that has been checked; latent dimensions x factors."""
+    Choice(get_args(Estimator), optional=True).check(estimator=estimator)
+    Choice(get_args(Strategy)).check(strategy=strategy)
+    SEVERAL.check(n_bins=n_bins)
+    COUNT.check(n_neighbors=n_neighbors)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
     if estimator is None:
         estimator = "histogram" if variance is None else "posterior"
-    if estimator not in ("posterior", "histogram", "knn"):
-        raise ValueError(f"Unknown `estimator` {estimator!r}: choose 'posterior', 'histogram' or 'knn'.")
     if estimator == "posterior":
         if variance is None:
             raise ValueError("`estimator='posterior'` needs the `variance` of the posteriors.")
         information = _posterior(latent, as_variance(variance, latent), factors, max_cells, seed)
     elif estimator == "histogram":
-        if strategy not in ("uniform", "quantile"):
-            raise ValueError(f"Unknown `strategy` {strategy!r}: choose 'uniform' or 'quantile'.")
         bins = equal_width_bins(rankdata(latent, axis=0) if strategy == "quantile" else latent, n_bins)
         information = np.column_stack([binned_information(bins, n_bins, f.codes, f.n_levels) for f in factors])
     else:
@@ -244,8 +247,6 @@ def information_matrix(
 
 def equal_width_bins(latent: np.ndarray, n_bins: int) -> np.ndarray:
     """Bin of each value, from 0, in `n_bins` bins of equal width over the range of each dimension."""
-    if n_bins < 2:
-        raise ValueError(f"`n_bins` must be at least 2, got {n_bins}.")
     low = latent.min(axis=0)
     span = latent.max(axis=0) - low
     share = (latent - low) / np.where(span > 0, span, 1)
@@ -270,7 +271,6 @@ def _posterior(
     """Mutual information in nats, latent dimensions x factors, of codes drawn from Gaussian posteriors."""
     rng = np.random.default_rng(seed)
     codes = [factor.codes for factor in factors]
-    check_counts(max_cells=max_cells)
     if max_cells is not None and len(mean) > max_cells:
         rows = np.sort(rng.choice(len(mean), max_cells, replace=False))
         mean, variance, codes = mean[rows], variance[rows], [code[rows] for code in codes]

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic._arguments import Range, check_ranges
+from scmimic._arguments import SEVERAL, THREADS, Choice
 from scmimic.metrics._arrays import Matrix, as_pair, stack
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -63,6 +63,7 @@ def one_nn_accuracy(
     >>> sm.metrics.one_nn_accuracy([[0.0], [1.0]], [[8.0], [9.0]])
     1.0
     """
+    THREADS.check(n_jobs=n_jobs)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     if real.shape[0] < 2:
         raise TooFewCellsError("One-nearest-neighbour accuracy needs at least two cells on each side, got 1.")
@@ -129,12 +130,12 @@ def lisi_mixing(
     >>> 1.8 < sm.metrics.lisi_mixing(real, same) < 2
     True
     """
-    if statistic not in ("median", "mean"):
-        raise ValueError(f"`statistic` must be 'median' or 'mean', got {statistic!r}.")
+    SEVERAL.check(n_neighbors=n_neighbors)
+    Choice(("median", "mean")).check(statistic=statistic)
+    THREADS.check(n_jobs=n_jobs)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, balance=True, seed=seed, dtype=np.float64)
     x = stack(real, synthetic)
     k = min(3 * n_neighbors, x.shape[0] - 1)
-    check_ranges({"n_neighbors": n_neighbors}, {"n_neighbors": Range(2, whole=True)})
     if k <= n_neighbors:
         raise TooFewCellsError(
             f"`n_neighbors` must be smaller than the number of other cells: got {n_neighbors} with {x.shape[0]} cells "

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
 from scmimic.metrics._arrays import (
     as_labels,
     as_matrix,
@@ -129,6 +130,9 @@ def nearest_neighbor_distance_ratio(
     >>> sm.metrics.nearest_neighbor_distance_ratio(train, train, test).ratio
     0.0
     """
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     train, synthetic, test = same_kind(train=train, synthetic=synthetic, test=test)
     if train.shape[0] < 2:
         raise TooFewCellsError("`train` has one cell, but the second nearest is needed as well.")
@@ -251,6 +255,9 @@ def membership_inference(
     >>> sm.metrics.membership_inference(train, test, [[0.25], [1.25], [2.25]]).auc
     0.5
     """
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     arrays = {"train": train, "test": test, "synthetic": synthetic}
     if reference is not None:
         arrays["reference"] = reference

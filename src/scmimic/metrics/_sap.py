@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
+from scmimic._arguments import FLAG
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, gap, mean_scores
 
 
@@ -48,6 +49,7 @@ def sap_score(latent: Any, factors: Any, *, return_per_factor: bool = False) -> 
     >>> round(sm.metrics.sap_score(factors, factors), 1)
     0.5
     """
+    FLAG.check(return_per_factor=return_per_factor)
     latent = as_latent(latent)
     known = as_factors(factors, len(latent))
     scores = mean_scores(known, gap(np.column_stack([_predictability(latent, factor) for factor in known])))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from scmimic._arguments import FLAG
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, gap, mean_scores
 
 
@@ -78,6 +79,7 @@ def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) 
     >>> round(sm.metrics.spearman_gap([[0.0, 1.0], [1.0, 5.0], [2.0, 1.0]], [1, 2, 3]), 3)
     1.0
     """
+    FLAG.check(return_per_factor=return_per_factor)
     latent = as_latent(latent)
     known = as_factors(factors, len(latent))
     scores = mean_scores(known, gap(np.abs(spearman_matrix(latent, known))))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.metrics import pairwise_distances
 
+from scmimic._arguments import POSITIVE, Choice
 from scmimic.metrics._arrays import as_pair
 
 if TYPE_CHECKING:
@@ -83,12 +84,9 @@ def wasserstein(
     >>> round(sm.metrics.wasserstein([[0.0], [1.0]], [[3.0], [4.0]]), 6)
     3.0
     """
-    if p not in (1, 2):
-        raise ValueError(f"`p` must be 1 or 2, got {p!r}.")
-    if method not in ("exact", "sinkhorn"):
-        raise ValueError(f"`method` must be 'exact' or 'sinkhorn', got {method!r}.")
-    if not reg > 0:
-        raise ValueError(f"`reg` must be positive, got {reg}.")
+    Choice((1, 2)).check(p=p)
+    Choice(("exact", "sinkhorn")).check(method=method)
+    POSITIVE.check(reg=reg)
     real, synthetic = as_pair(real, synthetic, max_cells=max_cells, seed=seed, dtype=np.float64)
     cost = pairwise_distances(real, synthetic, metric="euclidean", squared=p == 2)
     total = _exact(cost) if method == "exact" else _sinkhorn(cost, reg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +13,25 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
+from scmimic._arguments import (
+    COLUMN,
+    COUNT_OR_NONE,
+    FLAG,
+    NON_NEGATIVE,
+    Choice,
+    check_ranges,
+    check_rows,
+    check_widths,
+    shown,
+)
 from scmimic.model._registration import RegistrationMixin, anndata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
 from scmimic.module import ACTINNModule
 from scmimic.nn import ACTINNClassifier
 from scmimic.train import ClassifierTrainingPlan
+
+_KINDS = {"filter_genes": FLAG, "input_transform": Choice(("log2", "none"))}
 
 
 class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass):
@@ -72,9 +85,9 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         input_transform: Literal["log2", "none"] = "log2",
         registry: dict[str, Any] | None = None,
     ):
+        check_ranges(locals(), _KINDS)
+        n_hidden = check_widths("n_hidden", n_hidden)
         super().__init__(adata, registry)
-        if input_transform not in ("log2", "none"):
-            raise ValueError(f"`input_transform` must be 'log2' or 'none', not {input_transform!r}.")
         self._remember_registration()
         n_labels = len(self.label_categories_)
         if n_labels < 2:
@@ -107,13 +120,15 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             return None
         codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
         counts = np.bincount(codes, minlength=len(self.label_categories_))[: len(self.label_categories_)]
-        if isinstance(class_weights, str):
-            if class_weights != "balanced":
-                raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {class_weights!r}.")
+        if not isinstance(class_weights, Mapping):
+            if not isinstance(class_weights, str) or class_weights != "balanced":
+                raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {shown(class_weights)}.")
             return torch.as_tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
         missing = [name for name in self.label_categories_ if name not in class_weights]
         if missing:
             raise ValueError(f"`class_weights` has no weight for {missing}.")
+        for weight in class_weights.values():
+            NON_NEGATIVE.check(class_weights=weight)
         return torch.tensor([float(class_weights[name]) for name in self.label_categories_])
 
     @classmethod
@@ -149,6 +164,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             If values are NaN or negative, a label is missing, or gene names repeat.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        COLUMN.check(labels_key=labels_key)
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
@@ -197,8 +213,9 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
         """
+        self._check_training(locals())
         if max_epochs is None:
-            steps_per_epoch = max(self._training_cells(batch_size) // batch_size, 1)
+            steps_per_epoch = max(self.adata.n_obs // batch_size, 1)
             max_epochs = max(50, -(-2000 // steps_per_epoch))
         if early_stopping:
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
@@ -272,8 +289,10 @@ def classify_cells(
     model, data: AnnData, *, indices: Sequence[int] | None, soft: bool, batch_size: int | None
 ) -> pd.Series | pd.DataFrame:
     """Run ``model.module.classifier`` over cells, chunk by chunk; shared by ACTINN and ACTIVA."""
+    FLAG.check(soft=soft)
+    COUNT_OR_NONE.check(batch_size=batch_size)
     x = model._query_matrix(data)
-    rows = np.arange(data.n_obs) if indices is None else np.arange(data.n_obs)[np.asarray(indices)]
+    rows = check_rows("indices", indices, data.n_obs)
     model.module.eval()
     size = batch_size or 1024
     parts = []

@@ -17,13 +17,23 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 from torch import nn
 
-from scmimic._arguments import COUNT, SHARE, Range, check_ranges, check_widths
+from scmimic._arguments import (
+    COUNT_OR_NONE,
+    FLAG,
+    NON_NEGATIVE,
+    PROBABILITY,
+    SETTINGS,
+    SHARE,
+    Choice,
+    check_ranges,
+    check_widths,
+)
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, copy_network
 from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
-from scmimic.model._presets import preset_for
+from scmimic.model._presets import LIKELIHOOD, preset_for
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_from_data
@@ -31,6 +41,17 @@ from scmimic.model._training import PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.module import ACTIVAModule
 from scmimic.train import IntrospectiveTrainingPlan
+
+_KINDS = {
+    "gene_likelihood": LIKELIHOOD,
+    "n_latent": COUNT_OR_NONE,
+    "dispersion": Choice(("gene", "gene-label")),
+    "encoder_head": Choice(("linear", "relu_bn")),
+    "output_threshold": NON_NEGATIVE,
+    "library_covariate": FLAG,
+    "label_baseline": PROBABILITY,
+    "dropout_rate": SHARE,
+}
 
 
 class ACTIVA(
@@ -114,12 +135,9 @@ class ACTIVA(
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
     ):
+        check_ranges(locals(), _KINDS)
         preset = preset_for(gene_likelihood)
-        if dispersion not in ("gene", "gene-label"):
-            raise ValueError(f"`dispersion` must be 'gene' or 'gene-label', not {dispersion!r}.")
         n_latent = preset.n_latent if n_latent is None else n_latent
-        sizes = {"n_latent": n_latent, "label_baseline": label_baseline, "dropout_rate": dropout_rate}
-        check_ranges(sizes, {"n_latent": COUNT, "label_baseline": Range(0, 1), "dropout_rate": SHARE})
         n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)
         super().__init__(adata, registry)
         self._remember_registration()
@@ -241,6 +259,7 @@ class ACTIVA(
             As :meth:`setup_anndata`.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        SETTINGS.check(modalities=modalities)
         attributes = cls._create_modalities_attr_dict(dict(modalities), setup_method_args)
         field_list = mudata_fields(
             mdata,
@@ -324,13 +343,12 @@ class ACTIVA(
         An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not finite ends the training with
         the weights of the last good epoch.
         """
+        self._check_training(locals())
         preset = preset_for(self.module.gene_likelihood)
         if max_epochs is None:
-            max_epochs = preset.epochs(self._training_cells(batch_size), batch_size)
+            max_epochs = preset.epochs(self.adata.n_obs, batch_size)
         if warmup_epochs is None:
             warmup_epochs = preset.warmup(max_epochs)
-        if warmup_epochs < 0:
-            raise ValueError(f"`warmup_epochs` must not be negative, but is {warmup_epochs}.")
         settings = {
             "n_epochs_warmup": warmup_epochs,
             "n_epochs_classifier": 0

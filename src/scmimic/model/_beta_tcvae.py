@@ -8,7 +8,6 @@ autoencoders. NeurIPS 31.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from anndata import AnnData
@@ -16,27 +15,44 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 
-from scmimic._arguments import COUNT, NON_NEGATIVE, SHARE, check_ranges, check_widths
+from scmimic._arguments import (
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    NON_NEGATIVE,
+    SETTINGS,
+    SHARE,
+    Choice,
+    check_ranges,
+    check_widths,
+)
 from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._latent_activity import LatentActivityMixin
 from scmimic.model._posterior import AggregatedPosterior
+from scmimic.model._presets import LIKELIHOOD
 from scmimic.model._registration import RegistrationMixin, anndata_fields, mudata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._start import start_mean_decoder
-from scmimic.model._training import PlanTrainingMixin
+from scmimic.model._training import SINGLE, PlanTrainingMixin
 from scmimic.model._validation import check_counts, warn_of_counts
-from scmimic.module import COUNT_LIKELIHOODS, BetaTCVAEModule
+from scmimic.module import BetaTCVAEModule
 from scmimic.train import BetaTCVAETrainingPlan
 
 DEFAULT_STEPS = 4_000
 MIN_EPOCHS, MAX_EPOCHS = 20, 400
-_RANGES = {
+_KINDS = {
     "n_latent": COUNT,
-    "n_comps": replace(COUNT, optional=True),
-    "dropout_rate": SHARE,
     "beta": NON_NEGATIVE,
     "kl_weight": NON_NEGATIVE,
+    "gene_likelihood": LIKELIHOOD,
+    "noise": Choice(("unit", "gene")),
+    "library": Choice(("latent", "observed")),
+    "standardize": FLAG,
+    "n_comps": COUNT_OR_NONE,
+    "estimator": Choice(("mss", "mws")),
+    "posterior_gradients": FLAG,
+    "dropout_rate": SHARE,
 }
 
 
@@ -117,6 +133,7 @@ class BetaTCVAE(
 
     _module_cls = BetaTCVAEModule
     _training_plan_cls = BetaTCVAETrainingPlan
+    _precisions = SINGLE
     _library_size_note = "its code tells the library size (library='latent'); library='observed' takes one"
 
     def __init__(
@@ -137,14 +154,9 @@ class BetaTCVAE(
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
-        _check_choice("gene_likelihood", gene_likelihood, ("normal", *COUNT_LIKELIHOODS))
-        _check_choice("noise", noise, ("unit", "gene"))
-        _check_choice("library", library, ("latent", "observed"))
-        _check_choice("estimator", estimator, ("mss", "mws"))
+        check_ranges(locals(), _KINDS)
         if noise == "gene" and gene_likelihood != "normal":
             raise ValueError(f"`noise` is of gene_likelihood='normal', not of {gene_likelihood!r}.")
-        sizes = {"n_latent": n_latent, "n_comps": n_comps, "dropout_rate": dropout_rate}
-        check_ranges(sizes | {"beta": beta, "kl_weight": kl_weight}, _RANGES)
         n_hidden = check_widths("n_hidden", n_hidden)
         super().__init__(adata, registry)
         self._remember_registration()
@@ -270,6 +282,7 @@ class BetaTCVAE(
             As :meth:`setup_anndata`.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        SETTINGS.check(modalities=modalities)
         attributes = cls._create_modalities_attr_dict(dict(modalities), setup_method_args)
         field_list = mudata_fields(
             mdata,
@@ -339,8 +352,9 @@ class BetaTCVAE(
         ``total_correlation_train`` and ``dimension_wise_kl_train``. An interrupt (Ctrl-C) keeps the model as it is at
         that moment; a loss that is not finite ends the training with the weights of the last good epoch.
         """
+        self._check_training(locals())
         if max_epochs is None:
-            max_epochs = default_epochs(self._training_cells(batch_size), batch_size)
+            max_epochs = default_epochs(self.adata.n_obs, batch_size)
         runner = self._training_runner(locals())
         try:
             runner()
@@ -354,8 +368,3 @@ def default_epochs(n_obs: int, batch_size: int) -> int:
     """Epochs that hold `DEFAULT_STEPS` steps, within bounds."""
     steps_per_epoch = max(n_obs // batch_size, 1)
     return min(max(-(-DEFAULT_STEPS // steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, not {value!r}.")

@@ -11,9 +11,10 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
+from scmimic._arguments import COUNT_OR_NONE
 from scmimic._sampling import ALL_CELLS, resolve_counts
 from scmimic.model._count_units import count_units
-from scmimic.model._gan_checks import GANChecksMixin
+from scmimic.model._gan_checks import OUTPUT, GANChecksMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
 from scmimic.model._posterior import AggregatedPosterior
@@ -21,7 +22,7 @@ from scmimic.model._registration import RegistrationMixin
 from scmimic.model._requests import CellRequestsMixin
 from scmimic.model._sampler import ANY, random_stream
 from scmimic.model._saving import SafeSaveMixin
-from scmimic.model._training import PlanTrainingMixin
+from scmimic.model._training import SINGLE, PlanTrainingMixin
 from scmimic.model._validation import check_counts
 from scmimic.model._writing import check_path, collect, deliver
 from scmimic.module import COUNTS_TARGET_SUM, Draw
@@ -35,6 +36,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
     """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
 
     _training_plan_cls = WassersteinTrainingPlan
+    _precisions = SINGLE
 
     def _set_up_networks(
         self,
@@ -47,6 +49,9 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
     ) -> str:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
         sizes = gan_preset(preset)
+        OUTPUT.check(output=output)
+        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
+        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
         self._preset_name = preset
         has_data = self.adata is not None
         if has_data:
@@ -55,8 +60,6 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
         if has_data:
             self._check_output(output)
-        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
-        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
         n_input = self.summary_stats.n_vars
         self.module = self._module_cls(
             n_input,
@@ -175,6 +178,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ``generator_loss_train``. An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not
         finite ends the training with the weights of the last good epoch.
         """
+        self._check_training(locals(), batch_size=COUNT_OR_NONE)
         if early_stopping:
             raise ValueError(
                 "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
@@ -183,14 +187,10 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         if (len(devices) if isinstance(devices, list) else devices) not in ("auto", "1", 1):
             # its gradients are written by hand, and no process would learn of the others'
             raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
-        if (precision := str(trainer_kwargs.get("precision", 32))) not in ("32", "32-true"):
-            raise ValueError(
-                f"A {type(self).__name__} trains in single precision: leave `precision={precision!r}` out."
-            )
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
         if max_epochs is None:
-            max_epochs = default_epochs(preset, self._training_cells(batch_size), batch_size, self._default_steps())
+            max_epochs = default_epochs(preset, self.adata.n_obs, batch_size, self._default_steps())
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
         self._run_training(locals(), plan_kwargs=plan, state=self.training_state_)
@@ -315,7 +315,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
         """
-        self._check_can_generate(seed, batch_size)
+        self._check_request(locals())
         path = check_path(path, overwrite)
         counts = resolve_counts(n, labels, self.label_categories_, self._label_proportions())
         total = sum(counts.values())
@@ -368,7 +368,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate(seed)
+        self._check_request(locals())
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         as_counts, library = self._check_counts_request(as_counts, library_size, len(z))

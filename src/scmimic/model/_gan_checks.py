@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from scmimic._arguments import COUNT, NATURAL, SHARE, check_ranges, check_widths
+from scmimic._arguments import COUNT, NATURAL, SHARE, Choice, check_ranges, check_widths
 from scmimic.model._count_units import check_units
 from scmimic.model._gan_presets import GANPreset
 from scmimic.model._requests import library_sizes
 from scmimic.module import InfoGANModule
 
 _SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
+OUTPUT = Choice(("relu", "linear", "library", "counts"), optional=True)
 
 
 class GANChecksMixin:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from scmimic._arguments import Choice
+
 Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
 
 CRITIC_STEPS, CRITIC_STEPS_OF_VALUES = 20_000, 8_000
@@ -81,8 +83,7 @@ GAN_PRESETS: Mapping[str, GANPreset] = MappingProxyType(
 
 def gan_preset(name: str) -> GANPreset:
     """The preset of this name."""
-    if name not in GAN_PRESETS:
-        raise ValueError(f"`preset` must be one of {list(GAN_PRESETS)}, not {name!r}.")
+    Choice(tuple(GAN_PRESETS)).check(preset=name)
     return GAN_PRESETS[name]
 
 

@@ -112,12 +112,10 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
         """
-        self._check_can_generate(seed, batch_size)
+        self._check_request(locals())
         path = check_path(path, overwrite)
         categories = self.label_categories_
         proportions = self._label_proportions()
-        if method not in ("posterior", "prior"):
-            raise ValueError(f"`method` must be 'posterior' or 'prior', not {method!r}.")
         counts = resolve_counts(n, labels, categories, proportions)
         total = sum(counts.values())
         self._check_confidence(min_confidence, method, labels)
@@ -130,7 +128,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             library_size=self._check_library_size(library_size, total),
             min_confidence=min_confidence,
             batch=self._batch_code(transform_batch),
-            max_draws=max_draws or max(100_000, 1000 * total),
+            max_draws=max(100_000, 1000 * total) if max_draws is None else max_draws,
             margins=self._check_margins(match_margins, library_size),
         )
         if np.ndim(library_size) > 0 and sampler.rejects(requests):
@@ -195,7 +193,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate(seed)
+        self._check_request(locals())
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
@@ -263,7 +261,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
         """
-        self._check_can_generate(batch_size=batch_size)
+        self._check_request(locals())
         z = self._check_codes(z)
         posterior, module = self.posterior_, self.module
         label = self._label_codes(labels, len(z))
@@ -330,8 +328,6 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         needs = min_confidence is not None or (method == "prior" and labels is not None)
         if needs and getattr(self.module, "classifier", None) is None:
             raise ValueError("This model has no classifier; `min_confidence` and types from the prior need one.")
-        if min_confidence is not None and not 0 <= min_confidence <= 1:
-            raise ValueError(f"`min_confidence` must lie between 0 and 1, not {min_confidence}.")
 
     def _requests(self, counts, method, labels, min_confidence, total) -> list[tuple[int, int]]:
         if method == "prior" and labels is None and min_confidence is None:
@@ -351,5 +347,5 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         if self.batch_categories_ is None:
             raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
         if str(batch) not in self.batch_categories_:
-            raise ValueError(f"Unknown batch {batch!r}. Batches: {self.batch_categories_}.")
+            raise ValueError(f"Unknown batch `transform_batch={batch!r}`. Batches: {self.batch_categories_}.")
         return self.batch_categories_.index(str(batch))

@@ -16,7 +16,7 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import COUNT_OR_NONE, NATURAL, check_ranges
+from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, check_rows
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
 from scmimic.model._registration import anndata_fields, register
@@ -83,6 +83,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
+        NATURAL.check(n_categories=n_categories)
         super().__init__(adata, registry)
         self._remember_registration()
         supervised = self.label_categories_ is not None
@@ -93,7 +94,6 @@ class InfoWGANGP(GANMixin, BaseModelClass):
                 f"Every cell is unlabeled in `adata.obs[{self.labels_key_!r}]`, so there is no type to learn. Leave "
                 "`labels_key` out of `setup_anndata`, or correct `unlabeled_category`."
             )
-        check_ranges({"n_categories": n_categories}, {"n_categories": NATURAL})
         if not supervised and n_categories:
             self.labels_key_ = _keys.OBS_CATEGORY
             self.label_categories_ = [f"category_{i}" for i in range(n_categories)]
@@ -204,9 +204,10 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         """
         if not self.is_trained:
             raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
-        check_ranges({"batch_size": batch_size}, {"batch_size": COUNT_OR_NONE})
+        COUNT_OR_NONE.check(batch_size=batch_size)
+        FLAG.check(give_mean=give_mean, return_dist=return_dist)
         x = self._query_expression(self._own_data() if adata is None else adata)
-        x = x if indices is None else x[np.arange(x.shape[0])[np.asarray(indices)]]
+        x = x if indices is None else x[check_rows("indices", indices, x.shape[0])]
         mean = self._codes_shown_by(x, batch_size or 1024)
         var = self.module.code_var.cpu().numpy()
         if return_dist:

@@ -19,7 +19,7 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import NATURAL, check_ranges
+from scmimic._arguments import KEY, NATURAL, Choice
 from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, Preset
@@ -100,8 +100,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
-        if conditioning not in ("projection", "concat"):
-            raise ValueError(f"`conditioning` must be 'projection' or 'concat', not {conditioning!r}.")
+        Choice(("projection", "concat")).check(conditioning=conditioning)
         super().__init__(adata, registry)
         self._remember_registration()
         if not self.label_categories_:
@@ -175,8 +174,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         ValueError
             If `code` is unknown, or the posterior is not normal.
         """
-        if code not in ("sample", "mean"):
-            raise ValueError(f"`code` must be 'sample' or 'mean', not {code!r}.")
+        Choice(("sample", "mean")).check(code=code)
         adata = check_representation(model)
         known = model.registry_.get("setup_args", {})
         labels_key = known.get("labels_key") if labels_key is None else labels_key
@@ -237,6 +235,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
+        KEY.check(code_key=code_key)
+        KEY.or_none.check(code_var_key=code_var_key)
         code = check_obsm(adata, code_key, "code_key")
         field_list.append(fields.ObsmField(CODE_KEY, code_key))
         if code_var_key is not None:
@@ -273,7 +273,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         TypeError
             If `plan_kwargs` holds an unknown setting.
         """
-        check_ranges({"n_faithfulness_cells": n_faithfulness_cells}, {"n_faithfulness_cells": NATURAL})
+        NATURAL.check(n_faithfulness_cells=n_faithfulness_cells)
         super().train(max_epochs, **kwargs)
         self._record_faithfulness(n_faithfulness_cells)
 

@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._arguments import COUNT_OR_NONE, FLAG, check_rows
 from scmimic.model._count_units import ExpressionSpace, check_convertible
 from scmimic.model._faithfulness import faithfulness, median_faithfulness
 from scmimic.model._representation import encode
@@ -101,6 +102,8 @@ class MichiGANCodesMixin:
             differ, or generated cells cannot be brought to the units of the representation, such as logarithms to
             counts.
         """
+        COUNT_OR_NONE.check(batch_size=batch_size)
+        FLAG.check(give_mean=give_mean, return_dist=return_dist)
         if adata is None:
             adata = self._own_data()
         if self.representation is not None:
@@ -109,7 +112,7 @@ class MichiGANCodesMixin:
             )
         else:
             mean, var = self._registered_codes(adata)
-            keep = slice(None) if indices is None else np.asarray(indices)
+            keep = check_rows("indices", indices, len(mean))
             mean, var = mean[keep], var[keep]
         if return_dist:
             return mean, var

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from scmimic._arguments import Choice
 from scmimic.module import COUNT_LIKELIHOODS
+
+LIKELIHOOD = Choice(("normal", *COUNT_LIKELIHOODS))
 
 ACTINN_EPOCHS = 50
 MIN_EPOCHS = 60
@@ -101,6 +104,5 @@ benchmarks).
 
 def preset_for(gene_likelihood: str) -> Preset:
     """The preset of a likelihood."""
-    if gene_likelihood not in ("normal", *COUNT_LIKELIHOODS):
-        raise ValueError(f"`gene_likelihood` must be 'normal', 'nb', 'zinb' or 'poisson', not {gene_likelihood!r}.")
+    LIKELIHOOD.check(gene_likelihood=gene_likelihood)
     return COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER

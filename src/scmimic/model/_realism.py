@@ -12,6 +12,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic import baselines, metrics
+from scmimic._arguments import COUNT, SEED, THREADS
 from scmimic.cells._shared import unseen_cells
 from scmimic.metrics._arrays import fit_pca, log_normalise
 from scmimic.metrics._chance import AUC
@@ -85,6 +86,9 @@ class RealismMixin:
         >>> sorted(model.realism_report(n_trees=20).index)
         ['ACTIVA', 'copula', 'independent_nb', 'training cells']
         """
+        COUNT.check(n_trees=n_trees, max_cells=max_cells)
+        SEED.check(seed=seed)
+        THREADS.check(n_jobs=n_jobs)
         self._check_can_generate()
         if not self.module.is_count:
             raise ValueError("`realism_report` is for count likelihoods: the generators it compares with make counts.")

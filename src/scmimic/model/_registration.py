@@ -11,6 +11,7 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
+from scmimic._arguments import COLUMN, LAYER, TEXT, check_keywords, check_ranges
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
 from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import check_record, check_units, convert, expression_space
@@ -25,6 +26,14 @@ from scmimic.model._validation import (
     place,
 )
 
+_KINDS = {
+    **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
+    **dict.fromkeys(("layer", "rna_layer"), LAYER),
+    "unlabeled_category": TEXT.or_none,
+}
+# what scvi-tools passes to a set-up that repeats another one
+_TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels")
+
 
 def anndata_fields(
     adata: AnnData,
@@ -36,6 +45,7 @@ def anndata_fields(
     size_factor_key: str | None = None,
 ) -> list:
     """Check an AnnData and return the fields to register."""
+    check_ranges(locals(), _KINDS)
     check_structure(adata, layer)
     check_values(get_matrix(adata, layer), place(layer))
     check_obs_key(adata.obs, labels_key, "labels_key", unlabeled_category)
@@ -65,6 +75,7 @@ def mudata_fields(
     size_factor_key: str | None,
 ) -> list:
     """Check a MuData and return the fields to register."""
+    check_ranges(locals(), _KINDS)
     if not isinstance(mdata, MuData):
         raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
     if modalities.rna_layer not in mdata.mod:
@@ -104,6 +115,11 @@ def mudata_fields(
 
 def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any) -> None:
     """Register ``data`` with the model class."""
+    check_keywords(
+        kwargs,
+        [*setup_method_args["setup_args"], *_TRANSFER],
+        what=f"`{cls.__name__}.{setup_method_args['setup_method_name']}`",
+    )
     manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
     manager.register_fields(data, **kwargs)
     cls.register_manager(manager)

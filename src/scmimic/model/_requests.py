@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scmimic._arguments import COUNT, SEED, check_ranges
+from scmimic._arguments import (
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    ORDERED,
+    PATH,
+    PROBABILITY,
+    SEED_OR_NONE,
+    Choice,
+    check_ranges,
+    shown,
+)
 from scmimic._sampling import label_names
+from scmimic.metrics._arrays import check_unmasked
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
+
+# Arguments of what makes cells; a name means the same in each function that has it.
+_REQUEST = {
+    "labels": ORDERED,
+    "method": Choice(("posterior", "prior")),
+    "min_confidence": PROBABILITY.or_none,
+    "max_draws": COUNT_OR_NONE,
+    "batch_size": COUNT,
+    "seed": SEED_OR_NONE,
+    "path": PATH.or_none,
+    **dict.fromkeys(("match_margins", "as_counts"), FLAG.or_none),
+    **dict.fromkeys(("share_noise", "silent", "overwrite"), FLAG),
+}
 
 
 class CellRequestsMixin:
     """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
 
-    def _check_can_generate(self, seed: int | None = None, batch_size: int = 1) -> None:
-        check_ranges({"seed": seed, "batch_size": batch_size}, {"seed": SEED, "batch_size": COUNT})
+    def _check_request(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
+        check_ranges(arguments, _REQUEST)
+        self._check_can_generate()
+
+    def _check_can_generate(self) -> None:
         if not self.is_trained or getattr(self, "posterior_", None) is None:
             raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
 
@@ -37,7 +67,7 @@ class CellRequestsMixin:
         return [(self.label_categories_.index(name), k) for name, k in counts.items()]
 
     def _check_codes(self, z: np.ndarray) -> np.ndarray:
-        z = np.asarray(z, dtype=np.float32)
+        z = numbers("z", z).astype(np.float32)
         if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
             raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
         if not np.isfinite(z).all():
@@ -79,9 +109,18 @@ class CellRequestsMixin:
 
 def library_sizes(library_size, n: int) -> np.ndarray:
     """Library sizes of ``n`` cells from one number or from ``n`` of them."""
-    values = np.asarray(library_size, dtype=float)
+    values = numbers("library_size", library_size)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
         raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
     if not (np.isfinite(values) & (values > 0)).all():
         raise ValueError("`library_size` must be positive and finite.")
     return np.broadcast_to(values, (n,))
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """An array of numbers in double precision from one, a list or an array of them."""
+    check_unmasked(**{name: values})
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
+    return array.astype(float)

@@ -3,30 +3,103 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-from lightning.pytorch import LightningModule
-from scvi.dataloaders import DataSplitter
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from scvi.dataloaders import AnnDataLoader, DataSplitter
+from scvi.train import Trainer as ScviTrainer
+from torch.utils.data import DataLoader
 
-from scmimic._arguments import COUNT, NATURAL, NON_NEGATIVE, POSITIVE, SHARE, PairRange, Range, check_ranges
+from scmimic._arguments import (
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    NATURAL,
+    NON_NEGATIVE,
+    POSITIVE,
+    SETTINGS,
+    SHARE,
+    Choice,
+    Kind,
+    PairRange,
+    Range,
+    check_keywords,
+    check_ranges,
+)
 from scmimic._compat import use_distributed_sampler
 from scmimic.train import KeepingTrainRunner
 
-# Settings of all training plans; a name means the same in each that has it.
+SINGLE = (None, 32, "32", "32-true")
+"""What Lightning calls single precision, and mixed with half precision."""
+MIXED = ("16-mixed", "bf16-mixed", "bf16", "16", 16)
+
+
+@dataclass(frozen=True)
+class _Devices(Kind):
+    """Devices as Lightning counts them: how many, which, or what it finds."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a number, text, or a list of numbers."""
+        listed = isinstance(value, list | tuple) and all(isinstance(one, int) for one in value)
+        return isinstance(value, str | int) and not isinstance(value, bool) or listed
+
+    def within(self, value: Any) -> bool:
+        """Whether it is at least one device; -1 are all."""
+        return bool(value) and (not isinstance(value, int) or value >= -1)
+
+    def describe(self) -> str:
+        """A number or a list of devices."""
+        return "'auto', a number of devices (-1: all), or a list of them"
+
+
+@dataclass(frozen=True)
+class _Hinge(Range):
+    """Numbers, and "auto"."""
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a number or "auto"."""
+        return (isinstance(value, str) and value == "auto") or super().within(value)
+
+    def describe(self) -> str:
+        """A number or the word."""
+        return f"{super().describe()}, 'auto'"
+
+
+# Arguments of every `train`; a name means the same in each that has it.
+_TRAIN = {
+    "max_epochs": COUNT_OR_NONE,
+    "warmup_epochs": NATURAL.or_none,
+    "batch_size": COUNT,
+    "accelerator": Choice(("auto", "gpu", *AcceleratorRegistry.available_accelerators())),
+    "devices": _Devices(),
+    "train_size": Range(0, 1, open_low=True, optional=True),
+    "validation_size": SHARE.or_none,
+    **dict.fromkeys(("shuffle_set_split", "load_sparse_tensor", "early_stopping"), FLAG),
+    **dict.fromkeys(("calibrate_dispersion", "calibrate_spread", "calibrate_margins"), FLAG),
+    **dict.fromkeys(("datasplitter_kwargs", "plan_kwargs"), SETTINGS.or_none),
+}
+# Settings of all training plans, likewise.
 _PLAN = {
     **dict.fromkeys(("lr", "eps", "lr_dispersion_factor", "lr_classifier", "softadapt_beta", "m_factor"), POSITIVE),
     **dict.fromkeys(("weight_decay", "weight_decay_classifier", "alpha1", "alpha2", "alpha_cell_type"), NON_NEGATIVE),
     **dict.fromkeys(("kl_weight", "gradient_penalty", "prediction", "mutual_information_weight"), NON_NEGATIVE),
     **dict.fromkeys(("lr_final_factor", "lr_decay_fraction"), Range(0, 1)),
-    **dict.fromkeys(("memory_size", "n_epochs_kl_warmup"), NATURAL),
+    **dict.fromkeys(("memory_size", "n_epochs_kl_warmup", "n_epochs_warmup"), NATURAL),
     **dict.fromkeys(("n_critic", "softadapt_every"), COUNT),
     "n_epochs_beta_warmup": NON_NEGATIVE,
+    "n_epochs_classifier": NATURAL.or_none,
     "average_decay": SHARE,
+    "lr_decay": Range(0, 1, open_low=True),
     "betas": PairRange(0, 1, open_high=True),
-    "lr_decay_steps": replace(POSITIVE, optional=True),
+    "lr_decay_steps": POSITIVE.or_none,
+    "m": _Hinge(0, optional=True),
+    "amsgrad": FLAG,
+    "fake_statistics": Choice(("running", "batch")),
+    "softadapt": Choice(("original", "normalized", "loss-weighted"), optional=True),
 }
 
 
@@ -35,10 +108,58 @@ class PlanTrainingMixin:
 
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
+    # in others the networks stay so after the training, and what comes to them later does not fit
+    _precisions: ClassVar[tuple] = (*SINGLE, *MIXED)
 
-    def _training_cells(self, batch_size: int) -> int:
-        """Number of cells that the model was made with; the first thing that `train` asks for."""
-        check_ranges({"batch_size": batch_size}, {"batch_size": COUNT})
+    def _check_training(self, arguments: Mapping[str, Any], **kinds: Kind) -> None:
+        """Refuse what no training can be made of, before anything is computed from it.
+
+        Parameters
+        ----------
+        arguments
+            The local variables of ``train``, as it begins.
+        **kinds
+            What arguments must be that are others here than in the models' other ``train``.
+        """
+        check_ranges(arguments, _TRAIN | kinds)
+        self._training_cells()
+        asked = SimpleNamespace(**arguments)
+        if None not in (asked.train_size, asked.validation_size) and asked.train_size + asked.validation_size > 1:
+            raise ValueError(
+                f"`train_size` and `validation_size` must add up to 1 at most: {asked.train_size} and "
+                f"{asked.validation_size}."
+            )
+        check_plan_kwargs(self._training_plan_cls, asked.plan_kwargs or {})
+        self._check_passed_on(asked.datasplitter_kwargs or {}, asked.trainer_kwargs, list(arguments))
+        if (precision := asked.trainer_kwargs.get("precision")) not in self._precisions:
+            mixed = " or mixed" if MIXED[0] in self._precisions else ""
+            raise ValueError(
+                f"A {type(self).__name__} trains in single{mixed} precision: leave `precision={precision!r}` out."
+            )
+
+    def _check_passed_on(
+        self, datasplitter_kwargs: Mapping[str, Any], trainer_kwargs: Mapping[str, Any], own: Sequence[str]
+    ) -> None:
+        """Refuse keywords that neither ``train``, whose `own` are these, nor what it passes them to knows."""
+        of_splitter = (DataSplitter, AnnDataLoader, DataLoader)
+        here = "it is an argument of `train` itself"
+        check_keywords(
+            datasplitter_kwargs,
+            [name for name in _parameters(*of_splitter) if name not in own],
+            what="`datasplitter_kwargs`",
+            hints=dict.fromkeys(own, here),
+        )
+        in_plan = {name: f"write `plan_kwargs={{{name!r}: ...}}`" for name in _plan_parameters(self._training_plan_cls)}
+        in_splitter = {name: f"write `datasplitter_kwargs={{{name!r}: ...}}`" for name in ("drop_last", "num_workers")}
+        check_keywords(
+            trainer_kwargs,
+            [*own, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"],
+            what=f"`{type(self).__name__}.train`",
+            hints=in_plan | in_splitter | {"learning_rate": "write `plan_kwargs={'lr': ...}`"},
+        )
+
+    def _training_cells(self) -> int:
+        """Number of cells that the model was made with."""
         if self.adata is None:
             raise RuntimeError(
                 f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
@@ -55,7 +176,7 @@ class PlanTrainingMixin:
         self._after_training(runner.training_plan)
 
     def _training_runner(self, arguments: Mapping[str, Any], **changes: Any) -> KeepingTrainRunner:
-        """Check what was asked for; nothing of the model changes before the runner is called.
+        """What trains; nothing of the model changes before it is called.
 
         Parameters
         ----------
@@ -65,12 +186,7 @@ class PlanTrainingMixin:
             What stands in the place of some of them.
         """
         asked = SimpleNamespace(**{**arguments, **changes})
-        if isinstance(asked.max_epochs, bool) or int(asked.max_epochs) != asked.max_epochs or asked.max_epochs < 1:
-            raise ValueError(f"`max_epochs` must be a whole number of at least 1, not {asked.max_epochs!r}.")
-        self._training_cells(asked.batch_size)
         plan_kwargs = asked.plan_kwargs or {}
-        check_plan_kwargs(self._training_plan_cls, plan_kwargs)
-        check_ranges(plan_kwargs, _PLAN)
         # of models whose plan goes on where the last one ended
         state = {"state": asked.state} if hasattr(asked, "state") else {}
         trainer_kwargs = dict(asked.trainer_kwargs)
@@ -100,12 +216,22 @@ class PlanTrainingMixin:
 
 
 def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:
-    """Reject misspelt settings: scvi-tools would pass them on to the loss and ignore them."""
-    known = [
+    """Reject settings out of range, and misspelt ones: scvi-tools would pass them on to the loss and ignore them."""
+    hints = {"learning_rate": "`lr` is meant"}
+    check_keywords(plan_kwargs, _plan_parameters(plan_cls), what="`plan_kwargs`", hints=hints)
+    check_ranges(plan_kwargs, _PLAN)
+
+
+def _plan_parameters(plan_cls: type) -> list[str]:
+    return [
         name
         for name, parameter in inspect.signature(plan_cls.__init__).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "state"
     ]
-    unknown = sorted(set(plan_kwargs) - set(known))
-    if unknown:
-        raise TypeError(f"`plan_kwargs` does not know {unknown}. {plan_cls.__name__} takes {known}.")
+
+
+def _parameters(*classes: type) -> list[str]:
+    """Names of all arguments of these constructors."""
+    of_classes = (inspect.signature(cls.__init__).parameters.values() for cls in classes)
+    named = [p.name for parameters in of_classes for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return [name for name in dict.fromkeys(named) if name != "self"]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
+from scmimic._arguments import Choice
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
 from scmimic.model._registration import anndata_fields, register
@@ -85,8 +86,7 @@ class WGANGP(GANMixin, BaseModelClass):
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
-        if conditioning not in ("projection", "concat", "batch_norm"):
-            raise ValueError(f"`conditioning` must be 'projection', 'concat' or 'batch_norm', not {conditioning!r}.")
+        Choice(("projection", "concat", "batch_norm")).check(conditioning=conditioning)
         super().__init__(adata, registry)
         self._remember_registration()
         output = self._set_up_networks(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scmimic._arguments import SEED, check_ranges
+from scmimic._arguments import SEED_OR_NONE
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.model._representation import check_model_genes
 from scmimic.tl._checks import check_same_genes
@@ -127,7 +127,7 @@ def decode(
 
 def as_seed(seed: int | None) -> int:
     """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
-    check_ranges({"seed": seed}, {"seed": SEED})
+    SEED_OR_NONE.check(seed=seed)
     return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
 
 
