@@ -204,7 +204,7 @@ def test_plan_settings_act(adata):
         {"betas": (0.9, 0.999), "amsgrad": True},
     ):
         assert not equal(first, cells(**changes)), changes
-    with pytest.raises(TypeError, match="does not know"):
+    with pytest.raises(TypeError, match="does not take"):
         cells(learning_rate=1.0)
 
 

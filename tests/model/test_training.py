@@ -48,7 +48,7 @@ def test_report_compares_the_labels_of_the_model(adata):
 @pytest.mark.parametrize(
     ("plan_kwargs", "error", "message"),
     [
-        ({"state": {}}, TypeError, r"does not know \['state'\]. WassersteinTrainingPlan takes (?!.*'state')"),
+        ({"state": {}}, TypeError, r"does not take `state`: it takes n_critic, (?!.*\bstate\b)"),
         ({"betas": (2, 3)}, ValueError, r"`betas` must be a pair, each a number at least 0 and below 1, not \(2, 3\)"),
         ({"betas": 0.5}, ValueError, "`betas` must be a pair"),
     ],
