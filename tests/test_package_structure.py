@@ -29,10 +29,10 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_compat", "_files", "_keys", "_sampling"}
+HELPERS = {"_arguments", "_compat", "_files", "_keys", "_plain", "_sampling"}
 MAY_IMPORT = {
     "metrics": {"_arguments"},
-    "cells": {"_arguments", "_compat", "_keys", "metrics"},
+    "cells": {"_arguments", "_compat", "_keys", "_plain", "metrics"},
     "nn": set(),
     "module": {"_compat", "nn"},
     "train": {"_arguments", "_compat", "module", "nn"},
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "_compat": set(),
     "_files": set(),
     "_keys": set(),
+    "_plain": set(),
     "_sampling": {"_arguments", "_keys"},
     "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_sampling", "metrics", "pl", "tl"},

@@ -158,11 +158,11 @@ def generate(
     out: Annotated[Path, typer.Option(help="File to write, .h5ad or .zarr.")] = Path("synthetic.h5ad"),
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Load pickled objects too, which can run any program code.")
+    ] = False,
 ) -> None:
-    """Generate cells with a saved ACTIVA model.
-
-    Open only models that you trust: a saved model can run any program code when it is loaded.
-    """
+    """Generate cells with a saved ACTIVA model."""
     from scmimic._files import CELL_ENDINGS, check_output
     from scmimic.model import ACTIVA
 
@@ -173,7 +173,7 @@ def generate(
             raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
         request = _parse_labels(labels, n)
         check_output(out, overwrite=overwrite, endings=CELL_ENDINGS, others={"MODEL_DIR": model_dir}, **_OUT)
-        model = ACTIVA.load(model_dir)
+        model = ACTIVA.load(model_dir, allow_pickle=allow_pickle)
         result = model.generate(
             n, labels=request, seed=seed, path=out, overwrite=overwrite, silent=not console.is_terminal
         )

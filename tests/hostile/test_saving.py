@@ -1,15 +1,21 @@
 """What is saved belongs together, loads or says why not, and eats nothing of the user's."""
 
 import json
+import os
+import pickle
+import pickletools
+import zipfile
 
+import numpy as np
 import pytest
+import scvi
+import torch
+from small_models import CLASSES, QUIET, cells, fit
 from typer.testing import CliRunner
 
 import scmimic as sm
 from scmimic import _cli, _demo
 from scmimic._files import OutputExistsError
-
-QUIET = {"enable_progress_bar": False}
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +162,349 @@ def test_demo_replaces_its_own_files_alone(tmp_path, monkeypatch, written, overw
         assert (out / "roc.png").read_text() == "mine"
     assert (out / "notes.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def saved(request, tmp_path_factory):
+    """A model and the folder that it is saved in."""
+    model = fit(request.param)
+    path = tmp_path_factory.mktemp("saved") / "m"
+    model.save(path)
+    return model, path
+
+
+def made(model):
+    """What a model makes of nothing, or of its cells where it makes none."""
+    if isinstance(model, sm.ACTINN):
+        return model.predict(cells(), soft=True).to_numpy()
+    return model.generate(20, seed=1).X.toarray()
+
+
+def pickled(path):
+    """Names of what a file of torch needs to be read, and its texts."""
+    with zipfile.ZipFile(path) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("/data.pkl"))
+        operations = list(pickletools.genops(file.read(name)))
+    texts = [argument for _, argument, _ in operations if isinstance(argument, str)]
+    names = {argument for operation, argument, _ in operations if operation.name in ("GLOBAL", "INST")}
+    assert not any(operation.name == "STACK_GLOBAL" for operation, _, _ in operations)
+    return names, texts
+
+
+def test_files_hold_plain_values(saved):
+    _, path = saved
+    for file in path.iterdir():
+        names, texts = pickled(file)
+        assert {name.split()[0] for name in names} <= {"collections", "torch", "torch._utils"}
+        assert not [text for text in texts if text.startswith("scmimic.")]
+
+
+def test_all_is_back_without_pickles(saved):
+    model, path = saved
+    loaded = type(model).load(path, allow_pickle=False)
+    np.testing.assert_array_equal(made(loaded), made(model))
+    assert loaded.scmimic_version_ == sm.__version__
+    names = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+    assert {name: type(getattr(loaded, name)) for name in names} == {name: type(getattr(model, name)) for name in names}
+    for name, values in model.history.items():
+        assert values.equals(loaded.history[name])
+        assert list(values.columns) == list(loaded.history[name].columns)
+    assert loaded.var_.equals(model.var_)
+    # and once more, from what was loaded without data
+    loaded.save(path.parent / "again", overwrite=True)
+    np.testing.assert_array_equal(made(type(model).load(path.parent / "again", allow_pickle=False)), made(model))
+
+
+def test_loaded_with_data_it_trains_on(saved):
+    model, path = saved
+    loaded = type(model).load(path, adata=cells(), allow_pickle=False)
+    before = made(loaded)
+    loaded.train(1, **QUIET)
+    assert not np.array_equal(made(loaded), before)
+
+
+def test_scvi_tools_can_read_what_it_reads(saved):
+    model, path = saved
+    name = type(model).__name__
+    registry = type(model).load_registry(str(path))
+    assert registry["model_name"] == name
+    assert registry["setup_args"]["labels_key"] == "cell_type"
+    hub = pytest.importorskip("scvi.hub")
+    pytest.importorskip("huggingface_hub")
+    assert hub.HubMetadata.from_dir(str(path), anndata_version="0.12").model_cls_name == name
+    card = hub.HubModelCardHelper.from_dir(str(path), license_info="mit", anndata_version="0.12")
+    assert name in card.model_card.content
+
+
+@pytest.fixture(scope="module")
+def activa():
+    return fit("ACTIVA")
+
+
+class Bomb:
+    """Writes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def _scvi_model(path):
+    adata = cells()
+    scvi.model.SCVI.setup_anndata(adata)
+    scvi.model.SCVI(adata, n_latent=2, n_hidden=4).save(path.parent, overwrite=True)
+
+
+def _npz(path):
+    with path.open("wb") as file:
+        np.savez(file, x=np.arange(3))
+
+
+def _later(path):
+    content = torch.load(path, weights_only=True)
+    content["attr_dict"]["scmimic_"] |= {"format": 2, "version": "9.0"}
+    torch.save(content, path)
+
+
+def _garbled(path):
+    data = bytearray(path.read_bytes())
+    start = data.index(b"model_state_dict")
+    data[start - 10 : start + 40] = b"\xff" * 50
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "the file is empty"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "the file is cut off"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "the file is cut off"),
+        (lambda path: path.write_text("a note"), "was not written by torch"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "was not written by torch"),
+        (_npz, "no saved model, or damaged"),
+        (_garbled, "damaged"),
+        (lambda path: torch.jit.save(torch.jit.script(torch.nn.ReLU()), path), "no saved model, or damaged"),
+        (lambda path: torch.save(torch.nn.Linear(2, 2).state_dict(), path), r"it holds a dict of \['weight', 'bias'\]"),
+        (lambda path: torch.save(torch.ones(2), path), "it holds a Tensor"),
+        (lambda path: torch.save({"model_state_dict": {}, "var_names": []}, path), "it holds a dict of"),
+        (lambda path: fit("ACTINN").save(path.parent, overwrite=True), r"a ACTINN, no ACTIVA.* `scmimic.ACTINN.load`"),
+        (_scvi_model, "a SCVI of scvi-tools"),
+        (_later, "saved by scmimic 9.0 in format 2"),
+        (lambda path: path.unlink(), "there is no model.pt in it"),
+        (lambda path: (path.unlink(), path.mkdir()), "there is no model.pt in it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_files_that_are_no_model_are_named(activa, tmp_path, spoil, message):
+    path = tmp_path / "m" / "model.pt"
+    activa.save(path.parent)
+    spoil(path)
+    with pytest.raises(ValueError, match=message) as error:
+        sm.ACTIVA.load(path.parent)
+    assert str(path) in str(error.value) or "there is no" in message
+
+
+@pytest.mark.parametrize("place", ["model", "attribute", "parameter"])
+def test_no_code_of_the_file_is_run(activa, tmp_path, place):
+    path = tmp_path / "m" / "model.pt"
+    activa.save(path.parent)
+    content = torch.load(path, weights_only=True)
+    bomb = Bomb(str(tmp_path / "exploded"))
+    if place == "model":
+        content = bomb
+    elif place == "attribute":
+        content["attr_dict"]["scmimic_"]["attributes"]["history_"] = bomb
+    else:
+        content["attr_dict"]["init_params_"]["non_kwargs"]["classifier"] = bomb
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="allow_pickle=True"):
+        sm.ACTIVA.load(path.parent, allow_pickle=False)
+    result = CliRunner().invoke(_cli.app, ["generate", str(path.parent), "--n", "3", "--out", str(tmp_path / "x.h5ad")])
+    assert "pickled objects" in result.stderr
+    assert not (tmp_path / "exploded").exists()
+
+
+def with_own_classifier(network):
+    adata = cells()
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,), classifier=network)
+    model.train(2, warmup_epochs=1, **QUIET)
+    return model
+
+
+def test_a_network_of_ones_own_is_the_exception(tmp_path):
+    model = with_own_classifier(torch.nn.Sequential(torch.nn.Linear(40, 3)))
+    model.save(tmp_path / "m")
+    loaded = sm.ACTIVA.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.classify(cells(), soft=True), model.classify(cells(), soft=True))
+    with pytest.raises(ValueError, match="holds pickled objects"):
+        sm.ACTIVA.load(tmp_path / "m", allow_pickle=False)
+    command = ["generate", str(tmp_path / "m"), "--n", "3", "--out", str(tmp_path / "x.h5ad")]
+    assert CliRunner().invoke(_cli.app, command).exit_code == 1
+    assert CliRunner().invoke(_cli.app, [*command, "--allow-pickle"]).exit_code == 0
+
+
+def test_a_network_whose_class_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import torch\nclass Net(torch.nn.Linear):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import mine
+
+    with_own_classifier(mine.Net(40, 3)).save(tmp_path / "m")
+    (tmp_path / "mine.py").unlink()
+    monkeypatch.delitem(__import__("sys").modules, "mine")
+    with pytest.raises(ValueError, match="whose class is not there.*mine"):
+        sm.ACTIVA.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("transform", ["log2", "none"])
+def test_an_actinn_as_classifier_is_plain(tmp_path, transform):
+    actinn = fit("ACTINN", n_hidden=(7, 5), filter_genes=True, input_transform=transform)
+    model = with_own_classifier(actinn)
+    model.save(tmp_path / "m")
+    loaded = sm.ACTIVA.load(tmp_path / "m", allow_pickle=False)
+    np.testing.assert_array_equal(loaded.classify(cells(), soft=True), actinn.predict(cells(), soft=True))
+    loaded = sm.ACTIVA.load(tmp_path / "m", adata=cells(), allow_pickle=False)
+    before = [p.clone() for p in loaded.module.classifier.parameters()]
+    loaded.train(1, warmup_epochs=0, **QUIET)
+    assert all(torch.equal(a, b) for a, b in zip(before, loaded.module.classifier.parameters(), strict=True))
+
+
+def test_a_representation_of_another_package(tmp_path, monkeypatch):
+    adata = cells()
+    scvi.model.SCVI.setup_anndata(adata)
+    vae = scvi.model.SCVI(adata, n_latent=2, n_hidden=8)
+    vae.train(1, **QUIET)
+    model = sm.MichiGAN.from_representation(vae, n_noise=4, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    assert model.representation_class_ == "scvi.model:SCVI"
+    model.train(1, n_faithfulness_cells=0, **QUIET)
+    model.save(tmp_path / "m")
+    assert isinstance(sm.MichiGAN.load(tmp_path / "m").representation, scvi.model.SCVI)
+    with pytest.raises(ValueError, match="a SCVI of scvi.model, is saved as pickled objects"):
+        sm.MichiGAN.load(tmp_path / "m", allow_pickle=False)
+
+    def tables_of_another_pandas(*args, **kwargs):
+        raise NotImplementedError("StringDtype")
+
+    monkeypatch.setattr(scvi.model.SCVI, "load", tables_of_another_pandas)
+    with pytest.raises(ValueError, match=r"cannot be loaded: StringDtype\. It is pickled"):
+        sm.MichiGAN.load(tmp_path / "m")
+
+
+def test_representations_are_named_by_public_paths():
+    assert fit("MichiGAN").representation_class_ == "scmimic:BetaTCVAE"
+
+
+def test_a_set_is_replaced_as_a_set(activa, tmp_path, caplog):
+    path = tmp_path / "m"
+    activa.save(path, save_anndata=True)
+    (path / "notes.txt").write_text("mine")
+    fit("MichiGAN").save(path, prefix="gan_", save_anndata=True, overwrite=True)
+    files = {"model.pt", "adata.h5ad", "notes.txt"}
+    gan = {f"gan_{name}" for name in ("model.pt", "adata.h5ad", "representation_model.pt")}
+    assert set(os.listdir(path)) == files | gan
+    activa.save(path, overwrite=True)
+    assert set(os.listdir(path)) == (files - {"adata.h5ad"}) | gan
+    assert "adata.h5ad of the model that is replaced is removed" in caplog.text
+    assert sm.ACTIVA.load(path).adata is None
+    adata = cells()
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    sm.MichiGAN.setup_anndata(adata)
+    other = sm.MichiGAN(adata, n_noise=2, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    other.train(1, **QUIET)
+    other.save(path, prefix="gan_", save_anndata=True, overwrite=True)
+    assert set(os.listdir(path)) == {"model.pt", "notes.txt", "gan_model.pt", "gan_adata.h5ad"}
+    assert sm.MichiGAN.load(path, prefix="gan_").representation is None
+    np.testing.assert_array_equal(made(sm.ACTIVA.load(path)), made(activa))
+
+
+@pytest.mark.parametrize("function", ["rename", "link"])
+def test_failure_leaves_the_older_model_and_its_data(activa, tmp_path, monkeypatch, function):
+    path = tmp_path / "m"
+    activa.save(path, save_anndata=True)
+    (path / "notes.txt").write_text("mine")
+    before = contents(path)
+    calls, real = [], getattr(os, function)
+
+    def broken(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > (function == "rename"):
+            monkeypatch.setattr(os, function, real)
+            raise OSError("disk full")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, function, broken)
+    if function == "link":
+        # a disk that knows no second names gets a copy, and is full then
+        monkeypatch.setattr("shutil.copy2", broken)
+    with pytest.raises(OSError, match="disk full"):
+        activa.save(path, overwrite=True)
+    assert contents(path) == before
+    assert os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("place", "prefix", "error", "message"),
+    [
+        ("model", None, ValueError, "overwrite=True"),
+        ("file", None, OSError, "is a file"),
+        ("file/model", None, OSError, "is a file"),
+        (".", None, ValueError, "folder that you work in"),
+        ("new", "a/b_", ValueError, "without a folder"),
+        ("new", "representation_", ValueError, "models use themselves"),
+    ],
+)
+def test_places_that_save_refuses(activa, tmp_path, monkeypatch, place, prefix, error, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(error, match=message):
+        activa.save(place, prefix=prefix, overwrite=place != "model")
+    assert sorted(os.listdir(tmp_path)) == ["file", "model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mine_", Bomb(""), "`mine_` holds a .*Bomb"),
+        ("mine_", {"deep": [lambda: 0]}, r"`mine_\['deep'\]` holds a builtins.function"),
+        ("mine_", torch.nn.Linear(1, 1), "Linear"),
+    ],
+)
+def test_what_cannot_be_saved_is_named_and_nothing_is_lost(tmp_path, name, value, message):
+    model = fit("ACTINN")
+    model.save(tmp_path / "m")
+    before = contents(tmp_path)
+    setattr(model, name, value)
+    with pytest.raises(TypeError, match=message):
+        model.save(tmp_path / "m", overwrite=True)
+    assert contents(tmp_path) == before
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_attributes_of_the_user_travel_along(tmp_path):
+    model = fit("ACTINN")
+    model.mine_ = {"note": "checked", "cells": np.arange(3), 5: (1, None)}
+    model.save(tmp_path / "m")
+    back = sm.ACTINN.load(tmp_path / "m", allow_pickle=False).mine_
+    assert back["cells"].tolist() == [0, 1, 2]
+    assert (back["note"], back[5]) == ("checked", (1, None))
+
+
+def test_odd_columns_of_genes_are_saved(tmp_path):
+    adata = cells()
+    adata.var["nullable"] = np.arange(40)
+    adata.var["nullable"] = adata.var["nullable"].astype("Int64").where(adata.var["nullable"] > 3)
+    adata.var["kind"] = (["a", "b"] * 20,)[0]
+    adata.var["kind"] = adata.var["kind"].astype("category")
+    adata.var["text"] = [None, *map(str, range(39))]
+    adata.var["mixed"] = [1, "a"] * 20
+    sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTINN(adata)
+    model.train(1, **QUIET)
+    model.save(tmp_path / "m")
+    back = sm.ACTINN.load(tmp_path / "m", allow_pickle=False).var_
+    assert back[["nullable", "kind", "mixed"]].equals(adata.var[["nullable", "kind", "mixed"]])
+    assert back["text"].isna().tolist() == adata.var["text"].isna().tolist()
+    assert list(back["text"][1:]) == list(map(str, range(39)))

@@ -29,7 +29,7 @@ from scmimic._arguments import (
     check_widths,
 )
 from scmimic.model._actinn import ACTINN, classify_cells
-from scmimic.model._conditioner import conditioner, copy_network
+from scmimic.model._conditioner import conditioner, without_weights
 from scmimic.model._expression import ExpressionMixin
 from scmimic.model._generation import GenerationMixin
 from scmimic.model._posterior import AggregatedPosterior
@@ -169,8 +169,8 @@ class ACTIVA(
             f"gene_likelihood={gene_likelihood!r}, "
             f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
         )
-        # the saved parameters hold a network alone: an ACTINN would drag its data along
-        classifier = copy_network(network) if self._classifier_is_given else None
+        # a model is saved with its parameters: an ACTINN would drag its data along
+        classifier = without_weights(network) if self._classifier_is_given else None
         self.init_params_ = self._get_init_params(locals())
 
     @classmethod

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,14 +14,14 @@ from scmimic.nn import ACTINNClassifier
 
 
 def conditioner(
-    classifier: ACTINN | nn.Module | None, label_categories: list[str] | None, n_input: int
+    classifier: ACTINN | nn.Module | Mapping[str, Any] | None, label_categories: list[str] | None, n_input: int
 ) -> tuple[nn.Module | None, bool]:
     """Return the network to condition with, and whether the user gave it.
 
     Parameters
     ----------
     classifier
-        What the user passed to the model.
+        What the user passed to the model, or what :func:`without_weights` made of it.
     label_categories
         Types of the registered data, or None.
     n_input
@@ -31,6 +33,12 @@ def conditioner(
         return ACTINNClassifier(n_input, len(label_categories)), False
     if label_categories is None:
         raise ValueError("A classifier was given, but the data are registered without `labels_key`.")
+    if isinstance(classifier, Mapping):
+        sizes = dict(classifier)
+        uses_all_genes = sizes.pop("uses_all_genes")
+        network = ACTINNClassifier(n_input, len(label_categories), **sizes)
+        network.uses_all_genes = uses_all_genes
+        return network, True
     if isinstance(classifier, ACTINN):
         if not classifier.is_trained:
             raise ValueError("The given ACTINN is not trained. Train it first, or pass `classifier=None`.")
@@ -51,3 +59,15 @@ def conditioner(
 def copy_network(network: nn.Module) -> nn.Module:
     """An independent copy, on the CPU, that no optimiser of the original touches."""
     return copy.deepcopy(network).cpu()
+
+
+def without_weights(network: nn.Module) -> dict[str, Any] | nn.Module:
+    """What an ACTINN network is made anew from, its weights being saved with the model's; a copy of any other."""
+    if type(network) is not ACTINNClassifier:
+        return copy_network(network)
+    widths = tuple(layer.out_features for layer in network.layers if isinstance(layer, nn.Linear))
+    return {
+        "n_hidden": widths[:-1],
+        "input_transform": network.input_transform,
+        "uses_all_genes": network.uses_all_genes,
+    }

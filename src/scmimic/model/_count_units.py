@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 
+from scmimic._plain import saved_as
 from scmimic.metrics._arrays import as_matrix, expm1, log_normalise, scale_cells
 from scmimic.model._validation import get_matrix, place
 
@@ -99,6 +100,7 @@ UNIT_NAMES: dict[Units | None, str] = {
 }
 
 
+@saved_as("ExpressionSpace")
 @dataclass(frozen=True)
 class ExpressionSpace:
     """What the values of a layer are.

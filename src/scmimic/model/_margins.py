@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic._plain import saved_as
+
 # a count is below 2^31 and a row (label x gene) below 2^31: one integer orders both
 _ROW = 2**31
 PRIOR_CELLS = 10.0
@@ -81,15 +83,20 @@ class _Distribution:
         keys = np.concatenate([keys, zero_keys])
         mass = np.concatenate([mass, np.clip(1 - positive, 0, None)])
         order = np.argsort(keys, kind="stable")
-        self.keys, mass = keys[order], mass[order]
-        self.first = np.searchsorted(self.keys, zero_keys)
+        keys, mass = keys[order], mass[order]
+        first = np.searchsorted(keys, zero_keys)
         total = np.cumsum(mass)
-        before = total[self.first] - mass[self.first]
-        cdf = total - np.repeat(before, np.diff(np.append(self.first, len(mass))))
-        last = np.append(self.first[1:], len(mass)) - 1
+        before = total[first] - mass[first]
+        cdf = total - np.repeat(before, np.diff(np.append(first, len(mass))))
+        last = np.append(first[1:], len(mass)) - 1
         cdf[last] = 1.0
-        self.cdf = np.minimum(cdf, 1.0)
-        self.zero = self.cdf[self.first]
+        self._set(keys, np.minimum(cdf, 1.0))
+
+    def _set(self, keys: np.ndarray, cdf: np.ndarray) -> None:
+        self.keys, self.cdf = keys, cdf
+        # each row begins with the count of zero
+        self.first = np.flatnonzero(keys % _ROW == 0)
+        self.zero = cdf[self.first]
 
     def bounds(self, rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P(X < count) and P(X <= count)."""
@@ -108,8 +115,19 @@ class _Distribution:
         return self.cdf + self.keys // _ROW
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what can be computed out of copies and files."""
+        """Leave what can be computed out of copies."""
         return {name: value for name, value in self.__dict__.items() if name != "steps"}
+
+    def saved_state(self) -> dict[str, np.ndarray]:
+        """What the others can be computed from."""
+        return {"keys": self.keys, "cdf": self.cdf}
+
+    @classmethod
+    def from_saved_state(cls, state: dict[str, np.ndarray]) -> _Distribution:
+        """The distributions of :meth:`saved_state`."""
+        made = cls.__new__(cls)
+        made._set(state["keys"], state["cdf"])
+        return made
 
     def quantile(self, rows: np.ndarray, u: np.ndarray, guess: np.ndarray | int) -> np.ndarray:
         """The smallest count whose cumulative probability exceeds ``u``; found sooner where it is ``guess``."""
@@ -120,6 +138,7 @@ class _Distribution:
         return self.keys[at] % _ROW
 
 
+@saved_as("GeneMargins")
 class GeneMargins:
     """Map from the model's distribution of each gene within a label to that of the training cells.
 
@@ -134,7 +153,6 @@ class GeneMargins:
     """
 
     def __init__(self, model: Histogram, data: Histogram, *, prior_cells: float = PRIOR_CELLS):
-        self.n_genes = data.n_genes
         n_rows = len(data.n_cells) * data.n_genes
         own = model.counts / np.maximum(model.n_cells, 1)[model.keys // _ROW // model.n_genes]
         label = data.keys // _ROW // data.n_genes
@@ -147,11 +165,25 @@ class GeneMargins:
                 (model.keys, own * (1 - weight[model.keys // _ROW // model.n_genes])),
             ]
         )
-        self._from = _Distribution(model.keys, own, n_rows)
-        self._to = _Distribution(keys, mass, n_rows)
+        self._set(_Distribution(model.keys, own, n_rows), _Distribution(keys, mass, n_rows), data.n_genes)
+
+    def _set(self, source: _Distribution, target: _Distribution, n_genes: int) -> None:
+        self._from, self._to, self.n_genes = source, target, n_genes
         with np.errstate(invalid="ignore", divide="ignore"):
             flip = 1 - self._to.zero / self._from.zero
         self._flip = np.where(self._from.zero > 0, np.clip(flip, 0, 1), 0).astype(np.float32).reshape(-1, self.n_genes)
+
+    def saved_state(self) -> dict[str, Any]:
+        """What the map is made of."""
+        return {"model": self._from.saved_state(), "data": self._to.saved_state(), "n_genes": self.n_genes}
+
+    @classmethod
+    def from_saved_state(cls, state: dict[str, Any]) -> GeneMargins:
+        """The map of :meth:`saved_state`."""
+        made = cls.__new__(cls)
+        source, target = (_Distribution.from_saved_state(state[name]) for name in ("model", "data"))
+        made._set(source, target, state["n_genes"])
+        return made
 
     def apply(self, x: sp.csr_matrix, labels: np.ndarray, uniform: np.ndarray) -> sp.csr_matrix:
         """Move counts to the quantiles of the training cells.

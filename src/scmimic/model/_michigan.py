@@ -33,6 +33,7 @@ from scmimic.model._representation import (
     load_representation,
     space_of,
 )
+from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._validation import check_obsm
 from scmimic.module import CODE_KEY, CODE_VAR_KEY, MichiGANModule
 
@@ -281,12 +282,23 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         # values too: the codes hold them, and the longer the run, the better they are kept
         return CRITIC_STEPS
 
-    def _save_parts(self, staging: Path, prefix: str) -> None:
-        if self.representation is not None:
-            self.representation.save(str(staging), prefix=f"{prefix}{REPRESENTATION_PREFIX}", overwrite=True)
+    def _write(self, folder: Path, prefix: str, *args: Any, **kwargs: Any) -> None:
+        super()._write(folder, prefix, *args, **kwargs)
+        prefix = f"{prefix}{REPRESENTATION_PREFIX}"
+        if isinstance(self.representation, SafeSaveMixin):
+            self.representation._write(folder, prefix)
+        elif self.representation is not None:
+            self.representation.save(str(folder), prefix=prefix, overwrite=True)
 
     @classmethod
-    def load(cls, dir_path: str | os.PathLike, adata: AnnData | None = None, **kwargs) -> MichiGAN:
+    def load(
+        cls,
+        dir_path: str | os.PathLike,
+        adata: AnnData | None = None,
+        *,
+        allow_pickle: bool = True,
+        **kwargs,
+    ) -> MichiGAN:
         """Load a saved model, its representation included.
 
         Parameters
@@ -297,6 +309,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             Data with the genes of the training data, in the same order; they are encoded anew, where the model has a
             representation, into keys as those of :meth:`from_representation`. None: the data saved with the model, or
             none at all; :meth:`generate` works without.
+        allow_pickle
+            Load pickled objects too, which can run any code: those of a representation of another package, such as
+            :class:`scvi.model.SCVI`. Pass False for a directory that you do not trust.
         **kwargs
             Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
 
@@ -307,25 +322,23 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes or the units of `adata` differ.
-
-        Notes
-        -----
-        The file is a pickle: loading one from a source that you do not trust can run any code.
+            If the directory holds no model of this class, a file is damaged, of a later version or holds pickled
+            objects that are not allowed, or the genes or the units of `adata` differ.
         """
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
-        devices = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
-        saved = cls._saved(dir_path, kwargs.get("prefix"))
-        path = None if saved is None else saved["attr_dict"].get("representation_class_")
+        options = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
+        options["allow_pickle"] = allow_pickle
+        saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
+        path = saved["attr_dict"].get("representation_class_")
         if path is None or not isinstance(adata, AnnData):
-            model = super().load(dir_path, adata=adata, **kwargs)
+            model = super().load(dir_path, adata=adata, allow_pickle=allow_pickle, **kwargs)
             if path is not None:
-                model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **devices)
+                model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **options)
             return model
         cls._check_saved(saved, adata)
         # False: without data, and without looking for data
-        model = super().load(dir_path, adata=False, **kwargs)
-        model.representation = load_representation(path, Path(dir_path), prefix, adata, **devices)
+        model = super().load(dir_path, adata=False, allow_pickle=allow_pickle, **kwargs)
+        model.representation = load_representation(path, Path(dir_path), prefix, adata, **options)
         model._take_data(adata)
         return model
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 
+from scmimic._plain import saved_as
 
+
+@saved_as("AggregatedPosterior")
 @dataclass
 class AggregatedPosterior:
     """q(z|x), library size, label and batch of every training cell.

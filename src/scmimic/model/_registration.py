@@ -13,6 +13,7 @@ from scvi.data import AnnDataManager, fields
 
 from scmimic._arguments import COLUMN, LAYER, TEXT, check_keywords, check_ranges
 from scmimic._compat import MuDataLabelsWithUnlabeledObsField
+from scmimic._plain import from_plain
 from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import check_record, check_units, convert, expression_space
 from scmimic.model._representation import recorded_space
@@ -121,12 +122,17 @@ def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_a
         what=f"`{cls.__name__}.{setup_method_args['setup_method_name']}`",
     )
     manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
+    if "source_registry" in kwargs:
+        kwargs["source_registry"] = from_plain(kwargs["source_registry"])
     manager.register_fields(data, **kwargs)
     cls.register_manager(manager)
 
 
 class RegistrationMixin:
     """What was registered, in attributes that are saved with the model."""
+
+    def __init__(self, adata: AnnData | MuData | None = None, registry: Mapping[str, Any] | None = None):
+        super().__init__(adata, from_plain(registry))
 
     def _remember_registration(self) -> None:
         if self.adata is not None:

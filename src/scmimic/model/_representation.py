@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +150,33 @@ def recorded_space(adata: AnnData) -> ExpressionSpace | None:
 
 
 def class_path(model: BaseModelClass) -> str:
-    """Where the model's class is imported from."""
-    return f"{type(model).__module__}:{type(model).__qualname__}"
+    """Where the model's class is imported from: the first package above it that has it, since modules are moved."""
+    cls = type(model)
+    parts = cls.__module__.split(".")
+    for i in range(1, len(parts)):
+        if getattr(sys.modules[".".join(parts[:i])], cls.__name__, None) is cls:
+            return f"{'.'.join(parts[:i])}:{cls.__name__}"
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def load_representation(path: str, dir_path: Path, prefix: str, adata: AnnData | None, **kwargs: Any) -> BaseModelClass:
+def load_representation(
+    path: str, dir_path: Path, prefix: str, adata: AnnData | None, *, allow_pickle: bool, **kwargs: Any
+) -> BaseModelClass:
     """Load the model that :func:`class_path` named."""
     module, name = path.split(":")
+    if module.split(".")[0] == __name__.split(".")[0]:
+        kwargs["allow_pickle"] = allow_pickle
+    elif not allow_pickle:
+        raise ValueError(
+            f"The representation of this model, a {name} of {module}, is saved as pickled objects, and loading these "
+            "can run any code. If you trust where it comes from, pass `allow_pickle=True`."
+        )
     cls = getattr(importlib.import_module(module), name)
-    # False: without data, and without looking for data
-    return cls.load(str(dir_path), adata=False if adata is None else adata, prefix=prefix, **kwargs)
+    try:
+        # False: without data, and without looking for data
+        return cls.load(str(dir_path), adata=False if adata is None else adata, prefix=prefix, **kwargs)
+    except (NotImplementedError, ImportError, AttributeError) as error:
+        raise ValueError(
+            f"The representation of this model, a {name} of {module}, cannot be loaded: {error}. It is pickled, tables "
+            "of pandas included: load it with the versions that it was saved with, or newer ones."
+        ) from error

@@ -1,9 +1,17 @@
-"""Save and load that leave nothing half-written and accept nothing that does not fit."""
+"""Save and load that leave nothing half-written and accept nothing that does not fit.
+
+A model is saved as plain values (see :mod:`scmimic._plain`), in the file and under the names in which scvi-tools keeps
+its models: ``model_state_dict``, ``var_names``, and in ``attr_dict`` the registration, the parameters of the model and,
+under ``scmimic_``, the format, the version, the public name of the model and its attributes.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import tempfile
+import pickle
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,55 +20,142 @@ import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
+from torch import nn
 
+from scmimic._compat import download
+from scmimic._files import check_output, recover, replacing
+from scmimic._plain import from_plain, to_plain
 from scmimic._sampling import package_version
+from scmimic.model._representation import REPRESENTATION_PREFIX
 from scmimic.model._validation import check_genes
 
-MODEL_FILE = "model.pt"
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of what is written; a file of a later one is refused."""
+MODEL_FILE, DATA_FILES = "model.pt", ("adata.h5ad", "mdata.h5mu")
+# Attributes that scvi-tools itself reads from the file.
+_OF_SCVI = ("registry_", "init_params_")
 
 
 class SafeSaveMixin:
     """:meth:`save` and :meth:`load` of every model."""
 
-    def save(self, dir_path: str | os.PathLike, prefix: str | None = None, overwrite: bool = False, **kwargs) -> None:
+    def save(
+        self,
+        dir_path: str | os.PathLike,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        save_kwargs: dict[str, Any] | None = None,
+        legacy_mudata_format: bool = False,
+        **anndata_write_kwargs,
+    ) -> None:
         """Save the whole model: networks, classifier, posterior of the training cells, history.
 
-        Everything is written beside the target first and moved there at the end, so that a failing write (a full disk)
-        leaves an older model as it was.
+        The directory takes its place as one thing, when all is written: after a failure (a full disk) or a kill there
+        is the older model, whole. Of the older model, which all files of the same `prefix` are, nothing stays; models
+        of other prefixes and other files in the directory do.
 
         Parameters
         ----------
         dir_path
             Directory to write to.
         prefix
-            Prefix of the file names.
+            Prefix of the file names, so that a directory can hold several models.
         overwrite
             Replace the model that is there.
-        **kwargs
-            Passed to :meth:`scvi.model.base.BaseModelClass.save`, such as ``save_anndata=True``.
+        save_anndata
+            Save the training data too. False: an older model's data are removed with it.
+        save_kwargs
+            Passed to :func:`torch.save`.
+        legacy_mudata_format
+            Save the gene names of a MuData as one list of all modalities.
+        **anndata_write_kwargs
+            Passed to :meth:`anndata.AnnData.write_h5ad`, such as ``compression="gzip"``.
 
         Raises
         ------
         ValueError
-            If the directory exists and `overwrite` is False.
-        """
-        target = Path(dir_path)
-        if target.exists() and not overwrite:
-            raise ValueError(f"{target} exists already. Name another directory, or pass `overwrite=True`.")
-        self.scmimic_version_ = package_version()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as staging:
-            super().save(staging, prefix=prefix, overwrite=True, **kwargs)
-            self._save_parts(Path(staging), prefix or "")
-            target.mkdir(exist_ok=True)
-            for written in Path(staging).iterdir():
-                os.replace(written, target / written.name)
+            If the directory exists and `overwrite` is False, or is the one that you work in.
+        TypeError
+            If an attribute that was added to the model is no number, text, array, table or tensor.
+        OSError
+            If the directory is a file, or cannot be written to.
 
-    def _save_parts(self, staging: Path, prefix: str) -> None:
-        """Write what a model needs besides its own file; nothing here."""
+        Notes
+        -----
+        The file holds plain values alone: arrays, tensors, numbers and text, and no path of a class. So it can be
+        loaded by other versions of Python, pandas and scmimic. The one exception is a network of your own that an
+        :class:`~scmimic.model.ACTIVA` was given as `classifier`, which is pickled: it needs its class to be loaded.
+        """
+        target = check_output(dir_path, overwrite=overwrite, folder=True, name="`dir_path`")
+        prefix = prefix or ""
+        if Path(prefix).name != prefix or prefix.endswith(REPRESENTATION_PREFIX):
+            raise ValueError(
+                f"`prefix` is the beginning of a file name, without a folder, and must not end in "
+                f"{REPRESENTATION_PREFIX!r}, which models use themselves; it is {prefix!r}."
+            )
+        if not save_anndata and (old := [name for name in DATA_FILES if (target / f"{prefix}{name}").exists()]):
+            logger.warning(
+                "%s of the model that is replaced is removed with it: the data are not saved anew. Pass "
+                "`save_anndata=True` to save them.",
+                target / f"{prefix}{old[0]}",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        own = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({'|'.join((MODEL_FILE, *DATA_FILES))})")
+        with replacing(target, overwrite=overwrite, keep=lambda name: own.fullmatch(name) is None) as folder:
+            folder.mkdir()
+            self._write(folder, prefix, save_kwargs, legacy_mudata_format)
+            if save_anndata and self.adata is not None:
+                name = DATA_FILES[isinstance(self.adata, MuData)]
+                self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
+
+    def _write(
+        self,
+        folder: Path,
+        prefix: str,
+        save_kwargs: Mapping[str, Any] | None = None,
+        legacy_mudata_format: bool = False,
+    ) -> None:
+        """Write the model without its data to an existing folder."""
+        self.scmimic_version_ = package_version()
+        attributes = {
+            name: to_plain(value, name)
+            for name, value in vars(self).items()
+            if name.endswith("_") and not name.startswith("_") and name not in _OF_SCVI
+        }
+        about = {"format": FORMAT, "version": self.scmimic_version_, "model": type(self).__name__}
+        content = {
+            "model_state_dict": self.module.state_dict(),
+            "var_names": to_plain(self.get_var_names(legacy_mudata_format), "var_names", arrays=False),
+            "attr_dict": {
+                # what is passed on to `setup_anndata` and to the class comes without another word
+                "registry_": {
+                    key: to_plain(value, f"registry_[{key!r}]", arrays=key != "setup_args")
+                    for key, value in self.registry_.items()
+                },
+                "init_params_": _plain_parameters(self.init_params_),
+                "scmimic_": {**about, "attributes": attributes},
+            },
+        }
+        torch.save(content, folder / f"{prefix}{MODEL_FILE}", **(save_kwargs or {}))
+
+    def _take_saved(self, saved: Mapping[str, Any]) -> None:
+        for name, value in saved["attributes"].items():
+            setattr(self, name, from_plain(value))
+
+    scmimic_ = property(None, _take_saved, doc="The saved attributes, which scvi-tools sets on a model that it loads.")
 
     @classmethod
-    def load(cls, dir_path: str | os.PathLike, adata: AnnData | MuData | None = None, **kwargs):
+    def load(
+        cls,
+        dir_path: str | os.PathLike,
+        adata: AnnData | MuData | None = None,
+        *,
+        allow_pickle: bool = True,
+        **kwargs,
+    ):
         """Load a saved model.
 
         Parameters
@@ -70,6 +165,10 @@ class SafeSaveMixin:
         adata
             Data with the genes of the training data, in the same order. None: the data saved with the model, or none
             at all; :meth:`generate` works without.
+        allow_pickle
+            Load pickled objects too, which can run any code: a classifier of your own in an
+            :class:`~scmimic.model.ACTIVA`, the representation of a :class:`~scmimic.model.MichiGAN` that is a model of
+            another package. Pass False for a file that you do not trust; all else is plain values.
         **kwargs
             Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
 
@@ -80,21 +179,36 @@ class SafeSaveMixin:
         Raises
         ------
         ValueError
-            If the directory holds no model of this class, or the genes of `adata` differ; for GANs also its units.
-
-        Notes
-        -----
-        The file is a pickle: loading one from a source that you do not trust can run any code.
+            If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
+            objects that are not allowed, or the genes of `adata` differ; for GANs also its units.
         """
-        path = Path(dir_path) / f"{kwargs.get('prefix') or ''}{MODEL_FILE}"
-        if not path.is_file() and not kwargs.get("backup_url"):
+        saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
+        if adata is not None and adata is not False:
+            cls._check_saved(saved, adata)
+        return super().load(str(dir_path), adata=adata, **kwargs)
+
+    @classmethod
+    def _saved(
+        cls,
+        dir_path: str | os.PathLike,
+        *,
+        allow_pickle: bool,
+        prefix: str | None = None,
+        backup_url: str | None = None,
+        **_,
+    ) -> dict[str, Any]:
+        """What the file of a saved model of this class holds."""
+        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
+        if not path.is_file():
+            recover(dir_path)
+            if backup_url:
+                download(backup_url, str(dir_path), path.name)
+        if not path.is_file():
             raise ValueError(
                 f"{dir_path} is no saved model: there is no {path.name} in it. Name the directory that was given to "
                 f"`{cls.__name__}.save`."
             )
-        if adata is not None and adata is not False and path.is_file():
-            cls._check_saved(_read(path), adata)
-        return super().load(str(dir_path), adata=adata, **kwargs)
+        return read_model(path, cls.__name__, allow_pickle=allow_pickle)
 
     @classmethod
     def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData | MuData) -> None:
@@ -108,12 +222,86 @@ class SafeSaveMixin:
         elif isinstance(adata, AnnData):
             check_genes(adata.var_names, np.asarray(var_names))
 
-    @staticmethod
-    def _saved(dir_path: str | os.PathLike, prefix: str | None) -> dict[str, Any] | None:
-        """What the file of a saved model holds; None where there is no such file."""
-        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
-        return _read(path) if path.is_file() else None
+
+def _plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The parameters that a model was made with; a network of the user stays as it is, to be pickled."""
+    return {
+        kind: {
+            name: value if isinstance(value, nn.Module) else to_plain(value, f"init_params_[{name!r}]", arrays=False)
+            for name, value in given.items()
+        }
+        for kind, given in parameters.items()
+    }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+def read_model(path: Path, name: str, *, allow_pickle: bool) -> dict[str, Any]:
+    """What the file of a saved model holds, with its attributes in ``attr_dict``.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        The class that it must be of.
+    allow_pickle
+        Whether pickled objects may be loaded.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds no model, one of another class or of a later format, or pickled objects that are
+        not allowed.
+    """
+    content = _content(path, allow_pickle)
+    if not isinstance(content, dict) or not {"model_state_dict", "var_names", "attr_dict"} <= content.keys():
+        found = f"a dict of {list(content)[:3]}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ValueError(f"{path} is no saved model: it holds {found}. Was it written by `{name}.save`?")
+    attributes = content["attr_dict"]
+    found = attributes.get("registry_", {}).get("model_name")
+    about = attributes.get("scmimic_")
+    if about is None and "scmimic_version_" not in attributes:
+        raise ValueError(
+            f"{path} is no model of scmimic: it holds a {found or 'model'} of scvi-tools. Load it with the `load` of "
+            "that class."
+        )
+    if about is not None and about["format"] > FORMAT:
+        raise ValueError(
+            f"{path} was saved by scmimic {about['version']} in format {about['format']}; this scmimic, "
+            f"{package_version()}, reads formats up to {FORMAT}. Update scmimic to load it."
+        )
+    if found != name:
+        raise ValueError(
+            f"{path} holds a model of a different class: a {found}, no {name}. Load it with `scmimic.{found}.load`."
+        )
+    if about is not None:
+        content["attr_dict"] = attributes | from_plain(about["attributes"])
+    return content
+
+
+def _content(path: Path, allow_pickle: bool) -> Any:
+    """Load a file by plain values alone, if it can be."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            head = file.read(2)
+        what = "is cut off" if head == b"PK" else "was not written by torch" if head else "is empty"
+        raise ValueError(f"{path} is no saved model: the file {what}. Restore it from a copy, or save the model anew.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        if not allow_pickle:
+            raise ValueError(
+                f"{path} holds pickled objects, and loading these can run any code. If you trust where it comes from, "
+                "pass `allow_pickle=True`."
+            ) from error
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no saved model, or damaged: {error}.") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{path} holds a pickled object whose class is not there: {error}. If it is a classifier of your own, "
+            "import it as it was when the model was saved. Models saved before format 1 need the scmimic that saved "
+            "them."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}. Restore it from a copy, or save the model anew.") from error
