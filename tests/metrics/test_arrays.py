@@ -15,6 +15,7 @@ from scmimic.metrics._arrays import (
     fit_pca,
     forest_input,
     log_normalise,
+    row_keys,
     stack,
     subsample,
 )
@@ -135,3 +136,25 @@ def test_log_normalised_copy(container):
     out = out.toarray() if sp.issparse(out) else out
     np.testing.assert_allclose(out, np.log1p([[2500, 7500], [10000, 0], [0, 0]]), rtol=1e-5)
     assert x.max() == 3
+
+
+def test_row_keys_are_those_of_the_values():
+    x = np.random.default_rng(0).poisson(0.7, (200, 6)).astype(float)
+    keys = row_keys(x)
+    rows = [row.tobytes() for row in x]
+    # the same partition into equal rows
+    assert len(set(keys.tolist())) == len(set(rows)) == len(set(zip(keys.tolist(), rows, strict=True))) < 200
+    stored = sp.csr_matrix(np.ones_like(x))
+    stored.data = x.ravel().copy()
+    stored.data[stored.data == 0] = -0.0
+    for same in (sp.csr_matrix(x), sp.csc_matrix(x), sp.csr_array(x), x.astype(np.float32), stored):
+        assert np.array_equal(row_keys(same), keys)
+    assert np.array_equal(row_keys(x, chunk_values=13), keys)
+    # where a value stands matters
+    assert row_keys(np.eye(2))[0] != row_keys(np.eye(2))[1]
+
+
+def test_cells_without_any_difference_have_no_components():
+    for x in (np.ones((30, 5)), sp.csr_matrix(np.ones((30, 5))), np.zeros((4, 9))):
+        with pytest.raises(ValueError, match="all the same"):
+            fit_pca(x, 2)

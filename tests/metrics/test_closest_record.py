@@ -53,6 +53,23 @@ def test_fresh_cells_of_the_same_distribution_give_a_ratio_near_one():
     assert wide.ratio > 1.5
 
 
+def test_drawn_cells_are_compared_with_every_training_cell(arrays):
+    train, synthetic, test = arrays
+    result = distance_to_closest_record(*arrays, max_cells=10, seed=2)
+    assert len(result.synthetic) == len(result.test) == 10
+    rng = np.random.default_rng(2)
+    for found, x in ((result.synthetic, synthetic), (result.test, test)):
+        rows = np.sort(rng.choice(len(x), 10, replace=False))
+        np.testing.assert_allclose(found, brute(train, x)[rows], rtol=1e-6)
+    # copies of any training cell are found, whichever cells are drawn
+    assert distance_to_closest_record(train, train, test, max_cells=5).synthetic_copies == 1
+    whole = distance_to_closest_record(*arrays, max_cells=None)
+    assert len(whole.synthetic) == len(synthetic)
+    assert whole.ratio == distance_to_closest_record(*arrays, max_cells=31).ratio
+    with pytest.raises(ValueError, match="max_cells"):
+        distance_to_closest_record(*arrays, max_cells=0)
+
+
 def test_degenerate_test_set():
     train = np.eye(3)
     assert distance_to_closest_record(train, 2 * train, train).ratio == np.inf

@@ -70,6 +70,19 @@ def test_unbiased_for_equal_distributions():
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
 
 
+def test_unbiased_for_the_value_of_all_cells_when_some_are_drawn(pair):
+    real, synthetic = pair
+    drawn = [mmd(*pair, bandwidth=1.7, max_cells=7, seed=seed) for seed in range(1500)]
+    error = np.std(drawn) / np.sqrt(len(drawn))
+    assert np.mean(drawn) == pytest.approx(mmd(*pair, bandwidth=1.7), abs=4 * error)
+    # a biased estimate of so few cells would be off by the diagonal, a twentieth and more
+    assert error < 0.01
+    assert mmd(*pair, bandwidth=1.7, max_cells=7, seed=3) == drawn[3]
+    assert mmd(*pair, max_cells=23) == mmd(*pair, max_cells=None) == mmd(*pair)
+    rows = [np.sort(rng.choice(len(x), 7, replace=False)) for rng in [np.random.default_rng(3)] for x in pair]
+    assert drawn[3] == pytest.approx(loop(real[rows[0]], synthetic[rows[1]], 1.7**2), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("real", "kwargs", "message"),
     [
@@ -77,6 +90,7 @@ def test_unbiased_for_equal_distributions():
         (np.ones((9, 4)), {}, "identical"),
         (np.eye(4), {"bandwidth": 0}, "`bandwidth` must be a number above 0"),
         (np.eye(3), {}, "columns"),
+        (np.eye(4), {"max_cells": 1}, "`max_cells` must be a whole number at least 2"),
     ],
 )
 def test_bad_input(pair, real, kwargs, message):

@@ -259,8 +259,12 @@ def forest_input(x: Matrix) -> Matrix:
 def fit_pca(x: Matrix, n_comps: int, *, seed: int = 0) -> PCA:
     """Fit a PCA with as many components as `x` allows, `n_comps` at most.
 
-    Exact (ARPACK) rather than randomised, so that sparse and dense input give the same axes.
+    Exact (ARPACK) rather than randomised, so that sparse and dense input give the same axes. Cells that are all the
+    same have none, which is a ValueError.
     """
+    high, low = x.max(axis=0), x.min(axis=0)
+    if (high != low).sum() == 0:
+        raise ValueError(f"The {x.shape[0]} cells that principal components are fitted on are all the same.")
     limit = min(x.shape)
     if n_comps >= limit:
         dense = x.toarray() if sp.issparse(x) else x

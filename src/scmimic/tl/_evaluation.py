@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,7 +91,9 @@ class _Sides:
 
 def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
     """Resolve `metrics`: `"all"`, a protocol, metrics by name, or several of these."""
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = [metrics] if isinstance(metrics, str) else metrics
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"`metrics` must be 'all', a protocol, or names of metrics, not {metrics!r}.")
     chosen: dict[int, Measure] = {}
     for name in names:
         if name == "all":
@@ -216,7 +218,11 @@ class _Results:
         for (label, source), missing in self.missing.items():
             if missing.fault:
                 where.setdefault(missing.why, []).append(f"{source}, {label}")
-        return [f"{name} ({'; '.join(places)}): {why}" for why, places in where.items()]
+        return [f"{name} ({_first(places)}): {why}" for why, places in where.items()]
+
+
+def _first(places: Sequence[str], n: int = 3) -> str:
+    return "; ".join(places[:n]) + (f" and {len(places) - n} more" if len(places) > n else "")
 
 
 def _run(measure: Measure, sides: Mapping[str, _Sides], options: Options) -> _Results:
@@ -321,7 +327,8 @@ def _rows(
             n = tuple(of)
         if "synthetic" not in of_label:
             missing = found.missing.get((label, "synthetic")) or found.missing.get((OVERALL, "synthetic"))
-            why = small.get(label) or (missing.why if missing else "Too few of the cells compared are of this type.")
+            few = f"Too few cells: {n[0]} real and {n[1]} synthetic among those compared."
+            why = small.get(label) or (missing.why if missing else few)
             yield _row(metric.name, measure.group, label, Value(np.nan), ideal=metric.ideal, n=n, warning=why)
             continue
         value = of_label["synthetic"][metric.name]
