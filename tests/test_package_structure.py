@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "_files": set(),
     "_keys": set(),
     "_plain": set(),
-    "_sampling": {"_arguments", "_keys"},
+    "_sampling": {"_arguments", "_keys", "cells"},
     "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_sampling", "metrics", "pl", "tl"},
     "_cli": {"", "_arguments", "_demo", "_files", "_report", "model"},

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic._sampling import ALL_CELLS, assemble, resolve_counts, storable
+from scmimic.cells._columns import ObsColumn
 
 TYPES = ["B", "NK", "T"]
 SHARES = np.array([0.2, 0.3, 0.5])
@@ -105,14 +106,12 @@ def test_bad_proportions(shares):
 
 
 def _cells(seed=None, parameters=None):
-    labels = pd.Categorical(["T", "B"], categories=TYPES)
     var = pd.DataFrame({"symbol": ["x", "y", "z"]}, index=["g2", "g0", "g1"])
     x = np.array([[0, 1, 2], [3, 0, 0]])
     return assemble(
         x,
         var,
-        labels,
-        labels_key="cell_type",
+        [(ObsColumn.named("cell_type", TYPES), np.array([2, 0]))],
         model_name="Toy",
         parameters=parameters or {},
         seed=seed,
@@ -128,7 +127,8 @@ def test_assemble_contract():
     assert adata.X.dtype == np.float32
     assert list(adata.var_names) == ["g2", "g0", "g1"]
     assert list(adata.var["symbol"]) == ["x", "y", "z"]
-    assert list(adata.obs_names) == ["synthetic_0", "synthetic_1"]
+    token = adata.obs_names[0].split("_")[1]
+    assert list(adata.obs_names) == [f"synthetic_{token}_0", f"synthetic_{token}_1"]
     assert list(adata.obs["cell_type"]) == ["T", "B"]
     assert list(adata.obs["cell_type"].cat.categories) == TYPES
     assert set(adata.uns[_keys.UNS]) == {"model", "version", "parameters", "seed"}
@@ -168,16 +168,14 @@ def test_assemble_refuses_what_does_not_fit():
     var = pd.DataFrame(index=["a", "b"])
     common = {"model_name": "Toy", "parameters": {}, "seed": 0}
     with pytest.raises(ValueError, match="columns"):
-        assemble(np.ones((2, 3)), var, None, labels_key=None, **common)
-    with pytest.raises(ValueError, match="2 rows"):
-        assemble(np.ones((2, 2)), var, pd.Categorical(["x"]), labels_key="k", **common)
-    with pytest.raises(ValueError, match="labels_key"):
-        assemble(np.ones((2, 2)), var, pd.Categorical(["x", "y"]), labels_key=None, **common)
+        assemble(np.ones((2, 3)), var, **common)
+    with pytest.raises(ValueError, match="2 rows, but there are 1 codes of 'k'"):
+        assemble(np.ones((2, 2)), var, [(ObsColumn.named("k", ["x"]), np.array([0]))], **common)
 
 
 def test_assemble_without_labels_leaves_training_var_alone():
     var = pd.DataFrame(index=["a", "b"])
-    adata = assemble(np.ones((2, 2)), var, None, labels_key=None, model_name="Toy", parameters={}, seed=0)
+    adata = assemble(np.ones((2, 2)), var, model_name="Toy", parameters={}, seed=0)
     assert adata.obs.shape == (2, 0)
     adata.var["new"] = 1
     assert "new" not in var

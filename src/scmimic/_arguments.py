@@ -291,6 +291,19 @@ class Settings(Kind):
 
 
 @dataclass(frozen=True)
+class Label(Kind):
+    """What can stand for a type or a batch: text, a number or a truth value."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one of these."""
+        return isinstance(value, str | bool | np.bool_ | Real) and value == value
+
+    def describe(self) -> str:
+        """What a label is."""
+        return "text, a number or a truth value, as in the column"
+
+
+@dataclass(frozen=True)
 class Instance(Kind):
     """Objects of a class.
 
@@ -331,6 +344,7 @@ SIZE = PairRange(0, open_low=True)
 THREADS = Threads()
 FLAG = Flag()
 TEXT = Text()
+LABEL = Label()
 COLUMN = Text("the name of a column")
 LAYER = Text("the name of a layer", optional=True)
 KEY = Text("the name of a key")

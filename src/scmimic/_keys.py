@@ -3,6 +3,9 @@
 UNS = "scmimic"
 """`.uns` key of a generated AnnData: model, version, parameters and seed."""
 
+UNLABELED = "Unknown"
+"""Value of a label column that means "no type known" by default."""
+
 OBS_SOURCE = "source"
 """`.obs` column that tells real from synthetic cells where both stand in one object."""
 

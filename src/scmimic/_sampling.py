@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,11 +14,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic.cells._columns import ObsColumn, Value, Values, as_list
+from scmimic.cells._generated import cell_names, gene_annotation
 
 ALL_CELLS = ""
 """Key of :func:`resolve_counts` that holds all cells where the model knows no labels."""
 
-Labels = str | Sequence[str] | Mapping[str, int] | pd.Series | None
+Labels = Values | Mapping[Value, int] | pd.Series | None
 
 
 def _as_count(value: Any, what: str, *, minimum: int) -> int:
@@ -44,28 +46,10 @@ def _largest_remainder(n: int, proportions: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _check_known(names: Sequence[Any], categories: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in set(categories)]
-    if unknown:
-        raise ValueError(f"labels: {unknown} were not seen in training. Known labels: {list(categories)}.")
-
-
-def label_names(labels: Any) -> list[str]:
-    """Names of one label or several as text, which models keep whatever type the column had.
-
-    Examples
-    --------
-    >>> label_names("B"), label_names(0), label_names([0, 1])
-    (['B'], ['0'], ['0', '1'])
-    """
-    several = np.iterable(labels) and not isinstance(labels, str)
-    return [str(name) for name in labels] if several else [str(labels)]
-
-
 def resolve_counts(
     n: int | None,
     labels: Labels,
-    categories: Sequence[str] | None,
+    categories: ObsColumn | Sequence[str] | None,
     proportions: np.ndarray | None,
 ) -> dict[str, int]:
     """Turn the arguments `n` and `labels` of a ``.generate`` call into a number of cells per label.
@@ -79,15 +63,16 @@ def resolve_counts(
         remainder goes to the first ones), or a dict (or Series, such as ``obs[key].value_counts()``) from label to
         number of cells.
     categories
-        The labels that the model knows, or ``None`` if it was trained without labels.
+        The labels that the model knows, as a column of any kind or as text, or ``None`` if it was trained without
+        labels.
     proportions
         Share of each category, shape ``(len(categories),)``; scaled to sum to 1. Read only where `labels` is ``None``
         and the model knows labels.
 
     Returns
     -------
-    Label to number of cells, in the order asked for (`categories` where `labels` is ``None``). Labels with no cell are
-    left out. Without `categories` the single key is :data:`ALL_CELLS`. The values sum to `n`.
+    Name of the label to number of cells, in the order asked for (`categories` where `labels` is ``None``). Labels with
+    no cell are left out. Without `categories` the single key is :data:`ALL_CELLS`. The values sum to `n`.
 
     Raises
     ------
@@ -104,6 +89,8 @@ def resolve_counts(
     >>> resolve_counts(10, ["T", "B", "NK"], ["B", "NK", "T"], np.array([0.25, 0.25, 0.5]))
     {'T': 4, 'B': 3, 'NK': 3}
     """
+    if categories is not None and not isinstance(categories, ObsColumn):
+        categories = ObsColumn.named("labels", categories)
     if isinstance(labels, Mapping | pd.Series):
         return _resolve_mapping(n, labels, categories)
     if n is None:
@@ -116,14 +103,13 @@ def resolve_counts(
                 "Set labels_key when the data are registered, or leave labels out."
             )
         return {ALL_CELLS: n}
-    categories = list(categories)
     if labels is None:
-        shares = _largest_remainder(n, _check_proportions(proportions, categories))
-        return {name: int(k) for name, k in zip(categories, shares, strict=True) if k > 0}
-    names = label_names(labels)
-    if not names:
+        shares = _largest_remainder(n, _check_proportions(proportions, categories.names))
+        return {name: int(k) for name, k in zip(categories.names, shares, strict=True) if k > 0}
+    asked = as_list(labels)
+    if not asked:
         raise ValueError("labels is an empty list. Give at least one label, or None for all of them.")
-    _check_known(names, categories)
+    names = [categories.names[code] for code in categories.find(asked, "labels")]
     if len(set(names)) < len(names):
         raise ValueError(f"labels names a label more than once: {names}. Use a dict for unequal shares.")
     base, rest = divmod(n, len(names))
@@ -131,7 +117,7 @@ def resolve_counts(
 
 
 def _resolve_mapping(
-    n: int | None, labels: Mapping[str, int] | pd.Series, categories: Sequence[str] | None
+    n: int | None, labels: Mapping[Value, int] | pd.Series, categories: ObsColumn | None
 ) -> dict[str, int]:
     if n is not None:
         kind = "dict" if isinstance(labels, Mapping) else "Series"
@@ -146,11 +132,11 @@ def _resolve_mapping(
             f"labels={dict(labels)!r} was asked for, but the model was trained without labels. "
             "Set labels_key when the data are registered, or give n alone."
         )
-    names = label_names(labels.keys())
-    _check_known(names, list(categories))
+    names = [categories.names[code] for code in categories.find(list(labels.keys()), "labels")]
     if len(set(names)) < len(names):
         raise ValueError(f"labels names a label more than once: {names}.")
-    counts = {str(name): _as_count(k, f"labels[{name!r}]", minimum=0) for name, k in labels.items()}
+    numbers = zip(names, labels.items(), strict=True)
+    counts = {name: _as_count(k, f"labels[{asked!r}]", minimum=0) for name, (asked, k) in numbers}
     if sum(counts.values()) == 0:
         raise ValueError(f"labels asks for no cell at all: {counts}.")
     return {name: k for name, k in counts.items() if k > 0}
@@ -218,12 +204,12 @@ def generation_record(model_name: str, parameters: Mapping[str, Any], seed: int 
 def assemble(
     x: sp.spmatrix | np.ndarray,
     var: pd.DataFrame,
-    labels: pd.Categorical | None,
+    columns: Iterable[tuple[ObsColumn, np.ndarray]] = (),
     *,
-    labels_key: str | None,
     model_name: str,
     parameters: Mapping[str, Any],
     seed: int | None,
+    source: str = "",
     obsm: Mapping[str, np.ndarray] | None = None,
     dtype: np.dtype | type | None = None,
 ) -> AnnData:
@@ -234,17 +220,17 @@ def assemble(
     x
         Generated values, shape ``(n, n_vars)``, in the space of the training layer.
     var
-        The training ``.var``, in the training order. Copied.
-    labels
-        The requested label of each cell, as a Categorical with all the training categories, or ``None``.
-    labels_key
-        Column of ``.obs`` for `labels`. ``None`` only where `labels` is.
+        The training ``.var``, in the training order; not changed.
+    columns
+        Columns of ``.obs``, such as that of the labels, each with the code of every cell.
     model_name
         Name of the generating class.
     parameters
         Its settings. Stored through :func:`storable`.
     seed
         Seed of the draw. ``None`` is stored as ``"None"``, since h5ad files have no portable null.
+    source
+        Fingerprint of the generator, which the cells' names depend on.
     obsm
         Arrays with one row per cell, such as the latent codes.
     dtype
@@ -255,28 +241,35 @@ def assemble(
     AnnData with
 
     ``.X`` : CSR matrix
-    ``.obs[labels_key]`` : categorical
-    ``.obs_names`` : ``synthetic_0``, ``synthetic_1``, ...
+    ``.obs``
+        The columns in the types they had in the training cells.
+    ``.obs_names`` : ``synthetic_<token>_0``, ``synthetic_<token>_1``, ...
+    ``.var``
+        What says what the genes are; no statistics of the training cells.
     ``.uns["scmimic"]`` : dict with ``model``, ``version``, ``parameters`` and ``seed``
+    ``.uns["<column>_colors"]``
+        Where the training cells have them.
 
     Raises
     ------
     ValueError
-        If the shapes do not match, or labels come without a key.
+        If the shapes do not match.
     """
     x = sp.csr_matrix(x, dtype=dtype)
     n, n_vars = x.shape
     if n_vars != len(var):
         raise ValueError(f"x has {n_vars} columns, but var has {len(var)} rows.")
-    obs = pd.DataFrame(index=pd.Index([f"synthetic_{i}" for i in range(n)], dtype=object))
-    if labels is not None:
-        if labels_key is None:
-            raise ValueError("labels were given without labels_key: say which column of .obs they go to.")
-        if len(labels) != n:
-            raise ValueError(f"x has {n} rows, but there are {len(labels)} labels.")
-        obs[labels_key] = pd.Categorical(labels)
-    result = AnnData(X=x, obs=obs, var=var.copy())
+    record = generation_record(model_name, parameters, seed)
+    obs = pd.DataFrame(index=cell_names(n, record, source))
+    colors: dict[str, list[str]] = {}
+    for column, codes in columns:
+        if len(codes) != n:
+            raise ValueError(f"x has {n} rows, but there are {len(codes)} codes of {column.key!r}.")
+        obs[column.key] = column.restore(codes, obs.index)
+        colors |= column.own_colors(codes)
+    result = AnnData(X=x, obs=obs, var=gene_annotation(var))
     for key, array in (obsm or {}).items():
         result.obsm[key] = np.asarray(array)
-    result.uns[_keys.UNS] = generation_record(model_name, parameters, seed)
+    result.uns[_keys.UNS] = record
+    result.uns.update(colors)
     return result

@@ -31,7 +31,7 @@ def test_contract(cells, name, tmp_path):
     np.testing.assert_array_equal(values, np.rint(values))
     pd.testing.assert_frame_equal(synthetic.var, cells.var)
     assert list(synthetic.obs["cell_type"]) == ["NK"] * 7 + ["T"] * 5
-    assert list(synthetic.obs["cell_type"].cat.categories) == ["B", "NK", "T"]
+    assert synthetic.obs["cell_type"].dtype == cells.obs["cell_type"].dtype
     assert synthetic.obs_names.is_unique
     record = synthetic.uns["scmimic"]
     assert record["model"] == name
@@ -91,7 +91,7 @@ def test_clear_errors(cells, name):
         make(name, cells).fit().generate(3, "Platelet")
     cells.obs["cell_type"] = cells.obs["cell_type"].astype(object)
     cells.obs.iloc[0, 0] = np.nan
-    with pytest.raises(ValueError, match="lacks the label of 1 cells"):
+    with pytest.raises(ValueError, match="1 of 300 cells have no value"):
         make(name, cells)
     with pytest.raises(ValueError, match="nothing to learn"):
         make(name, cells[:0])

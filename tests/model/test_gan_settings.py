@@ -139,9 +139,8 @@ def test_what_a_model_cannot_use_is_refused(adata):
         with pytest.raises(ValueError, match="`batch_size` must be a whole number at least 1"):
             model.train(1, batch_size=size, **QUIET)
     adata.obs["none"] = "Unknown"
-    sm.InfoWGANGP.setup_anndata(adata, labels_key="none")
     with pytest.raises(ValueError, match="Every cell is unlabeled"):
-        sm.InfoWGANGP(adata, **SMALL)
+        sm.InfoWGANGP.setup_anndata(adata, labels_key="none")
 
 
 @pytest.mark.parametrize(("layer", "instead"), [(None, "counts"), ("log", "relu")])

@@ -219,7 +219,7 @@ def test_decode(trained):
         ({"n": 5, "library_size": [9.0] * 5, "min_confidence": 0.5}, "may be rejected"),
         ({"n": 5, "library_size": [9.0] * 5, "method": "prior", "labels": "type_1"}, "may be rejected"),
         ({"n": 5, "min_confidence": 2}, "`min_confidence` must be"),
-        ({"n": 5, "transform_batch": "nowhere"}, "Unknown batch"),
+        ({"n": 5, "transform_batch": "nowhere"}, "batches: \\['batch_0', 'batch_1'\\]"),
         ({"n": 5, "path": "cells.csv"}, "h5ad or .zarr"),
         ({}, "`n` is missing"),
     ],

@@ -66,7 +66,7 @@ def test_bad_input(cells):
         sm.pl.latent_arithmetic(real, new, key="x")
     with pytest.raises(KeyError, match=r"joint_embedding\(adata, predicted"):
         sm.pl.latent_arithmetic(real, new, basis="tsne")
-    with pytest.raises(KeyError, match="not in `adata.obs`"):
+    with pytest.raises(KeyError, match="no such column in `adata.obs`"):
         sm.pl.latent_arithmetic(ad.AnnData(np.ones((60, 2)), obsm=dict(real.obsm)), new)
 
 

@@ -86,7 +86,7 @@ def test_empty_test_set_and_bad_labels():
         pp.balanced_split(make([4]), "nothing")
     adata = make([10])
     adata.obs.loc[adata.obs_names[0], "label"] = np.nan
-    with pytest.raises(ValueError, match="missing for 1 cells"):
+    with pytest.raises(ValueError, match="1 of 10 cells have no value"):
         pp.balanced_split(adata, "label")
 
 

@@ -78,7 +78,8 @@ def test_conditions_may_be_numbers(linear):
     adata.obs["condition"] = adata.obs["condition"].map({"control": 0, "drug": 5, "other": 10})
     new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=("A", 5), control=0, seed=0)
     np.testing.assert_array_equal(new.X, expected.X)
-    assert set(new.obs["condition"]) == {"5"}
+    assert set(new.obs["condition"]) == {5}
+    assert new.obs["condition"].dtype == adata.obs["condition"].dtype
     with pytest.raises(ValueError, match="must be a pair"):
         sm.tl.latent_arithmetic(adata, model, **KEYS, target=5)
 
@@ -101,8 +102,7 @@ def test_the_order_of_conditions_is_kept(linear):
     order = ["control", "drug", "other"]
     adata.obs["condition"] = pd.Categorical(adata.obs["condition"], categories=order, ordered=True)
     new = sm.tl.latent_arithmetic(adata, model, **KEYS, target=TARGET)
-    assert new.obs["condition"].cat.ordered and not new.obs["group"].cat.ordered
-    assert list(new.obs["condition"].cat.categories) == order
+    assert new.obs["condition"].dtype == adata.obs["condition"].dtype
 
 
 def test_the_papers_equation(linear_world):
@@ -266,7 +266,7 @@ def test_bad_input(linear):
     def run(seen=adata, by=model, target=TARGET, **kwargs):
         sm.tl.latent_arithmetic(seen, by, **KEYS | {"target": target} | kwargs)
 
-    with pytest.raises(KeyError, match="not in `adata.obs`"):
+    with pytest.raises(KeyError, match="no such column in `adata.obs`"):
         run(group_key="x")
     with pytest.raises(ValueError, match="same column"):
         run(group_key="condition")

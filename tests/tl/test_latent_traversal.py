@@ -62,7 +62,7 @@ def test_bad_input(linear):
 
     with pytest.raises(KeyError, match="the name of no cell"):
         run(start="B")
-    with pytest.raises(KeyError, match="not in `adata.obs`"):
+    with pytest.raises(KeyError, match="no such column in `adata.obs`"):
         run(start={"x": "y"})
     with pytest.raises(ValueError, match="no cell has"):
         run(start={"group": "y"})

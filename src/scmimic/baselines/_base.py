@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
+from scmimic.cells._columns import ObsColumn, check_column
+from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""
+
+# Values by which the training cells of one generator are told from those of another.
+_SAMPLED = 4096
 
 
 def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
@@ -37,19 +41,6 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     return x
 
 
-def _label_codes(adata: AnnData, labels_key: str | None) -> tuple[np.ndarray, list[str]]:
-    """Return the label of each cell as an index, and the labels that occur."""
-    if labels_key is None:
-        return np.zeros(adata.n_obs, dtype=np.int64), [ALL_CELLS]
-    if labels_key not in adata.obs:
-        raise KeyError(f"labels_key {labels_key!r} is not in adata.obs, which holds {list(adata.obs.columns)}.")
-    column = adata.obs[labels_key]
-    if column.isna().any():
-        raise ValueError(f"adata.obs[{labels_key!r}] lacks the label of {int(column.isna().sum())} cells: drop them.")
-    labels = pd.Categorical(column.astype(str))
-    return np.asarray(labels.codes, dtype=np.int64), list(labels.categories)
-
-
 class ReferenceGenerator(ABC):
     """Base class of the reference generators.
 
@@ -58,7 +49,8 @@ class ReferenceGenerator(ABC):
     adata
         Training cells. Never changed.
     labels_key
-        Column of ``adata.obs`` with the cell types, read as text. ``None`` treats all cells as one type.
+        Column of ``adata.obs`` with the cell types: text, numbers, truth values or categories of these. ``None`` treats
+        all cells as one type.
     layer
         Layer with raw counts. Default: ``adata.X``.
 
@@ -74,7 +66,12 @@ class ReferenceGenerator(ABC):
 
     def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
         self._x = _counts(adata, layer)
-        self._codes, self.categories = _label_codes(adata, labels_key)
+        self._labels, self._codes = None, np.zeros(adata.n_obs, dtype=np.int64)
+        if labels_key is not None:
+            column = check_column(adata.obs, labels_key, "labels_key")
+            colors = adata.uns.get(f"{labels_key}_colors")
+            self._labels, self._codes = ObsColumn.read(column, colors=colors, by_value=True)
+        self.categories = [ALL_CELLS] if self._labels is None else self._labels.names
         self._library = np.asarray(self._x.sum(axis=1), dtype=np.float64).ravel()
         self._var = adata.var.copy()
         self.labels_key = labels_key
@@ -121,12 +118,13 @@ class ReferenceGenerator(ABC):
             ``None`` (all labels, in the proportions of the training cells), one label, a list of labels (`n` is
             shared evenly, the remainder goes to the first ones), or a dict from label to number of cells.
         seed
-            Seed of the draw. The same seed gives the same cells.
+            Seed of the draw. The same seed gives the same cells. None: a fresh one, which is kept in ``.uns``.
 
         Returns
         -------
-        AnnData with integer counts in CSR ``.X`` (type of the training counts), the training ``.var``, the requested
-        label in ``.obs[labels_key]`` and the record of the draw in ``.uns["scmimic"]``.
+        AnnData with integer counts in CSR ``.X`` (type of the training counts), the requested label in
+        ``.obs[labels_key]`` (type of the training column), names that differ from those of other calls, the training
+        ``.var`` without its statistics of cells, and the record of the draw in ``.uns["scmimic"]``.
 
         Raises
         ------
@@ -139,19 +137,20 @@ class ReferenceGenerator(ABC):
         ORDERED.check(labels=labels)
         if not self.is_fitted:
             raise RuntimeError(f"{type(self).__name__} is not fitted: call .fit() first.")
-        known = None if self.labels_key is None else self.categories
-        counts = resolve_counts(n, labels, known, self.proportions)
+        counts = resolve_counts(n, labels, self._labels, self.proportions)
+        # as the models: what was drawn can be drawn again
+        seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         index = {category: code for code, category in enumerate(self.categories)}
         codes = np.repeat([index[name] for name in counts], list(counts.values()))
         x = self._sample({index[name]: k for name, k in counts.items()}, np.random.default_rng(seed))
         return assemble(
             x,
             self._var,
-            None if known is None else pd.Categorical.from_codes(codes, categories=known),
-            labels_key=self.labels_key,
+            [] if self._labels is None else [(self._labels, codes)],
             model_name=type(self).__name__,
             parameters=self.parameters,
             seed=seed,
+            source=fingerprint(counts, self._x.shape, self._x.nnz, self._x.data[:_SAMPLED], self._x.indices[:_SAMPLED]),
             dtype=self._x.dtype,
         )
 

@@ -17,6 +17,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._sampling import assemble
+from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 
@@ -177,7 +178,7 @@ class PPCA:
         noise
             Add the noise of the model, of variance ``noise_variance_`` in each gene; the mean alone otherwise.
         seed
-            Seed of the noise.
+            Seed of the noise. None: a fresh one, which is kept in ``.uns``.
 
         Returns
         -------
@@ -195,6 +196,7 @@ class PPCA:
         z = np.asarray(as_matrix(z, "z", dtype=np.float64))
         if z.shape[1] != self.n_latent:
             raise ValueError(f"`z` has {z.shape[1]} dimensions, the model {self.n_latent}.")
+        seed = int(np.random.default_rng().integers(2**31)) if seed is None and noise else seed
         x = z @ self.loadings.T + self.mean_
         if noise:
             x += np.sqrt(self.noise_variance_) * np.random.default_rng(seed).standard_normal(x.shape)
@@ -202,11 +204,10 @@ class PPCA:
         return assemble(
             x,
             self.adata.var,
-            None,
-            labels_key=None,
             model_name=name,
             parameters={"n_latent": self.n_latent, "layer": self.layer, "noise": noise},
             seed=seed,
+            source=fingerprint(z, self.mean_),
             obsm={_keys.latent(name): z},
             dtype=np.float32,
         )

@@ -13,6 +13,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
+from scmimic import _keys
 from scmimic._arguments import (
     COLUMN,
     COUNT_OR_NONE,
@@ -24,6 +25,7 @@ from scmimic._arguments import (
     check_widths,
     shown,
 )
+from scmimic.cells._columns import Value
 from scmimic.model._registration import RegistrationMixin, anndata_fields, register
 from scmimic.model._saving import SafeSaveMixin
 from scmimic.model._training import PlanTrainingMixin
@@ -124,12 +126,13 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             if not isinstance(class_weights, str) or class_weights != "balanced":
                 raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {shown(class_weights)}.")
             return torch.as_tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-        missing = [name for name in self.label_categories_ if name not in class_weights]
+        weights = {self._labels.code(value): float(weight) for value, weight in class_weights.items()}
+        missing = [value for code, value in enumerate(self._labels.values) if code not in weights]
         if missing:
             raise ValueError(f"`class_weights` has no weight for {missing}.")
         for weight in class_weights.values():
             NON_NEGATIVE.check(class_weights=weight)
-        return torch.tensor([float(class_weights[name]) for name in self.label_categories_])
+        return torch.tensor([weights[code] for code in range(len(self._labels.values))])
 
     @classmethod
     def setup_anndata(
@@ -138,7 +141,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         *,
         layer: str | None = None,
         labels_key: str,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: Value | None = _keys.UNLABELED,
         **kwargs,
     ) -> None:
         """Register the data.
@@ -304,6 +307,5 @@ def classify_cells(
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.label_categories_)), np.float32)
     names = data.obs_names[rows]
     if soft:
-        return pd.DataFrame(probability, index=names, columns=model.label_categories_)
-    predicted = pd.Categorical.from_codes(probability.argmax(1), categories=model.label_categories_)
-    return pd.Series(predicted, index=names, name=model.labels_key_)
+        return pd.DataFrame(probability, index=names, columns=pd.Index(list(model._labels.values)))
+    return model._labels.restore(probability.argmax(1), names)

@@ -17,6 +17,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass, VAEMixin
 from torch import nn
 
+from scmimic import _keys
 from scmimic._arguments import (
     COUNT_OR_NONE,
     FLAG,
@@ -28,6 +29,7 @@ from scmimic._arguments import (
     check_ranges,
     check_widths,
 )
+from scmimic.cells._columns import Value
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, without_weights
 from scmimic.model._expression import ExpressionMixin
@@ -180,7 +182,7 @@ class ACTIVA(
         *,
         layer: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: Value | None = _keys.UNLABELED,
         batch_key: str | None = None,
         size_factor_key: str | None = None,
         **kwargs,
@@ -230,7 +232,7 @@ class ACTIVA(
         modalities: Mapping[str, str],
         rna_layer: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: Value | None = _keys.UNLABELED,
         batch_key: str | None = None,
         size_factor_key: str | None = None,
         **kwargs,

@@ -13,6 +13,7 @@ from mudata import MuData
 from scvi.model.base import RNASeqMixin
 
 from scmimic._compat import de_core, scrna_raw_counts_properties
+from scmimic.cells._columns import Values, as_list
 
 
 class ExpressionMixin(RNASeqMixin):
@@ -22,7 +23,7 @@ class ExpressionMixin(RNASeqMixin):
         self,
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: Sequence[float | str] | None = None,
+        transform_batch: Values | None = None,
         gene_list: Sequence[str] | None = None,
         library_size: float | Literal["latent"] = 1,
         n_samples: int = 1,
@@ -82,7 +83,7 @@ class ExpressionMixin(RNASeqMixin):
             super().get_normalized_expression,
             adata,
             indices,
-            transform_batch,
+            self._batch_names(transform_batch),
             library_size=library_size,
             n_samples=n_samples,
             n_samples_overall=n_samples_overall,
@@ -270,7 +271,16 @@ class ExpressionMixin(RNASeqMixin):
                 "`get_feature_correlation_matrix` does not take a MuData. Correlate the cells of "
                 "`posterior_predictive_sample` instead."
             )
+        if "transform_batch" in kwargs:
+            kwargs["transform_batch"] = self._batch_names(kwargs["transform_batch"])
         return super().get_feature_correlation_matrix(adata, indices, n_samples, batch_size, rna_size_factor, **kwargs)
+
+    def _batch_names(self, batches: Values | None) -> list[str | None] | None:
+        """Batches as scvi-tools knows them, whatever their type."""
+        if batches is None or self.batch_categories_ is None:
+            return batches
+        codes = [self._batch_code(batch) for batch in as_list(batches)]
+        return [None if code is None else self.batch_categories_[code] for code in codes]
 
     def _check_has_dispersion(self, what: str) -> None:
         likelihood = self.module.gene_likelihood

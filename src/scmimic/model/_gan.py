@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._arguments import COUNT_OR_NONE
-from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic._sampling import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._columns import Values
 from scmimic.model._count_units import count_units
 from scmimic.model._gan_checks import OUTPUT, GANChecksMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
@@ -251,7 +252,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
     def generate(
         self,
         n: int | None = None,
-        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        labels: Labels = None,
         *,
         library_size: float | Sequence[float] | None = None,
         as_counts: bool | None = None,
@@ -317,7 +318,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
-        counts = resolve_counts(n, labels, self.label_categories_, self._label_proportions())
+        counts = resolve_counts(n, labels, self._labels, self._label_proportions())
         total = sum(counts.values())
         as_counts, library = self._check_counts_request(as_counts, library_size, total)
         requests = self._label_requests(counts)
@@ -333,7 +334,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         self,
         z: np.ndarray,
         *,
-        labels: str | Sequence[str] | None = None,
+        labels: Values | None = None,
         library_size: float | Sequence[float] | None = None,
         as_counts: bool | None = None,
         share_noise: bool = False,
@@ -378,15 +379,15 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             _, first, same = np.unique(label, return_index=True, return_inverse=True)
             source = source[first[same]]
         parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
-        about = self._describe_output(seed, parameters, as_counts, library_size)
+        about = self._describe_output(seed, parameters, as_counts, library_size, z, label)
         self.module.eval()
         sampler = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library, share_noise=share_noise)
         return collect(sampler.decode(z, source), about)
 
-    def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size):
+    def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
         units = {"as_counts": as_counts, "units": "counts" if as_counts else self.count_units_}
-        about = self._describe_cells(seed, {**parameters, **units, "library_size": said})
+        about = self._describe_cells(seed, {**parameters, **units, "library_size": said}, *asked)
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)

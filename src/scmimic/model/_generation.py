@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic._sampling import ALL_CELLS, resolve_counts
+from scmimic._sampling import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._columns import Value, Values
 from scmimic.model._calibration import CalibrationMixin
 from scmimic.model._margins import GeneMargins
 from scmimic.model._posterior import AggregatedPosterior
@@ -30,13 +31,13 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
     def generate(
         self,
         n: int | None = None,
-        labels: str | Sequence[str] | Mapping[str, int] | None = None,
+        labels: Labels = None,
         *,
         method: Literal["posterior", "prior"] = "posterior",
         library_size: float | Sequence[float] | None = None,
         min_confidence: float | None = None,
         max_draws: int | None = None,
-        transform_batch: str | None = None,
+        transform_batch: Value | None = None,
         match_margins: bool | None = None,
         seed: int | None = None,
         batch_size: int = 1024,
@@ -114,9 +115,8 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
-        categories = self.label_categories_
         proportions = self._label_proportions()
-        counts = resolve_counts(n, labels, categories, proportions)
+        counts = resolve_counts(n, labels, self._labels, proportions)
         total = sum(counts.values())
         self._check_confidence(min_confidence, method, labels)
         requests = self._requests(counts, method, labels, min_confidence, total)
@@ -157,9 +157,9 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         self,
         z: np.ndarray,
         *,
-        labels: str | Sequence[str] | None = None,
+        labels: Values | None = None,
         library_size: float | Sequence[float] | None = None,
-        transform_batch: str | None = None,
+        transform_batch: Value | None = None,
         share_noise: bool = False,
         seed: int | None = None,
     ) -> AnnData:
@@ -222,9 +222,11 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
                 chunks.append((index, sampler._cells(codes, log_library, batches, label[index], generator)))
         order = np.argsort(np.concatenate([index for index, _ in chunks]))
         parameters = {"n": len(z), "method": "decode", "transform_batch": transform_batch, "share_noise": share_noise}
-        about = self._describe_cells(seed, parameters)
-        result = collect((chunk for _, chunk in chunks), about)[order].copy()
-        result.obs_names = [f"synthetic_{i}" for i in range(len(z))]
+        about = self._describe_cells(seed, parameters, z, label, library)
+        result = collect((chunk for _, chunk in chunks), about)
+        names = result.obs_names
+        result = result[order].copy()
+        result.obs_names = names
         return result
 
     @torch.inference_mode()
@@ -232,9 +234,9 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         self,
         z: np.ndarray,
         *,
-        labels: str | Sequence[str] | None = None,
+        labels: Values | None = None,
         library_size: float | Sequence[float] | None = None,
-        transform_batch: str | None = None,
+        transform_batch: Value | None = None,
         batch_size: int = 1024,
     ) -> np.ndarray:
         """Mean expression that the decoder gives to latent codes, without noise.
@@ -340,12 +342,3 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         if not self.module.takes_library_size:
             raise ValueError(f"`library_size` cannot be asked of this model: {self._library_size_note}.")
         return library_sizes(library_size, n)
-
-    def _batch_code(self, batch: str | None) -> int | None:
-        if batch is None:
-            return None
-        if self.batch_categories_ is None:
-            raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
-        if str(batch) not in self.batch_categories_:
-            raise ValueError(f"Unknown batch `transform_batch={batch!r}`. Batches: {self.batch_categories_}.")
-        return self.batch_categories_.index(str(batch))

@@ -17,6 +17,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, check_rows
+from scmimic.cells._columns import ObsColumn, Value
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
 from scmimic.model._registration import anndata_fields, register
@@ -89,14 +90,9 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         supervised = self.label_categories_ is not None
         if supervised and n_categories:
             raise ValueError("`n_categories` must be 0 where labels are registered: the labels are the categories.")
-        if supervised and not self.label_categories_:
-            raise ValueError(
-                f"Every cell is unlabeled in `adata.obs[{self.labels_key_!r}]`, so there is no type to learn. Leave "
-                "`labels_key` out of `setup_anndata`, or correct `unlabeled_category`."
-            )
         if not supervised and n_categories:
             self.labels_key_ = _keys.OBS_CATEGORY
-            self.label_categories_ = [f"category_{i}" for i in range(n_categories)]
+            self._set_column("label", ObsColumn.named(self.labels_key_, [f"category_{i}" for i in range(n_categories)]))
         output = self._set_up_networks(
             preset,
             n_hidden_generator,
@@ -134,7 +130,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         *,
         layer: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str = "Unknown",
+        unlabeled_category: Value | None = _keys.UNLABELED,
         **kwargs,
     ) -> None:
         """Register the data.

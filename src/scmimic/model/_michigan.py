@@ -20,6 +20,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import KEY, NATURAL, Choice
+from scmimic.cells._columns import Value
 from scmimic.model._count_units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, Preset
@@ -106,7 +107,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         self._remember_registration()
         if not self.label_categories_:
             # also where every cell is unlabelled
-            self.labels_key_, self.label_categories_ = None, None
+            self.labels_key_ = None
+            self._set_column("label", None)
         self.representation: BaseModelClass | None = None
         self.representation_class_: str | None = None
         self.representation_space_: ExpressionSpace | None = None
@@ -202,7 +204,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         code_key: str = "X_pca",
         code_var_key: str | None = None,
         labels_key: str | None = None,
-        unlabeled_category: str | None = None,
+        unlabeled_category: Value | None = None,
         **kwargs,
     ) -> None:
         """Register the data and their codes.
@@ -235,7 +237,9 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
+        field_list = anndata_fields(
+            adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category, needs_known=False
+        )
         KEY.check(code_key=code_key)
         KEY.or_none.check(code_var_key=code_var_key)
         code = check_obsm(adata, code_key, "code_key")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
-from scmimic._arguments import COLUMN, LAYER, TEXT, check_keywords, check_ranges
-from scmimic._compat import MuDataLabelsWithUnlabeledObsField
+from scmimic import _keys
+from scmimic._arguments import COLUMN, LABEL, LAYER, check_keywords, check_ranges
 from scmimic._plain import from_plain
+from scmimic.cells._columns import ObsColumn, Value, check_column
 from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import check_record, check_units, convert, expression_space
 from scmimic.model._representation import recorded_space
 from scmimic.model._validation import (
     check_genes,
-    check_obs_key,
     check_size_factor,
     check_structure,
     check_values,
@@ -27,13 +30,95 @@ from scmimic.model._validation import (
     place,
 )
 
+logger = logging.getLogger(__name__)
+
 _KINDS = {
     **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
     **dict.fromkeys(("layer", "rna_layer"), LAYER),
-    "unlabeled_category": TEXT.or_none,
+    "unlabeled_category": LABEL.or_none,
 }
 # what scvi-tools passes to a set-up that repeats another one
 _TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels")
+
+
+class ColumnField(fields.CategoricalObsField):
+    """A column of labels or batches of any type, which cells can be given back in; see :class:`ObsColumn`.
+
+    scvi-tools' own fields take no other labels than text where some cells may be unlabelled, know no way back, and
+    fail on new cells that lack values.
+
+    Parameters
+    ----------
+    registry_key
+        Key of the field.
+    obs_key
+        Column of ``.obs``; None: all cells are alike.
+    argument
+        Argument of the set-up that names the column.
+    unlabeled
+        Value that means "not known", or None.
+    needs_known
+        Refuse a column of nothing else.
+    name
+        What the cells are called.
+    """
+
+    def __init__(
+        self,
+        registry_key: str,
+        obs_key: str | None,
+        argument: str,
+        *,
+        unlabeled: Value | None = None,
+        needs_known: bool = True,
+        name: str = "adata",
+    ) -> None:
+        super().__init__(registry_key, obs_key)
+        self.argument, self.unlabeled, self.needs_known, self.name = argument, unlabeled, needs_known, name
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Number the values of the column."""
+        if self.is_default:
+            return super().register_field(adata)
+        values = self._values(adata)
+        colors = adata.uns.get(f"{self._original_attr_key}_colors")
+        column, codes = ObsColumn.read(values, unlabeled=self.unlabeled, colors=colors)
+        where = f"`{self.name}.obs[{self._original_attr_key!r}]`"
+        if self.needs_known and column.n_unlabeled == len(values):
+            raise ValueError(
+                f"Every cell is unlabeled in {where}, that is {self.unlabeled!r}: there is no type to learn. Correct "
+                "`unlabeled_category`, or leave `labels_key` out where the model allows it."
+            )
+        few = [name for name, n in zip(column.names, np.bincount(codes), strict=False) if 0 < n < 3]
+        if few:
+            warnings.warn(
+                f"There are fewer than 3 cells of each of {few} in {where}. Models may not train properly.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._numbered(adata, column, codes)
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        """Give the values of other cells the numbers that the training cells' have."""
+        if self.is_default:
+            return super().transfer_field(state_registry, adata_target, **kwargs)
+        column = ObsColumn.registered(state_registry, self._original_attr_key)
+        return self._numbered(adata_target, column, column.codes_of(self._values(adata_target), name=self.name))
+
+    def _values(self, adata: AnnData) -> pd.Series:
+        return check_column(adata.obs, self._original_attr_key, self.argument, name=self.name, unlabeled=self.unlabeled)
+
+    def _numbered(self, adata: AnnData, column: ObsColumn, codes: np.ndarray) -> dict:
+        mapping = [*column.names, *([] if column.unlabeled is None else [str(column.unlabeled)])]
+        adata.obs[self.attr_key] = pd.Categorical.from_codes(codes, mapping).codes
+        return {
+            self.CATEGORICAL_MAPPING_KEY: np.array(mapping, dtype=object),
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            ObsColumn.IN_REGISTRY: column.record(),
+        }
+
+
+MuDataColumnField = fields.MuDataWrapper(ColumnField)
 
 
 def anndata_fields(
@@ -41,26 +126,25 @@ def anndata_fields(
     *,
     layer: str | None,
     labels_key: str | None,
-    unlabeled_category: str | None = None,
+    unlabeled_category: Value | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
+    needs_known: bool = True,
 ) -> list:
-    """Check an AnnData and return the fields to register."""
+    """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
     check_ranges(locals(), _KINDS)
     check_structure(adata, layer)
     check_values(get_matrix(adata, layer), place(layer))
-    check_obs_key(adata.obs, labels_key, "labels_key", unlabeled_category)
-    check_obs_key(adata.obs, batch_key, "batch_key")
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        if key is not None:
+            check_column(adata.obs, key, argument, unlabeled=unlabeled)
     check_size_factor(adata.obs, size_factor_key)
-    if labels_key is None or unlabeled_category is None:
-        labels = fields.CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key)
-    else:
-        labels = fields.LabelsWithUnlabeledObsField(REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category)
+    labels = {"unlabeled": unlabeled_category, "needs_known": needs_known}
     return [
         # whether X must hold counts depends on the likelihood, which the model knows and checks
         fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-        labels,
-        fields.CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+        ColumnField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", **labels),
+        ColumnField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
     ]
 
@@ -71,7 +155,7 @@ def mudata_fields(
     *,
     rna_layer: str | None,
     labels_key: str | None,
-    unlabeled_category: str | None,
+    unlabeled_category: Value | None,
     batch_key: str | None,
     size_factor_key: str | None,
 ) -> list:
@@ -87,27 +171,35 @@ def mudata_fields(
     rna = mdata.mod[modalities.rna_layer]
     check_structure(rna, rna_layer)
     check_values(get_matrix(rna, rna_layer), f"mdata.mod[{modalities.rna_layer!r}]")
-    for key, argument, modality in (
-        (labels_key, "labels_key", modalities.labels_key),
-        (batch_key, "batch_key", modalities.batch_key),
-        (size_factor_key, "size_factor_key", modalities.size_factor_key),
-    ):
-        unlabeled = unlabeled_category if argument == "labels_key" else None
-        check_obs_key(mdata.obs if modality is None else mdata.mod[modality].obs, key, argument, unlabeled)
-    if labels_key is None or unlabeled_category is None:
-        labels = fields.MuDataCategoricalObsField(
-            REGISTRY_KEYS.LABELS_KEY, labels_key, mod_key=modalities.labels_key if labels_key else None
-        )
-    else:
-        labels = MuDataLabelsWithUnlabeledObsField(
-            REGISTRY_KEYS.LABELS_KEY, labels_key, unlabeled_category, mod_key=modalities.labels_key
-        )
+    tables = {
+        argument: ("mdata", mdata.obs) if key is None else (f"mdata.mod[{key!r}]", mdata.mod[key].obs)
+        for argument, key in modalities.items()
+        if argument in ("labels_key", "batch_key", "size_factor_key")
+    }
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        name, obs = tables[argument]
+        if key is not None:
+            check_column(obs, key, argument, name=name, unlabeled=unlabeled)
+    check_size_factor(tables["size_factor_key"][1], size_factor_key)
     return [
         fields.MuDataLayerField(
             REGISTRY_KEYS.X_KEY, rna_layer, mod_key=modalities.rna_layer, is_count_data=False, mod_required=True
         ),
-        labels,
-        fields.MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key, mod_key=modalities.batch_key),
+        MuDataColumnField(
+            REGISTRY_KEYS.LABELS_KEY,
+            labels_key,
+            "labels_key",
+            unlabeled=unlabeled_category,
+            name=tables["labels_key"][0],
+            mod_key=modalities.labels_key if labels_key else None,
+        ),
+        MuDataColumnField(
+            REGISTRY_KEYS.BATCH_KEY,
+            batch_key,
+            "batch_key",
+            name=tables["batch_key"][0],
+            mod_key=modalities.batch_key if batch_key else None,
+        ),
         fields.MuDataNumericalObsField(
             REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, mod_key=modalities.size_factor_key, required=False
         ),
@@ -126,6 +218,27 @@ def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_a
         kwargs["source_registry"] = from_plain(kwargs["source_registry"])
     manager.register_fields(data, **kwargs)
     cls.register_manager(manager)
+    if kwargs.get("source_registry") is None:
+        _report_unlabeled(manager)
+
+
+def _report_unlabeled(manager: AnnDataManager) -> None:
+    """Say how many cells are of no known type."""
+    state = manager.registry["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
+    record = state.get(ObsColumn.IN_REGISTRY, {})
+    if record.get("n_unlabeled"):
+        value = record["unlabeled"]
+        logger.log(
+            # nobody need have meant the default
+            logging.WARNING if value == _keys.UNLABELED else logging.INFO,
+            "%d of %d cells are %r in `.obs[%r]`, which stands for no known type: it is not learned as one, nor "
+            "generated. If %r is a type, pass `unlabeled_category=None` or another value.",
+            record["n_unlabeled"],
+            manager.adata.n_obs,
+            value,
+            record["key"],
+            value,
+        )
 
 
 class RegistrationMixin:
@@ -141,8 +254,8 @@ class RegistrationMixin:
         args = self.registry_["setup_args"]
         self.labels_key_ = args.get("labels_key")
         self.batch_key_ = args.get("batch_key")
-        self.label_categories_ = self._categories(REGISTRY_KEYS.LABELS_KEY, self.labels_key_)
-        self.batch_categories_ = self._categories(REGISTRY_KEYS.BATCH_KEY, self.batch_key_)
+        self._remember_column("label", REGISTRY_KEYS.LABELS_KEY, self.labels_key_)
+        self._remember_column("batch", REGISTRY_KEYS.BATCH_KEY, self.batch_key_)
         if self.adata is not None:
             data = self._expression_data()
             self.var_ = data.var.copy()
@@ -197,10 +310,23 @@ class RegistrationMixin:
         check_units(data, want)
         return x
 
-    def _categories(self, registry_key: str, obs_key: str | None) -> list[str] | None:
-        if obs_key is None:
-            return None
-        state = self.registry_["field_registries"][registry_key]["state_registry"]
-        mapping = np.asarray(state["categorical_mapping"]).astype(str).tolist()
-        unlabeled = state.get("unlabeled_category")
-        return [name for name in mapping if name != str(unlabeled)]
+    def _remember_column(self, what: str, registry_key: str, obs_key: str | None) -> None:
+        """The names of labels or batches, and the column that they stand for."""
+        column = None
+        if obs_key is not None:
+            column = ObsColumn.registered(self.registry_["field_registries"][registry_key]["state_registry"], obs_key)
+        self._set_column(what, column)
+
+    def _set_column(self, what: str, column: ObsColumn | None) -> None:
+        setattr(self, f"{what}_categories_", None if column is None else column.names)
+        setattr(self, f"{what}_column_", None if column is None else column.record())
+
+    @property
+    def _labels(self) -> ObsColumn | None:
+        """The types that the model knows."""
+        return None if self.label_column_ is None else ObsColumn.from_record(self.label_column_)
+
+    @property
+    def _batches(self) -> ObsColumn | None:
+        """The batches that the model knows."""
+        return None if self.batch_column_ is None else ObsColumn.from_record(self.batch_column_)

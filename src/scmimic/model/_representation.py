@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._sampling import storable
+from scmimic.cells._columns import ObsColumn, Value
 from scmimic.cells._layers import layer_names
 from scmimic.model._count_units import ExpressionSpace, check_record, check_units, convert, expression_space
 from scmimic.model._validation import check_genes
@@ -115,7 +117,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
         where, state = registry["data_registry"], registry["state_registry"]
         key = state.get("original_key", where.get("attr_key"))
         if where.get("attr_name") == "obs" and key in args.values():
-            missing[key] = state.get("categorical_mapping", [1.0])[0]
+            missing[key] = _first_value(state, key) if "categorical_mapping" in state else 1.0
         for name in state.get("field_keys", ()):
             missing[name] = state["mappings"][name][0]
         for name in state.get("columns", ()):
@@ -137,6 +139,11 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
     elif not has_layer:
         filled.layers[layer] = x
     return filled
+
+
+def _first_value(state: Mapping[str, Any], key: str) -> Value:
+    column = ObsColumn.registered(state, key)
+    return column.values[0] if column.values else column.unlabeled
 
 
 def recorded_space(adata: AnnData) -> ExpressionSpace | None:

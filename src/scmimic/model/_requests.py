@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 
 from scmimic._arguments import (
     COUNT,
@@ -20,7 +20,8 @@ from scmimic._arguments import (
     check_ranges,
     shown,
 )
-from scmimic._sampling import label_names
+from scmimic.cells._columns import Value, as_list
+from scmimic.cells._generated import fingerprint
 from scmimic.metrics._arrays import check_unmasked
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
@@ -37,6 +38,9 @@ _REQUEST = {
     **dict.fromkeys(("match_margins", "as_counts"), FLAG.or_none),
     **dict.fromkeys(("share_noise", "silent", "overwrite"), FLAG),
 }
+
+# Numbers of each tensor that tell one network from another.
+_SAMPLED = 64
 
 
 class CellRequestsMixin:
@@ -79,18 +83,21 @@ class CellRequestsMixin:
             return np.full(n, ANY)
         if self.label_categories_ is None:
             raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
-        names = label_names(labels)
-        if len(names) == 1:
-            names *= n
-        if len(names) != n:
-            raise ValueError(f"`labels` must be one type or {n} of them, not {len(names)}.")
-        codes = pd.Index(self.label_categories_).get_indexer(names)
-        if (codes < 0).any():
-            unknown = sorted({name for name, code in zip(names, codes, strict=True) if code < 0})
-            raise ValueError(f"Unknown labels {unknown}. Labels: {self.label_categories_}.")
-        return codes.astype(np.int64)
+        asked = as_list(labels)
+        if len(asked) not in (1, n):
+            raise ValueError(f"`labels` must be one type or {n} of them, not {len(asked)}.")
+        codes = np.array(self._labels.find(asked, "labels"), dtype=np.int64)
+        return codes.repeat(n) if len(codes) == 1 else codes
 
-    def _describe_cells(self, seed: int, parameters: dict) -> CellDescription:
+    def _batch_code(self, batch: Value | None) -> int | None:
+        if batch is None:
+            return None
+        if self.batch_categories_ is None:
+            raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
+        return self._batches.find([batch], "transform_batch", what="batches")[0]
+
+    def _describe_cells(self, seed: int, parameters: dict, *asked: np.ndarray | None) -> CellDescription:
+        """What is known of the cells before they are made; `asked` is what `parameters` leave out of the request."""
         space = getattr(self, "expression_space_", None)
         if space is not None:
             parameters = {"layer": space.layer, "units": space.units, **parameters}
@@ -100,11 +107,16 @@ class CellRequestsMixin:
             model_name=type(self).__name__,
             parameters=parameters,
             seed=seed,
-            labels_key=self.labels_key_,
-            label_categories=self.label_categories_,
-            batch_key=self.batch_key_,
-            batch_categories=self.batch_categories_,
+            labels=self._labels,
+            batches=self._batches,
+            source=fingerprint(weights_sample(self.module), *asked),
         )
+
+
+def weights_sample(module: torch.nn.Module) -> np.ndarray:
+    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
+    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
+    return torch.cat(parts).numpy()
 
 
 def library_sizes(library_size, n: int) -> np.ndarray:

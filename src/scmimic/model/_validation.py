@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic.cells._columns import complete_column
 from scmimic.cells._layers import layer_names
 
 _CHUNK = 1 << 24
@@ -117,23 +118,6 @@ def warn_of_counts(x, where: str) -> None:
         )
 
 
-def check_obs_key(obs: pd.DataFrame, key: str | None, argument: str, unlabeled_category: str | None = None) -> None:
-    """Reject a missing column, and missing values in it; `unlabeled_category` is the value that means "not known"."""
-    if key is None:
-        return
-    if key not in obs:
-        raise KeyError(f"`{argument}={key!r}`: there is no such column in `adata.obs`. Columns: {list(obs.columns)}.")
-    n = int(obs[key].isna().sum())
-    if n:
-        column = f"adata.obs[{key!r}]"
-        fill = f", or fill the column with the unlabeled category: `{column} = {column}.astype(object).fillna("
-        raise ValueError(
-            f"{n} of {len(obs)} cells have no value in `{column}`. Remove these cells: "
-            f"`adata = adata[{column}.notna()].copy()`"
-            f"{'' if unlabeled_category is None else f'{fill}{unlabeled_category!r})`'}."
-        )
-
-
 def check_obsm(adata: AnnData, key: str, argument: str) -> np.ndarray:
     """``adata.obsm[key]`` as float32, if it is a finite table of numbers."""
     if key not in adata.obsm:
@@ -148,9 +132,9 @@ def check_obsm(adata: AnnData, key: str, argument: str) -> np.ndarray:
 
 def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
     """Reject size factors that are not positive numbers."""
-    check_obs_key(obs, key, "size_factor_key")
     if key is not None:
-        values = pd.to_numeric(obs[key], errors="coerce").to_numpy(dtype=float)
+        values = complete_column(obs, key, "size_factor_key")
+        values = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
         if not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(f"`adata.obs[{key!r}]` must hold positive numbers to serve as size factors.")
 

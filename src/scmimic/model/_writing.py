@@ -15,11 +15,15 @@ import pandas as pd
 import scipy.sparse as sp
 import zarr
 from anndata.io import sparse_dataset, write_elem
+from pandas.api.extensions import ExtensionDtype
+from pandas.api.types import is_float_dtype
 from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic._sampling import assemble, generation_record
+from scmimic.cells._columns import ObsColumn
+from scmimic.cells._generated import cell_names, gene_annotation
 
 
 @dataclass
@@ -41,10 +45,10 @@ class CellDescription:
     model_name: str
     parameters: dict[str, Any]
     seed: int
-    labels_key: str | None
-    label_categories: list[str] | None
-    batch_key: str | None
-    batch_categories: list[Any] | None
+    labels: ObsColumn | None
+    batches: ObsColumn | None
+    source: str
+    """Fingerprint of the model, and of what the parameters do not say of the request."""
 
     def __post_init__(self) -> None:
         # new cells may hold more counts than those of a layer whose type just holds them
@@ -53,14 +57,10 @@ class CellDescription:
         elif self.dtype == np.float16:
             self.dtype = np.dtype(np.float32)
 
-    def obs(self, labels: np.ndarray, batches: np.ndarray) -> dict[str, pd.Categorical]:
-        """Columns of ``.obs`` from codes."""
-        columns = {}
-        if self.labels_key is not None:
-            columns[self.labels_key] = pd.Categorical.from_codes(labels, self.label_categories)
-        if self.batch_key is not None:
-            columns[self.batch_key] = pd.Categorical.from_codes(batches, self.batch_categories)
-        return columns
+    def columns(self, labels: np.ndarray, batches: np.ndarray) -> list[tuple[ObsColumn, np.ndarray]]:
+        """Columns of ``.obs`` with the code of each cell."""
+        pairs = ((self.labels, labels), (self.batches, batches))
+        return [(column, codes) for column, codes in pairs if column is not None]
 
 
 def deliver(
@@ -110,21 +110,17 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     parts = list(chunks)
     labels = np.concatenate([part.labels for part in parts])
     batches = np.concatenate([part.batches for part in parts])
-    columns = about.obs(labels, batches)
-    result = assemble(
+    return assemble(
         sp.vstack([part.x for part in parts], format="csr"),
         about.var,
-        columns.pop(about.labels_key, None),
-        labels_key=about.labels_key,
+        about.columns(labels, batches),
         model_name=about.model_name,
         parameters=about.parameters,
         seed=about.seed,
+        source=about.source,
         obsm={_keys.latent(about.model_name): np.concatenate([part.z for part in parts])},
         dtype=about.dtype,
     )
-    for key, column in columns.items():
-        result.obs[key] = column
-    return result
 
 
 def check_path(path: str | os.PathLike | None, overwrite: bool) -> Path | None:
@@ -149,8 +145,9 @@ def stream(
 
 
 def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDescription, n: int) -> None:
-    empty = ad.AnnData(obs=pd.DataFrame(index=pd.RangeIndex(0).astype(str)), var=about.var.copy())
-    empty.uns[_keys.UNS] = generation_record(about.model_name, about.parameters, about.seed)
+    empty = ad.AnnData(obs=pd.DataFrame(index=pd.RangeIndex(0).astype(str)), var=gene_annotation(about.var))
+    record = generation_record(about.model_name, about.parameters, about.seed)
+    empty.uns[_keys.UNS] = record
     write_elem(group, "/", empty)
     # an empty `raw` would make a backed AnnData look for raw values
     if "raw" in group:
@@ -170,8 +167,22 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         start += len(chunk.z)
         labels.append(chunk.labels)
         batches.append(chunk.batches)
-    columns = about.obs(np.concatenate(labels), np.concatenate(batches))
-    write_elem(group, "obs", pd.DataFrame(columns, index=[f"synthetic_{i}" for i in range(n)]))
+    obs = pd.DataFrame(index=cell_names(n, record, about.source))
+    for column, codes in about.columns(np.concatenate(labels), np.concatenate(batches)):
+        obs[column.key] = _writable(column.restore(codes, obs.index))
+        for key, colors in column.own_colors(codes).items():
+            write_elem(group["uns"], key, colors)
+    # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
+    consent = ad.settings.allow_write_nullable_strings or "string" in map(str, obs.dtypes)
+    with ad.settings.override(allow_write_nullable_strings=consent):
+        write_elem(group, "obs", obs)
+
+
+def _writable(column: pd.Series) -> pd.Series:
+    """The column, as NumPy's type where anndata cannot write pandas' own."""
+    dtype = column.dtype
+    is_odd = is_float_dtype(dtype) and isinstance(dtype, ExtensionDtype)
+    return column.astype(dtype.numpy_dtype) if is_odd else column
 
 
 def _latent_array(group, name: str, shape: tuple[int, int], dtype: np.dtype):

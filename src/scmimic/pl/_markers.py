@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
+from scmimic.tl._checks import check_same_genes, get_matrix, label_array, label_column, prepare_expression
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +149,7 @@ def markers(
 def _types(adata: AnnData, synthetic: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray]) -> list[str]:
     """All types of either side: categories in their order, those of the real cells first."""
     present = set(labels[0]) | set(labels[1])
-    ordered = [str(c) for a in (adata, synthetic) for c in a.obs[labels_key].astype("category").cat.categories]
+    ordered = [name for a in (adata, synthetic) for name in label_column(a, labels_key)[0].names]
     return [name for name in dict.fromkeys(ordered) if name in present]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic.cells._columns import check_column
+
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
@@ -35,12 +37,5 @@ def check_counts(x: Any, name: str, *, hint: str) -> None:
 
 def get_labels(adata: AnnData, labels_key: str) -> pd.Series:
     """`adata.obs[labels_key]` as a categorical Series without missing labels or unused categories."""
-    if labels_key not in adata.obs:
-        raise KeyError(f"`labels_key={labels_key!r}` is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
-    labels = adata.obs[labels_key].astype("category")
-    if labels.isna().any():
-        raise ValueError(
-            f"`adata.obs[{labels_key!r}]` is missing for {int(labels.isna().sum())} cells. Fill or drop them: "
-            f"`adata = adata[adata.obs[{labels_key!r}].notna()].copy()`."
-        )
+    labels = check_column(adata.obs, labels_key, "labels_key").astype("category")
     return labels.cat.remove_unused_categories()

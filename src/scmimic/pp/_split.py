@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic.cells._columns import ObsColumn
 from scmimic.pp._checks import get_labels
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
     labels_key
         Column of `adata.obs` with the cell types.
     label
-        The cell type to thin out.
+        The cell type to thin out, in the type of the column or as text.
     fraction
         Fraction of its cells to keep; the nearest number (halves up), and at least one cell.
     seed
@@ -134,11 +135,13 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
     if not 0 < fraction <= 1:
         raise ValueError(f"`fraction` must be above 0 and at most 1, got {fraction}.")
     labels = get_labels(adata, labels_key)
-    chosen = np.flatnonzero(labels == label)
-    if not len(chosen):
+    column, codes = ObsColumn.read(labels)
+    code = column.code(label)
+    if code is None:
         raise ValueError(
-            f"No cell of `adata.obs[{labels_key!r}]` is {label!r}; the labels are {list(labels.cat.categories)}."
+            f"No cell of `adata.obs[{labels_key!r}]` is {label!r}; the labels are {list(column.values)}, {column.kind}."
         )
+    chosen = np.flatnonzero(codes == code)
     n_keep = max(1, int(np.floor(fraction * len(chosen) + 0.5)))
     dropped = np.random.default_rng(seed).permutation(chosen)[n_keep:]
     keep = np.ones(adata.n_obs, dtype=bool)

@@ -53,7 +53,8 @@ def augment(
     `.obs['source']` : categorical
         `"real"` or `"synthetic"`; cells of an `adata` that was augmented before keep theirs.
     `.obs`
-        All columns of either side, missing where a side has none; without those that scvi-tools keeps for itself.
+        All columns of either side, missing where a side has none; without those that scvi-tools keeps for itself. A
+        column that both have in one type stays in it.
     `.obs_names`
         Unique: a synthetic name that is taken gets a number.
     `.var`, `.varm`
@@ -132,9 +133,26 @@ def augment(
     for key, value in adata.uns.items():
         if key.endswith("_colors") or (key == "log1p" and layer is None):
             result.uns[key] = value
+    result.uns.update(_joint_colors(adata, synthetic, result))
     if _keys.UNS in synthetic.uns:
         result.uns[_keys.UNS] = synthetic.uns[_keys.UNS]
     return result
+
+
+def _joint_colors(adata: AnnData, synthetic: AnnData, both: AnnData) -> dict[str, list[str]]:
+    """Colours of the categories of both sides, in the joint order; those of the real cells come first."""
+    found = {}
+    for name in both.obs:
+        key, column = f"{name}_colors", both.obs[name]
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            continue
+        colors: dict[Any, Any] = {}
+        for side in (synthetic, adata):
+            if key in side.uns and name in side.obs and isinstance(side.obs[name].dtype, pd.CategoricalDtype):
+                colors |= dict(zip(side.obs[name].cat.categories, side.uns[key], strict=False))
+        if colors and all(category in colors for category in column.cat.categories):
+            found[key] = [colors[category] for category in column.cat.categories]
+    return found
 
 
 def _earlier_sources(adata: AnnData) -> np.ndarray:
@@ -195,6 +213,10 @@ def _join_obs(real: pd.DataFrame, synthetic: pd.DataFrame, names: pd.Index) -> p
 def _join_column(pair: list[pd.Series | None], sizes: list[int]) -> Any:
     """One column of both sides, of a type that `write_h5ad` keeps although a side (`None`) may lack it."""
     present = [side for side in pair if side is not None]
+    if len(present) == 2 and present[0].dtype == present[1].dtype:
+        if isinstance(present[0].dtype, pd.CategoricalDtype):
+            return union_categoricals(present)
+        return pd.concat(present, ignore_index=True).array
     is_categorical = [isinstance(side.dtype, pd.CategoricalDtype) for side in present]
     if any(is_categorical) or all(is_string_dtype(side) for side in present):
         known = [pd.Categorical(side) for side in present]

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._arguments import POSITIVE, check_ranges
+from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._layers import layer_names
 from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
 from scmimic.model._count_units import UNIT_NAMES, expression_space
@@ -120,14 +121,13 @@ def label_array(adata: AnnData, labels_key: str, name: str = "adata", *, argumen
 
     `name` is what to call the cells, and `argument` what names the column.
     """
-    if labels_key not in adata.obs:
-        raise KeyError(
-            f"`{argument}={labels_key!r}` is not in `{name}.obs`; its columns are {list(adata.obs.columns)}."
-        )
-    column = adata.obs[labels_key]
-    if column.isna().any():
-        raise ValueError(
-            f"`{name}.obs[{labels_key!r}]` is missing for {int(column.isna().sum())} cells. Fill or drop them: "
-            f"`{name} = {name}[{name}.obs[{labels_key!r}].notna()].copy()`."
-        )
-    return column.astype(str).to_numpy(dtype=str)
+    column, codes = label_column(adata, labels_key, name, argument=argument)
+    return np.array(column.names, dtype=str)[codes]
+
+
+def label_column(
+    adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key"
+) -> tuple[ObsColumn, np.ndarray]:
+    """The column of labels and the code of each cell; arguments as :func:`label_array`."""
+    values = check_column(adata.obs, labels_key, argument, name=name)
+    return ObsColumn.read(values, colors=adata.uns.get(f"{labels_key}_colors"))

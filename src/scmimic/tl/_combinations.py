@@ -12,16 +12,15 @@ repeated up to equal numbers too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scmimic._sampling import label_names
 from scmimic.baselines._base import draw_members
+from scmimic.cells._columns import ObsColumn, Values, as_list
 from scmimic.metrics import latent_entropy
-from scmimic.tl._checks import label_array
+from scmimic.tl._checks import label_column
 from scmimic.tl._latent_model import Code, Posterior
 
 if TYPE_CHECKING:
@@ -59,15 +58,17 @@ class Combinations:
     def __init__(self, adata: AnnData, group_key: str, condition_key: str) -> None:
         if group_key == condition_key:
             raise ValueError(f"`group_key` and `condition_key` are the same column, {group_key!r}.")
-        groups = label_array(adata, group_key, argument="group_key")
-        conditions = label_array(adata, condition_key, argument="condition_key")
+        columns = {"group_key": group_key, "condition_key": condition_key}
+        pairs = [label_column(adata, key, argument=argument) for argument, key in columns.items()]
+        self.group_column, self.condition_column = (column for column, _ in pairs)
+        groups, conditions = (np.array(column.names, dtype=str)[codes] for column, codes in pairs)
         self.group_key, self.condition_key = group_key, condition_key
         self.groups, self.conditions = (np.unique(x).tolist() for x in (groups, conditions))
-        pairs = np.searchsorted(self.groups, groups) * len(self.conditions) + np.searchsorted(
+        pair = np.searchsorted(self.groups, groups) * len(self.conditions) + np.searchsorted(
             self.conditions, conditions
         )
-        order = np.argsort(pairs, kind="stable")
-        found, starts = np.unique(pairs[order], return_index=True)
+        order = np.argsort(pair, kind="stable")
+        found, starts = np.unique(pair[order], return_index=True)
         self.rows: dict[Target, np.ndarray] = {
             (self.groups[pair // len(self.conditions)], self.conditions[pair % len(self.conditions)]): rows
             for pair, rows in zip(found, np.split(order, starts[1:]), strict=True)
@@ -77,20 +78,28 @@ class Combinations:
         """The target as text, after checking that its group and its condition are known."""
         if isinstance(target, str) or not np.iterable(target) or len(tuple(target)) != 2:
             raise ValueError(f"`target` must be a pair (group, condition), got {target!r}.")
-        group, condition = (str(name) for name in target)
-        for name, known, key in (
-            (group, self.groups, self.group_key),
-            (condition, self.conditions, self.condition_key),
-        ):
-            if name not in known:
-                raise ValueError(f"`target`: no cell has {name!r} in `adata.obs[{key!r}]`, which holds {known}.")
-        return group, condition
+        columns = (self.group_column, self.condition_column)
+        names = []
+        for value, column, known in zip(target, columns, (self.groups, self.conditions), strict=True):
+            code = column.code(value)
+            if code is None or column.names[code] not in known:
+                raise ValueError(
+                    f"`target`: no cell has {value!r} in `adata.obs[{column.key!r}]`, which holds {known} "
+                    f"({column.kind})."
+                )
+            names.append(column.names[code])
+        return names[0], names[1]
+
+    def columns_of(self, target: Target) -> list[tuple[ObsColumn, int]]:
+        """The columns of group and condition, with their codes in `target`."""
+        columns = (self.group_column, self.condition_column)
+        return [(column, column.names.index(name)) for column, name in zip(columns, target, strict=True)]
 
     def routes(
         self,
         target: Target,
-        control: str | Sequence[str] | None = None,
-        reference_group: str | Sequence[str] | None = None,
+        control: Values | None = None,
+        reference_group: Values | None = None,
         shift: Shift = "condition",
     ) -> list[Route]:
         """Ways to the target over the named controls and reference groups, or over all there are.
@@ -100,8 +109,10 @@ class Combinations:
         if shift not in ("condition", "group"):
             raise ValueError(f"`shift` must be 'condition' or 'group', got {shift!r}.")
         group, condition = self.check_target(target)
-        controls = _names(control, [c for c in self.conditions if c != condition], self.condition_key, "control")
-        groups = _names(reference_group, [g for g in self.groups if g != group], self.group_key, "reference_group")
+        others = [c for c in self.conditions if c != condition]
+        controls = _names(control, others, self.condition_column, "control")
+        others = [g for g in self.groups if g != group]
+        groups = _names(reference_group, others, self.group_column, "reference_group")
         if shift == "condition":
             (moved, chosen), (averaged, limited) = (controls, control), (groups, reference_group)
             argument, both = "reference_group", f"under both {{}} and {condition!r}"
@@ -222,14 +233,16 @@ def _corners(group: str, condition: str, moved: str, averaged: str, shift: Shift
     return (moved, condition), (group, averaged), (moved, averaged)
 
 
-def _names(given: str | Sequence[str] | None, known: list[str], key: str, argument: str) -> list[str]:
+def _names(given: Values | None, known: list[str], column: ObsColumn, argument: str) -> list[str]:
     if given is None:
         return known
-    names = list(dict.fromkeys(label_names(given)))
+    codes = ((value, column.code(value)) for value in as_list(given))
+    names = list(dict.fromkeys(str(value) if code is None else column.names[code] for value, code in codes))
     if not names:
         raise ValueError(f"`{argument}` is empty: name at least one, or leave it out for all.")
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"`{argument}`: {unknown} is not among the values of `adata.obs[{key!r}]` other than the target's: {known}."
+            f"`{argument}`: {unknown} is not among the values of `adata.obs[{column.key!r}]` other than the target's: "
+            f"{known}."
         )
     return names

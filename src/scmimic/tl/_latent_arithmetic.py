@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, check_ranges
@@ -107,8 +106,8 @@ def latent_arithmetic(
     -------
     The predicted cells as the model decodes them, with
 
-    `.obs[group_key]`, `.obs[condition_key]` : categorical
-        The target.
+    `.obs[group_key]`, `.obs[condition_key]`
+        The target, in the types of the columns of `adata`.
     `.obs['control_cell']`
         Name of the cell whose code was moved.
     `.obsm['X_latent_arithmetic' | X_key_added]` : ndarray
@@ -192,11 +191,10 @@ def latent_arithmetic(
             }
         ),
     }
-    for key, name in known.items():
-        column = adata.obs[key].astype("category").cat
-        cells.obs[key] = pd.Categorical(
-            [name] * cells.n_obs, categories=column.categories.astype(str), ordered=column.ordered
-        )
+    for column, place in combinations.columns_of(target):
+        codes = np.full(cells.n_obs, place)
+        cells.obs[column.key] = column.restore(codes, cells.obs_names)
+        cells.uns.update(column.own_colors(codes))
     cells.obs[_keys.OBS_CONTROL_CELL] = adata.obs_names[prediction.rows].to_numpy()
     cells.obsm[_keys.latent(key_added)] = prediction.codes
     cells.uns[key_added] = record

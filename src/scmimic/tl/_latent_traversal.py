@@ -13,9 +13,10 @@ from scipy.stats import norm
 from scmimic import _keys
 from scmimic._arguments import Range, check_ranges
 from scmimic._sampling import storable
+from scmimic.cells._columns import Value
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
 from scmimic.model import WGANGP, InfoWGANGP
-from scmimic.tl._checks import check_writable, label_array
+from scmimic.tl._checks import check_writable, label_array, label_column
 from scmimic.tl._latent_model import as_decoder, as_seed, check_model, decode, encode, stream
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # Codes from N(0, I) among which the start is sought for a model without an encoder.
 _TRIED = 1000
 
-Start = str | Mapping[str, str] | Sequence[float] | np.ndarray
+Start = Value | Mapping[str, Value] | Sequence[float] | np.ndarray
 
 
 def latent_traversal(
@@ -126,7 +127,7 @@ def latent_traversal(
         raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
     seed = as_seed(seed)
     decode_kwargs = dict(decode_kwargs or {})
-    has_rows = isinstance(start, str | Mapping)
+    has_rows = isinstance(start, Mapping) or np.ndim(start) == 0
     rows = _start_rows(adata, model, start) if has_rows else None
     known = _beside_the_code(adata[rows], model) if has_rows else {}
     if has_encoder:
@@ -173,7 +174,7 @@ def latent_traversal(
         "high": high,
         "params": storable(
             {
-                "start": start if isinstance(start, str | Mapping) else "code",
+                "start": start if has_rows else "code",
                 "dims": moved,
                 "n_steps": n_steps,
                 "span": list(span),
@@ -225,9 +226,9 @@ def _nearest_code(
     return codes[np.square(made - center).sum(axis=1).argmin()]
 
 
-def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> np.ndarray:
+def _start_rows(adata: AnnData, model: Any, start: Value | Mapping[str, Value]) -> np.ndarray:
     """Rows of the cells that `start` names."""
-    if isinstance(start, str):
+    if not isinstance(start, Mapping):
         rows = np.flatnonzero(adata.obs_names == start)
         if len(rows) == 1:
             return rows
@@ -235,7 +236,7 @@ def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> n
             raise ValueError(f"`start`: {len(rows)} cells are called {start!r}. Call `adata.obs_names_make_unique()`.")
         args = (getattr(model, "registry_", None) or {}).get("setup_args", {})
         key = getattr(model, "labels_key_", None) or args.get("labels_key")
-        if key is None or key not in adata.obs or start not in set(label_array(adata, key)):
+        if key is None or key not in adata.obs or label_column(adata, key)[0].code(start) is None:
             raise KeyError(
                 f"`start={start!r}` is the name of no cell, nor a label that the model was trained with. Name other "
                 "cells by their column: `start={column: value}`."
@@ -245,7 +246,9 @@ def _start_rows(adata: AnnData, model: Any, start: str | Mapping[str, str]) -> n
         raise ValueError("`start` is an empty dict: name a column of `adata.obs` and its value.")
     fits = np.ones(adata.n_obs, dtype=bool)
     for key, value in start.items():
-        fits &= label_array(adata, key, argument="start") == str(value)
+        column, codes = label_column(adata, key, argument="start")
+        code = column.code(value)
+        fits &= False if code is None else codes == code
     if not fits.any():
         raise ValueError(f"`start`: no cell has {dict(start)}.")
     return np.flatnonzero(fits)

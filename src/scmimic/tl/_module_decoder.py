@@ -15,7 +15,8 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model._requests import library_sizes
+from scmimic.cells._generated import cell_names, fingerprint
+from scmimic.model._requests import library_sizes, weights_sample
 
 _BLOCK = 1024
 _NEEDED = {MODULE_KEYS.Z_KEY, MODULE_KEYS.LIBRARY_KEY, MODULE_KEYS.BATCH_INDEX_KEY}
@@ -123,7 +124,9 @@ class ModuleDecoder:
                 block = {name: column[start : start + _BLOCK].to(module.device) for name, column in columns.items()}
                 px = module.generative(**block)[MODULE_KEYS.PX_KEY]
                 parts.append(sp.csr_matrix(px.sample().cpu().numpy()))
-        obs = pd.DataFrame(index=[f"synthetic_{i}" for i in range(n)])
+        asked = {"model": type(self.model).__name__, "method": "decode", "seed": seed}
+        names = cell_names(n, asked, fingerprint(weights_sample(module), z, library, label, batch))
+        obs = pd.DataFrame(index=names)
         return AnnData(sp.vstack(parts, format="csr"), obs=obs, var=pd.DataFrame(index=self.model.adata.var_names))
 
     def _registered(self, key: str, *, sum_genes: bool = False) -> np.ndarray:

@@ -21,7 +21,8 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._sampling import storable
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array
+from scmimic.cells._columns import Value
+from scmimic.tl._checks import check_same_genes, get_matrix, label_column
 from scmimic.tl._interrupts import stop_if_interrupted
 from scmimic.tl._rare_trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 from scmimic.tl._rivals import Generator, default_generators, oversample, smote
@@ -42,7 +43,7 @@ def rare_augmentation(
     adata: AnnData,
     *,
     labels_key: str,
-    label: str,
+    label: Value,
     layer: str | None = None,
     fractions: Sequence[float] = (0.1, 0.05, 0.01, 0.005),
     generators: Mapping[str, Generator] | None = None,
@@ -80,7 +81,7 @@ def rare_augmentation(
     labels_key
         Column of `adata.obs` with the cell types.
     label
-        The type to make rare.
+        The type to make rare, in the type of the column or as text.
     layer
         Layer with the values that the generators learn from: raw counts for the default ones. `.X` by default.
     fractions
@@ -161,8 +162,11 @@ def rare_augmentation(
     >>> result[["method", "n_real", "n_added"]].values.tolist()
     [['class weights', 6, 0], ['oversampling', 6, 100], ['independent NB', 6, 100]]
     """
-    label = str(label)
-    labels = label_array(adata, labels_key)
+    column, codes = label_column(adata, labels_key)
+    labels = np.array(column.names, dtype=str)[codes]
+    code = column.code(label)
+    asked = label if code is None else column.values[code]
+    label = str(asked)
     _check_cells(adata, labels, label, labels_key)
     if get_matrix(adata, layer) is None:
         raise ValueError("`adata.X` is empty: name the layer with the counts, `layer=`.")
@@ -184,7 +188,7 @@ def rare_augmentation(
         # a copy, since a model may write to what it is given
         model = generators[method](trial.train.copy(), labels_key, layer, seed)
         stop_if_interrupted(model)
-        synthetic = model.generate(n_synthetic, label, seed=seed)
+        synthetic = model.generate(n_synthetic, asked, seed=seed)
         check_same_genes(trial.train, synthetic)
         return space.bring(synthetic.X, f"cells of {method}")
 

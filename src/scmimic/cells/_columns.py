@@ -1,0 +1,450 @@
+"""Columns of ``.obs`` that say what a cell is: its label, its batch.
+
+Models work with codes and with names (text); users have numbers, truth values, text and categories of these. A
+:class:`ObsColumn` leads from the one to the other and back, so that generated cells have the column as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from pandas.api.extensions import ExtensionDtype
+from pandas.api.types import pandas_dtype
+
+Value = str | int | float | bool
+Values = Value | Sequence[Value]
+Kind = Literal["text", "integers", "decimals", "truth values"]
+
+# How a column is brought to a kind.
+_CONVERSION = {
+    "text": ".astype(str)",
+    "integers": ".astype(int)",
+    "decimals": ".astype(float)",
+    "truth values": ".astype(str) == 'True'",
+}
+
+
+def kind_of(value: Any) -> Kind | None:
+    """Kind of a single value; None for what serves as no label.
+
+    Examples
+    --------
+    >>> kind_of("B"), kind_of(np.int8(1)), kind_of(True), kind_of(None)
+    ('text', 'integers', 'truth values', None)
+    """
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool | np.bool_):
+        return "truth values"
+    if isinstance(value, Integral):
+        return "integers"
+    return "decimals" if isinstance(value, Real) and value == value else None
+
+
+def as_list(values: Any) -> list[Any]:
+    """Several values, or one, as a list.
+
+    Examples
+    --------
+    >>> as_list("B"), as_list(0), as_list(np.array([0, 1]))
+    (['B'], [0], [0, 1])
+    """
+    if not np.iterable(values) or isinstance(values, str):
+        return [values]
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def _plain(value: Any) -> Any:
+    """The value in Python's own type."""
+    kind = kind_of(value)
+    if kind == "decimals":
+        # by its digits, so that 1.1 in single precision is 1.1
+        return float(str(value))
+    convert = {"text": str, "truth values": bool, "integers": int}.get(kind)
+    return value if convert is None else convert(value)
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values mean the same label: by their text, or as numbers."""
+    kinds = {kind_of(value), kind_of(other)}
+    if None in kinds:
+        return False
+    if "text" in kinds:
+        return str(value) == str(other)
+    return value == other and ("truth values" not in kinds or len(kinds) == 1)
+
+
+def complete_column(
+    obs: pd.DataFrame, key: str, argument: str, *, name: str = "adata", unlabeled: Any = None
+) -> pd.Series:
+    """A column without missing values, or what is wrong with it.
+
+    Parameters
+    ----------
+    obs
+        The table.
+    key
+        The column.
+    argument
+        What names the column, for messages.
+    name
+        What the cells are called.
+    unlabeled
+        The value that means "not known", where there can be one.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If values are missing, or several columns have the name.
+    """
+    if key not in obs:
+        raise KeyError(f"`{argument}={key!r}`: there is no such column in `{name}.obs`. Columns: {list(obs.columns)}.")
+    values = obs[key]
+    column = f"{name}.obs[{key!r}]"
+    if isinstance(values, pd.DataFrame):
+        raise ValueError(f"There are {values.shape[1]} columns `{column}`. Give each a name of its own.")
+    n = int(values.isna().sum())
+    if n:
+        fill = f", or fill the column with the unlabeled category: `{column} = {column}.astype(object).fillna("
+        raise ValueError(
+            f"{n} of {len(obs)} cells have no value in `{column}`. Remove these cells: "
+            f"`{name} = {name}[{column}.notna()].copy()`{'' if unlabeled is None else f'{fill}{unlabeled!r})`'}."
+        )
+    return values
+
+
+def check_column(
+    obs: pd.DataFrame, key: str, argument: str, *, name: str = "adata", unlabeled: Any = None
+) -> pd.Series:
+    """A complete column whose values are all of one kind, such as labels; or what is wrong with it.
+
+    Parameters
+    ----------
+    obs, key, argument, name
+        As for :func:`complete_column`.
+    unlabeled
+        The value that means "not known", where there can be one; it may be of another kind.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`complete_column`; also if there are values of several kinds, such as 1 and "1".
+    TypeError
+        If values are neither text nor numbers nor truth values.
+
+    Examples
+    --------
+    >>> check_column(pd.DataFrame({"x": [1, "1"]}), "x", "labels_key")
+    Traceback (most recent call last):
+    ...
+    ValueError: `adata.obs['x']` holds integers (1) and text ('1'). Make them one kind...
+    """
+    values = complete_column(obs, key, argument, name=name, unlabeled=unlabeled)
+    column = f"{name}.obs[{key!r}]"
+    levels = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    examples: dict[Kind | None, Any] = {}
+    # only columns of objects can hold several kinds
+    for value in levels if levels.dtype == object else levels[:1]:
+        kind = kind_of(value)
+        if kind not in examples and not _same(value, unlabeled):
+            examples[kind] = value
+    if None in examples:
+        raise TypeError(
+            f"`{column}` holds values of type {type(examples[None]).__name__}, such as {examples[None]}. They must be "
+            f"text, integers, decimals or truth values: `{column} = {column}.astype(str)`."
+        )
+    if len(examples) > 1:
+        found = " and ".join(f"{kind} ({_plain(value)!r})" for kind, value in examples.items())
+        raise ValueError(
+            f"`{column}` holds {found}. Make them one kind: `{column} = {column}.astype(str)`, after which 1 and '1' "
+            "are one value."
+        )
+    return values
+
+
+@dataclass(frozen=True)
+class ObsColumn:
+    """A column of ``.obs``, each of whose values has a code.
+
+    Attributes
+    ----------
+    key
+        Its name.
+    values
+        The values, in the order of their codes, without the one that means "not known".
+    dtype
+        Type of the column; ``"category"`` for categorical ones.
+    categories
+        Of a categorical column: all categories in their order, the unused ones too.
+    categories_dtype
+        Their type.
+    ordered
+        Whether they are ordered.
+    unlabeled
+        The value that means "not known", or None; its code comes after those of `values`.
+    n_unlabeled
+        Number of cells that have it.
+    colors
+        Name and colour of each value, where scanpy has left colours.
+
+    Examples
+    --------
+    >>> obs = pd.DataFrame({"cluster": [2, 10, 2]})
+    >>> column, codes = ObsColumn.read(obs["cluster"])
+    >>> column.names, codes.tolist(), list(column.restore(codes))
+    (['2', '10'], [0, 1, 0], [2, 10, 2])
+    >>> column.code(10), column.code("10"), column.code(True)
+    (1, 1, None)
+    """
+
+    IN_REGISTRY: ClassVar[str] = "column"
+    """Where the state of a field of scvi-tools holds the description."""
+
+    key: str
+    values: tuple[Value, ...]
+    dtype: str = "category"
+    categories: tuple[Value, ...] = ()
+    categories_dtype: str = "object"
+    ordered: bool = False
+    unlabeled: Value | None = None
+    n_unlabeled: int = 0
+    colors: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(
+        cls, column: pd.Series, *, unlabeled: Value | None = None, colors: Any = None, by_value: bool = False
+    ) -> tuple[ObsColumn, np.ndarray]:
+        """Describe a column that :func:`check_column` has seen, and give the code of each cell.
+
+        Parameters
+        ----------
+        column
+            The column.
+        unlabeled
+            The value that means "not known".
+        colors
+            What scanpy keeps of it in ``.uns``.
+        by_value
+            Number the values that occur, in their natural order. Otherwise a categorical column is numbered as it
+            stands, with unused categories.
+        """
+        is_categorical = isinstance(column.dtype, pd.CategoricalDtype)
+        if is_categorical:
+            found, codes = column.cat.categories, column.cat.codes.to_numpy(dtype=np.int64)
+        else:
+            codes, found = pd.factorize(column)
+        # an array keeps what an index turns into numbers of double precision
+        levels = [_plain(level) for level in np.asarray(found)]
+        unknown = next((i for i, level in enumerate(levels) if _same(level, unlabeled)), None)
+        known = [level for i, level in enumerate(levels) if i != unknown]
+        odd = unknown is not None and bool(known) and kind_of(levels[unknown]) != kind_of(known[0])
+        in_order = sorted(range(len(levels)), key=lambda i: (odd and i == unknown, levels[i]))
+        as_shown = list(range(len(levels))) if is_categorical else in_order
+        order = as_shown
+        if is_categorical and by_value:
+            used = set(codes.tolist())
+            order = [i for i in in_order if i in used]
+        if unknown in order:
+            # scvi-tools exchanges it with the last: another order would give other cells for a seed
+            order = list(order)
+            at = order.index(unknown)
+            order[at], order[-1] = order[-1], order[at]
+        position = np.full(len(levels), -1, dtype=np.int64)
+        position[order] = np.arange(len(order))
+
+        kept = [level for i, level in enumerate(levels) if not (odd and i == unknown)]
+        inferred = str(pd.Index(known).dtype)
+        is_text = not known or kind_of(known[0]) == "text"
+        about: dict[str, Any] = {"dtype": str(column.dtype) if is_text or column.dtype != object else inferred}
+        if is_categorical:
+            about = {
+                "categories": tuple(kept),
+                "categories_dtype": str(found.dtype) if is_text or found.dtype != object else inferred,
+                "ordered": bool(column.cat.ordered),
+            }
+        described = cls(
+            key=str(column.name),
+            values=tuple(levels[i] for i in order if i != unknown),
+            unlabeled=_plain(unlabeled),
+            n_unlabeled=0 if unknown is None else int((codes == unknown).sum()),
+            colors=_colors(colors, [str(levels[i]) for i in as_shown]),
+            **about,
+        )
+        return described, position[codes]
+
+    @classmethod
+    def named(cls, key: str, names: Sequence[str]) -> ObsColumn:
+        """A categorical column of text."""
+        return cls(key, tuple(names), categories=tuple(names))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ObsColumn:
+        """The column that :meth:`record` has described."""
+        items = {name: tuple(item) if isinstance(item, list) else item for name, item in record.items()}
+        return cls(**{**items, "colors": tuple((name, color) for name, color in record["colors"])})
+
+    @classmethod
+    def registered(cls, state: Mapping[str, Any], key: str) -> ObsColumn:
+        """The column that a field of scvi-tools has registered, by its state; of our kind of field or of theirs."""
+        if cls.IN_REGISTRY in state:
+            return cls.from_record(state[cls.IN_REGISTRY])
+        values, unlabeled = np.asarray(state["categorical_mapping"]).tolist(), state.get("unlabeled_category")
+        known = tuple(value for value in values if unlabeled is None or value != unlabeled)
+        dtype = str(pd.Index(list(known)).dtype)
+        return cls(key, known, categories=known, categories_dtype=dtype, unlabeled=unlabeled)
+
+    def record(self) -> dict[str, Any]:
+        """The description in text, numbers and lists."""
+        items = asdict(self).items()
+        record = {name: list(item) if isinstance(item, tuple) else item for name, item in items}
+        return {**record, "colors": [list(pair) for pair in self.colors]}
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The values as text."""
+        return [str(value) for value in self.values]
+
+    @property
+    def kind(self) -> Kind:
+        """What the values are."""
+        return (kind_of(self.values[0]) if self.values else None) or "text"
+
+    @cached_property
+    def _code_of(self) -> dict[tuple[str, Value], int]:
+        by_name = {("name", name): code for code, name in enumerate(self.names)}
+        return by_name | {("value", value): code for code, value in enumerate(self.values)}
+
+    def code(self, asked: Any) -> int | None:
+        """Code of a value, which may be given as text too; None for what is no value of the column."""
+        kind, asked = kind_of(asked), _plain(asked)
+        if kind is None:
+            return None
+        if "text" in (kind, self.kind):
+            code = self._code_of.get(("name", str(asked)))
+            if code is None and self.kind == "decimals":
+                try:
+                    code = self._code_of.get(("value", float(asked)))
+                except ValueError:
+                    return None
+            return code
+        # 1 == True, but neither means the other
+        return (
+            None if "truth values" in (kind, self.kind) and kind != self.kind else self._code_of.get(("value", asked))
+        )
+
+    def find(self, asked: Sequence[Any], argument: str, *, what: str = "labels") -> list[int]:
+        """Codes of some values.
+
+        Parameters
+        ----------
+        asked
+            Values, or their text.
+        argument
+            What the user gave them as, for messages.
+        what
+            What they are called.
+
+        Raises
+        ------
+        ValueError
+            If one is no value of the column.
+        """
+        codes = [self.code(value) for value in asked]
+        unknown = [_plain(value) for value, code in zip(asked, codes, strict=True) if code is None]
+        if not unknown:
+            return codes
+        hint = ""
+        if any(_same(value, self.unlabeled) for value in unknown):
+            hint = (
+                f" {self.unlabeled!r} marks cells of no known type, by `unlabeled_category`. To make it a type, set "
+                "the data up with `unlabeled_category=None`, or with another value."
+            )
+        elif {kind_of(value) for value in unknown} != {self.kind} and self.values:
+            hint = f" The {what} are {self.kind}: {self.values[0]!r}, not {unknown[0]!r}."
+        raise ValueError(f"`{argument}`: {unknown} were not seen in training. Known {what}: {list(self.values)}.{hint}")
+
+    def codes_of(self, column: pd.Series, *, name: str = "adata") -> np.ndarray:
+        """Codes of other cells, by a column that :func:`check_column` has seen.
+
+        Parameters
+        ----------
+        column
+            The column.
+        name
+            What the cells are called.
+
+        Raises
+        ------
+        ValueError
+            If values are of another kind than the training cells', or were not seen in training.
+        """
+        is_categorical = isinstance(column.dtype, pd.CategoricalDtype)
+        codes, found = pd.factorize(column.astype(column.cat.categories.dtype) if is_categorical else column)
+        levels = [_plain(level) for level in np.asarray(found)]
+        where = f"{name}.obs[{self.key!r}]"
+        known = [None if _same(level, self.unlabeled) else self.code(level) for level in levels]
+        numeric = {"integers", "decimals"}
+        for level in levels:
+            kinds = {kind_of(level), self.kind}
+            if self.values and len(kinds) > 1 and not kinds <= numeric and not _same(level, self.unlabeled):
+                raise ValueError(
+                    f"`{where}` holds {kind_of(level)} ({level!r}), but the training cells have {self.kind} "
+                    f"({self.values[0]!r}). Give it the same kind: `{where} = {where}{_CONVERSION[self.kind]}`."
+                )
+        unseen = [
+            level
+            for level, code in zip(levels, known, strict=True)
+            if code is None and not _same(level, self.unlabeled)
+        ]
+        if unseen:
+            way = "Remove these cells" + ("" if self.unlabeled is None else f", or call them {self.unlabeled!r}")
+            raise ValueError(
+                f"`{where}` holds {unseen[:5]}, which the training cells have not; theirs are {list(self.values)}. "
+                f"{way}."
+            )
+        return np.array([len(self.values) if code is None else code for code in known], dtype=np.int64)[codes]
+
+    def restore(self, codes: np.ndarray, index: pd.Index | None = None) -> pd.Series:
+        """The column of cells with these codes, in its own type; `index` names the cells."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if self.dtype == "category":
+            position = {value: i for i, value in enumerate(self.categories)}
+            dtype = pd.CategoricalDtype(pd.Index(list(self.categories), dtype=self.categories_dtype), self.ordered)
+            taken = np.array([position[value] for value in self.values], dtype=np.int64)[codes]
+            return pd.Series(pd.Categorical.from_codes(taken, dtype=dtype), index=index, name=self.key)
+        dtype = pandas_dtype(self.dtype)
+        if isinstance(dtype, ExtensionDtype):
+            values = pd.array(list(self.values), dtype=dtype).take(codes)
+        else:
+            values = np.array(self.values, dtype=dtype)[codes]
+        # text in an array of objects would become text of pandas' own type
+        return pd.Series(values, index=index, name=self.key, dtype=object if dtype.kind == "O" else None)
+
+    def own_colors(self, codes: np.ndarray) -> dict[str, list[str]]:
+        """What scanpy looks for in ``.uns`` of cells with these codes; empty where there are no colours."""
+        if self.dtype == "category":
+            names = [str(value) for value in self.categories]
+        else:
+            # scanpy makes categories of the values that occur
+            names = [str(value) for value in sorted(self.values[code] for code in np.unique(codes))]
+        color = dict(self.colors)
+        if not names or not all(name in color for name in names):
+            return {}
+        return {f"{self.key}_colors": [color[name] for name in names]}
+
+
+def _colors(colors: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Names and colours, if there is a colour for each."""
+    if colors is None or np.ndim(colors) != 1 or len(colors) < len(names):
+        return ()
+    if not all(isinstance(color, str) for color in colors):
+        return ()
+    return tuple(zip(names, map(str, colors), strict=False))
