@@ -131,6 +131,13 @@ def test_indices_come_back(index):
     pd.testing.assert_index_equal(through_a_file(index), index, exact=True)
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_nobody_may_write_to():
+    array = np.arange(3)
+    array.flags.writeable = False
+    assert through_a_file(array).tolist() == [0, 1, 2]
+
+
 def test_columns_of_one_name_and_none():
     frame = pd.DataFrame([[1, "a"], [2, "b"]], columns=["x", "x"])
     pd.testing.assert_frame_equal(through_a_file(frame), frame)

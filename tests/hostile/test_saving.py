@@ -231,9 +231,8 @@ def test_scvi_tools_can_read_what_it_reads(saved):
     assert registry["setup_args"]["labels_key"] == "cell_type"
     hub = pytest.importorskip("scvi.hub")
     pytest.importorskip("huggingface_hub")
-    assert hub.HubMetadata.from_dir(str(path), anndata_version="0.12").model_cls_name == name
-    card = hub.HubModelCardHelper.from_dir(str(path), license_info="mit", anndata_version="0.12")
-    assert name in card.model_card.content
+    metadata = hub.HubMetadata.from_dir(str(path), anndata_version="0.12", model_parent_module="scmimic")
+    assert (metadata.model_cls_name, metadata.scvi_version) == (name, scvi.__version__)
 
 
 @pytest.fixture(scope="module")
@@ -464,6 +463,13 @@ def test_places_that_save_refuses(activa, tmp_path, monkeypatch, place, prefix, 
     assert sorted(os.listdir(tmp_path)) == ["file", "model"]
 
 
+def test_data_that_are_not_there_cannot_be_saved(activa, tmp_path):
+    activa.save(tmp_path / "m")
+    with pytest.raises(ValueError, match="this ACTIVA was loaded without"):
+        sm.ACTIVA.load(tmp_path / "m").save(tmp_path / "n", save_anndata=True)
+    assert os.listdir(tmp_path) == ["m"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -490,6 +496,35 @@ def test_attributes_of_the_user_travel_along(tmp_path):
     back = sm.ACTINN.load(tmp_path / "m", allow_pickle=False).mine_
     assert back["cells"].tolist() == [0, 1, 2]
     assert (back["note"], back[5]) == ("checked", (1, None))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([3, 1, 2], "int16"),
+        ([3, 1, 2], "category"),
+        ([True, False, True], "bool"),
+        ([0.5, 1.5, 2.0], "float32"),
+        (["b", "a", "c"], "object"),
+        (["b", "a", "c"], "string"),
+        ([1, 0, 2], "Int64"),
+    ],
+)
+def test_labels_and_batches_of_any_type_are_saved(tmp_path, values, dtype):
+    adata = cells()
+    adata.obs["kind"] = np.array(values * 40)
+    adata.obs["kind"] = adata.obs["kind"].astype(dtype)
+    sm.BetaTCVAE.setup_anndata(adata, labels_key="kind", batch_key="kind")
+    model = sm.BetaTCVAE(adata, n_latent=2, n_hidden=(8,), gene_likelihood="poisson")
+    model.train(1, **QUIET)
+    model.save(tmp_path / "m")
+    for data in (None, adata.copy()):
+        loaded = sm.BetaTCVAE.load(tmp_path / "m", adata=data, allow_pickle=False)
+        assert loaded.label_categories_ == model.label_categories_
+        assert list(map(type, loaded.label_categories_)) == list(map(type, model.label_categories_))
+        before, after = (each.generate(9, seed=0).obs["kind"] for each in (model, loaded))
+        assert after.dtype == before.dtype
+        assert after.tolist() == before.tolist()
 
 
 def test_odd_columns_of_genes_are_saved(tmp_path):

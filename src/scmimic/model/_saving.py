@@ -77,7 +77,8 @@ class SafeSaveMixin:
         Raises
         ------
         ValueError
-            If the directory exists and `overwrite` is False, or is the one that you work in.
+            If the directory exists and `overwrite` is False, or is the one that you work in, or there are no data to
+            save.
         TypeError
             If an attribute that was added to the model is no number, text, array, table or tensor.
         OSError
@@ -96,6 +97,8 @@ class SafeSaveMixin:
                 f"`prefix` is the beginning of a file name, without a folder, and must not end in "
                 f"{REPRESENTATION_PREFIX!r}, which models use themselves; it is {prefix!r}."
             )
+        if save_anndata and self.adata is None:
+            raise ValueError(f"`save_anndata=True` needs the data, but this {type(self).__name__} was loaded without.")
         if not save_anndata and (old := [name for name in DATA_FILES if (target / f"{prefix}{name}").exists()]):
             logger.warning(
                 "%s of the model that is replaced is removed with it: the data are not saved anew. Pass "
@@ -107,7 +110,7 @@ class SafeSaveMixin:
         with replacing(target, overwrite=overwrite, keep=lambda name: own.fullmatch(name) is None) as folder:
             folder.mkdir()
             self._write(folder, prefix, save_kwargs, legacy_mudata_format)
-            if save_anndata and self.adata is not None:
+            if save_anndata:
                 name = DATA_FILES[isinstance(self.adata, MuData)]
                 self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
 
