@@ -202,9 +202,11 @@ def chosen_tests(file: str, lines: range | None, seen: dict[str, Any], budget: f
     return chosen
 
 
-def run_child(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float], write: int) -> None:
+def run_child(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float], limit: int, write: int) -> None:
     """In the child: load the fault, run the tests, say what happened."""
     os.setpgid(0, 0)
+    # in seconds of the processor: a busy machine kills no fault
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_AS, (24 * 2**30, 24 * 2**30))
     sink = os.open(os.devnull, os.O_RDWR)
     os.dup2(sink, 1)
@@ -224,21 +226,26 @@ def run_child(mutant: Mutant | None, code: CodeType | None, tests: dict[str, flo
     os.write(write, json.dumps({"status": status, "test": choice.failed, "run": choice.run}).encode())
 
 
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def judge(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float], limit: float) -> dict[str, Any]:
     """Fork, wait, and kill what does not end."""
     if not tests:
         return {"outcome": "survived", "test": "", "run": 0, "seconds": 0.0}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _child_seconds()
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            run_child(mutant, code, tests, write)
+            run_child(mutant, code, tests, int(limit), write)
         finally:
             os._exit(0)
     os.close(write)
     ended = False
-    while not ended and time.perf_counter() - start < limit:
+    while not ended and time.perf_counter() - start < 20 * limit:
         ended = os.waitpid(child, os.WNOHANG)[0] == child
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -256,7 +263,7 @@ def judge(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float],
         "outcome": "survived" if result["status"] == 0 else "killed",
         "test": result["test"],
         "run": result["run"],
-        "seconds": round(time.perf_counter() - start, 2),
+        "seconds": round(_child_seconds() - before, 2),
     }
 
 

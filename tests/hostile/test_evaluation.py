@@ -62,7 +62,7 @@ def dense(adata):
         ({"n_trees": 0}, "`n_trees` must be a whole number at least 1"),
         ({"n_trees": "10"}, "`n_trees` must be"),
         ({"n_trees": True}, "`n_trees` must be"),
-        ({"n_jobs": 0}, "`n_jobs` must be a number of threads, or -1"),
+        ({"n_jobs": 0}, "`n_jobs` must be a whole number other than 0"),
         ({"n_jobs": 1.5}, "`n_jobs` must be a whole number"),
         ({"max_cells": 20.5}, "`max_cells` must be a whole number"),
         ({"max_cells": 29}, "`max_cells` must be at least `min_cells`"),
@@ -78,6 +78,9 @@ def dense(adata):
         ({"metrics": []}, "`metrics` is empty"),
         ({"metrics": ["mmd", "fid"]}, "no 'fid'"),
         ({"metrics": 5}, "`metrics` must be"),
+        ({"metrics": [5]}, "`metrics` must be"),
+        ({"labels_key": ["cell_type"]}, "`labels_key` must be the name of a column"),
+        ({"layer": 1}, "`layer` must be the name of a layer"),
         ({"baselines": ["gan"]}, "`baselines` has no"),
     ],
 )
@@ -86,9 +89,9 @@ def test_settings_are_refused_before_the_work(cells, monkeypatch, settings, mess
         raise AssertionError("the work has begun")
 
     monkeypatch.setattr(_evaluate, "prepare_data", work)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         sm.tl.evaluate(cells["test"], cells["synthetic"], **{"labels_key": "cell_type"} | settings)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         sm.report(cells["test"], cells["synthetic"], "never.html", **{"labels_key": "cell_type"} | settings)
 
 

@@ -12,6 +12,7 @@ from scmimic.metrics._arrays import (
     as_matrix,
     as_pair,
     check_same_features,
+    column_variance,
     fit_pca,
     forest_input,
     log_normalise,
@@ -158,3 +159,9 @@ def test_cells_without_any_difference_have_no_components():
     for x in (np.ones((30, 5)), sp.csr_matrix(np.ones((30, 5))), np.zeros((4, 9))):
         with pytest.raises(ValueError, match="all the same"):
             fit_pca(x, 2)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix])
+def test_column_variance_is_numpys(container):
+    x = np.random.default_rng(0).poisson([[0.5, 3.0, 90.0]], (50, 3)).astype(np.float32)
+    np.testing.assert_allclose(column_variance(container(x)), x.astype(float).var(axis=0), rtol=1e-9)

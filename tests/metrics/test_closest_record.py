@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -79,3 +81,12 @@ def test_degenerate_test_set():
 def test_other_genes_are_refused():
     with pytest.raises(ValueError, match="'synthetic': 2"):
         distance_to_closest_record(np.eye(3), np.eye(2), np.eye(3))
+
+
+def test_copies_on_both_sides_have_no_ratio(arrays):
+    """0 / 0 says nothing, and the user gets no warning of numpy's for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = distance_to_closest_record(arrays[0], arrays[0][:5], arrays[0])
+    assert np.isnan(result.ratio)
+    assert (result.synthetic_median, result.test_median) == (0, 0)

@@ -50,3 +50,11 @@ def test_seed_and_bad_input(codes, factors):
     assert a == b != c
     with pytest.raises(ValueError, match="`test_fraction` must be"):
         dci(codes["perfect"], factors, test_fraction=0)
+
+
+def test_constant_dimensions_know_nothing():
+    """No forest can split on them: no importance, and no 0 / 0."""
+    side = np.tile([0, 1], 200)
+    result = dci(np.ones((400, 3)), {"side": side, "third": np.arange(400) % 3})
+    assert (result.disentanglement, result.completeness) == (0, 0)
+    assert (result.importance == 0).all()

@@ -53,6 +53,12 @@ def test_collapsed_dimensions_have_no_vote(codes, factors):
     assert factor_vae_score(np.zeros((3000, 2)), factors, min_std=0) == 0
 
 
+def test_where_all_dimensions_collapsed_every_score_is_zero(codes, factors):
+    scores = factor_vae_score(0.01 * codes["noise"], factors, return_per_factor=True)
+    assert scores.score == 0
+    assert scores.per_factor == dict.fromkeys(factors, 0)
+
+
 def test_a_constant_dimension_never_wins(codes, factors):
     latent = np.column_stack([np.ones(3000), codes["perfect"]])
     assert factor_vae_score(latent, factors, min_std=0) == 1

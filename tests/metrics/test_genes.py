@@ -8,13 +8,14 @@ from scmimic.metrics import _genes, gene_statistics_distance
 
 @pytest.fixture
 def pair():
-    """Ties, many zeros, a gene that is nowhere expressed and one that is expressed on one side only."""
+    """Ties, many zeros, a gene that is nowhere expressed and two that are expressed on one side only."""
     rng = np.random.default_rng(0)
     means = rng.gamma(0.7, 2.0, 40)
     real = rng.poisson(means, (61, 40)).astype(float)
     synthetic = rng.poisson(means * rng.uniform(0.5, 2, 40), (83, 40)).astype(float)
     real[:, 3] = synthetic[:, 3] = synthetic[:, 5] = 0
-    real[0, 5] = 2
+    real[:, 7] = 0
+    real[0, 5] = synthetic[0, 7] = 2
     return real, synthetic
 
 

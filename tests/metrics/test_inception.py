@@ -84,3 +84,9 @@ def test_cells_are_drawn(cells):
 def test_bad_labels(cells, labels, message):
     with pytest.raises(ValueError, match=message):
         inception_score(cells[0], np.array(labels, dtype=object), cells[2], n_trees=2)
+
+
+def test_other_genes_are_named(cells):
+    real, labels, synthetic = cells
+    with pytest.raises(ValueError, match="`real` has 8 features, `synthetic` has 7|same"):
+        inception_score(real, labels, synthetic[:, :7])

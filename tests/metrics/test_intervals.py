@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -50,3 +52,14 @@ def test_proportion_is_wilsons_formula(count, total):
     centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
     assert proportion_interval(count, total) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.parametrize("sizes", [(1, 5), (5, 1), (1, 1)])
+def test_one_score_has_no_interval(sizes):
+    """A variance needs two; the user gets no warning of numpy's."""
+    rng = np.random.default_rng(0)
+    negative, positive = (rng.normal(size=n) for n in sizes)
+    negative[0], positive[0] = 0.1, 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(auc_interval(negative, positive)).all()

@@ -130,3 +130,11 @@ def test_bad_input(codes, factors):
         mutual_information_gap(codes["perfect"], factors, strategy="kmeans")
     with pytest.raises(ValueError, match="`n_bins`"):
         mutual_information_gap(codes["perfect"], factors, n_bins=1)
+
+
+def test_cells_are_drawn_without_repeats():
+    """Each of forty cells is a level of its own: 39 of them hold log(39) nats, and 25 different ones much less."""
+    mean, variance = 10.0 * np.arange(40)[:, None], np.full((40, 1), 1e-4)
+    level = np.array([f"cell {i}" for i in range(40)])
+    found = normalized_mutual_information(mean, {"cell": level}, variance=variance, max_cells=39)
+    assert found[0, 0] == pytest.approx(np.log(39) / np.log(40), rel=1e-3)

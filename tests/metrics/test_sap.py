@@ -37,3 +37,11 @@ def test_constructed(codes, factors):
     assert sap_score(codes["duplicated"], factors) == 0
     assert sap_score(codes["noise"], factors) < 0.03
     assert sap_score(codes["rotated"], factors) < 0.35
+
+
+def test_three_ordered_levels_are_predicted_by_a_line():
+    rng = np.random.default_rng(0)
+    dose = rng.integers(3, size=200)
+    latent = dose[:, None] + rng.normal(size=(200, 1))
+    (factor,) = as_factors({"dose": dose}, 200)
+    assert _predictability(latent, factor)[0] == pytest.approx(np.corrcoef(latent[:, 0], dose)[0, 1] ** 2)

@@ -35,3 +35,11 @@ def test_constructed(codes, factors):
 
 def test_a_constant_dimension_is_uncorrelated():
     assert spearman_correlation(np.ones((4, 1)), [1, 2, 3, 4])[0, 0] == 0
+
+
+@pytest.mark.parametrize("function", [spearman_gap, spearman_correlation])
+def test_missing_codes_are_refused(function, codes, factors):
+    latent = codes["noise"].copy()
+    latent[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        function(latent, factors)

@@ -12,7 +12,8 @@ from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
 import scmimic as sm
-from scmimic.model._dispersion import at, crossing, match_zeros, pool_dispersion, zero_probability
+from scmimic._compat import MODULE_KEYS
+from scmimic.model._dispersion import LOG_STEPS, at, crossing, match_zeros, pool_dispersion, zero_probability
 
 
 def test_zero_probability_is_scipys():
@@ -27,8 +28,8 @@ def test_zero_probability_is_scipys():
 
 def test_crossing():
     steps = torch.tensor([0.0, 1.0, 3.0])
-    falling = torch.tensor([10.0, 8.0, 4.0]).repeat(5, 1).T
-    target = torch.tensor([12.0, 10.0, 9.0, 6.0, 1.0])
+    falling = torch.tensor([10.0, 8.0, 7.0]).repeat(5, 1).T
+    target = torch.tensor([12.0, 10.0, 9.0, 7.5, 1.0])
     torch.testing.assert_close(crossing(falling, target, steps), torch.tensor([0.0, 0.0, 0.5, 2.0, 3.0]))
 
 
@@ -62,9 +63,70 @@ def test_inflated_dispersion_is_lowered_and_no_other(learned, dispersion, gene_l
 
 def test_at():
     steps = torch.tensor([0.0, 1.0, 3.0])
-    values = torch.tensor([10.0, 8.0, 4.0]).repeat(4, 1).T
+    values = torch.tensor([10.0, 8.0, 7.0]).repeat(4, 1).T
     where = torch.tensor([0.0, 0.5, 2.0, 3.0])
-    torch.testing.assert_close(at(values, where, steps), torch.tensor([10.0, 9.0, 6.0, 4.0]))
+    torch.testing.assert_close(at(values, where, steps), torch.tensor([10.0, 9.0, 7.5, 7.0]))
+
+
+def cells_with_zeros(mu, theta, n=20_000):
+    """Cells with as many zeros in each gene as these negative binomials have."""
+    zeros = n * nbinom.pmf(0, theta, theta / (theta + mu))
+    return (np.arange(n)[:, None] >= zeros.round()).astype(np.float32)
+
+
+def of_negative_binomials(mu, log_theta, rows):
+    """A module whose cells have the mean of their gene, and the inverse dispersion of their row and gene."""
+    module = SimpleNamespace(px_r=torch.nn.Parameter(torch.as_tensor(log_theta, dtype=torch.float32)), device="cpu")
+
+    def generative(labels):
+        theta = module.px_r.exp()[labels.squeeze(-1) if rows > 1 else torch.zeros(len(labels), dtype=torch.long)]
+        return {MODULE_KEYS.PX_KEY: NegativeBinomial(mu=torch.as_tensor(mu).float().expand_as(theta), theta=theta)}
+
+    module._get_inference_input = lambda tensors: {"x": tensors[REGISTRY_KEYS.X_KEY]}
+    module.inference = lambda x: {}
+    module._get_generative_input = lambda tensors, inference: {"labels": tensors[REGISTRY_KEYS.LABELS_KEY]}
+    module.generative = generative
+    return module
+
+
+def batches(x, labels, size=3000):
+    for start in range(0, len(x), size):
+        part = slice(start, start + size)
+        yield {REGISTRY_KEYS.X_KEY: torch.as_tensor(x[part]), REGISTRY_KEYS.LABELS_KEY: torch.as_tensor(labels[part])}
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("step", LOG_STEPS[1:-2])
+def test_the_dispersion_that_zeros_come_from_is_found(rows, step):
+    """Cells of negative binomials that are `step` less dispersed than the module's."""
+    mu, log_theta = np.array([0.5, 1.0, 2.5]), np.array([[-1.5, -0.5, 0.2], [-1.0, 0.5, -0.3]])[:rows]
+    true = log_theta + np.array([[step], [0.0]])[:rows]
+    x = np.concatenate([cells_with_zeros(mu, np.exp(row)) for row in true])
+    labels = np.repeat(np.arange(rows), 20_000)[:, None]
+    module = of_negative_binomials(mu, log_theta, rows)
+    match_zeros(module, batches(x, labels))
+    # zeros are whole numbers of cells
+    np.testing.assert_allclose(module.px_r.detach(), true, atol=0.05 * (1 + step))
+
+
+def test_single_genes_pay_for_the_excess_of_their_type_alone():
+    """A gene with too many zeros, one with too few: as many are taken as the two have too many together."""
+    mu, log_theta, step = np.array([2.0, 2.0]), np.array([[-1.0, -1.0]]), 2.0
+    x = cells_with_zeros(mu, np.exp(log_theta[0] + [step, -0.4]))
+    module = of_negative_binomials(mu, log_theta, 1)
+    match_zeros(module, batches(x, np.zeros((20_000, 1), dtype=int)))
+    theta = np.exp(log_theta[0])
+    excess = 20_000 * nbinom.pmf(0, theta, theta / (theta + mu)) - (x == 0).sum(0)
+    assert excess[0] > 0 > excess[1]
+    np.testing.assert_allclose(module.px_r.detach() - log_theta, [[step * excess.sum() / excess[0], 0]], atol=0.05)
+
+
+def test_the_last_step_is_poisson_in_all_but_name():
+    assert list(LOG_STEPS) == sorted(set(LOG_STEPS))
+    assert LOG_STEPS[0] == 0
+    mu, theta = torch.tensor([0.5, 3.0]), torch.tensor([0.5, 0.5])
+    zero = zero_probability(NegativeBinomial(mu=mu, theta=theta), LOG_STEPS[-1])
+    torch.testing.assert_close(zero, (-mu).exp(), rtol=0.03, atol=0)
 
 
 def test_poisson_is_the_limit():

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scvi
+import torch
 
 import scmimic as sm
+from scmimic.model._sampler import CellSampler
 
 QUIET = {"enable_progress_bar": False}
 
@@ -286,3 +288,16 @@ def test_unlabelled_cells_are_no_type(adata):
     assert len(codes) == 50
     assert not model.decode(codes, seed=0).obs["cell_type"].isna().any()
     assert not model.generate(100, method="prior", seed=0).obs["cell_type"].isna().any()
+
+
+def test_cells_of_any_type_are_named_by_the_classifier(mixed):
+    """Without a type of its own in the decoder, a cell is what the classifier sees in it, not what its code is near."""
+    z = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 1.5
+    library, batch = torch.full((400, 1), 5.0), torch.zeros(400, 1, dtype=torch.long)
+    with torch.inference_mode():
+        px = mixed.module.decode(z, library, batch, torch.zeros_like(batch))
+        judged = mixed.module.classifier(mixed.module.expected(px)).argmax(1)
+        found = CellSampler(mixed, seed=0)._find_labels(z, library, batch)
+    assert (found == judged).all()
+    near = mixed.posterior_.nearest_labels(z.numpy(), 3)
+    assert (near != judged.numpy()).any()

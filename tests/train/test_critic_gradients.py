@@ -50,11 +50,11 @@ def test_critic_step(kind, slope, n_hidden):
 
     ours = []
     # twice, so that memory that is used again and gradients that pile up would show
-    for _ in range(2):
+    for cells in ((fake, real), (real, fake)):
         for parameter in (*critic.head_parameters(), *head.parameters()):
             parameter.grad = None
         terms = critic_gradients(
-            critic, real, fake, condition, epsilon=epsilon, penalty_weight=7.0, feature_loss=feature_loss
+            critic, *cells, condition, epsilon=epsilon, penalty_weight=7.0, feature_loss=feature_loss
         )
         ours = gradients(critic, head)
     critic.zero_grad()
@@ -84,6 +84,17 @@ def test_penalty_of_a_linear_critic():
     h = critic.hidden(torch.cat([real, fake]))
     of_score = h[N:].mean(0) - h[:N].mean(0)
     torch.testing.assert_close(critic.score.weight.grad, (of_penalty + of_score).detach())
+
+
+def test_critic_without_a_slope():
+    """Where the critic is flat, as after dead units, the penalty is (0 - 1)^2 and no gradient is lost to 0 / 0."""
+    critic, real, fake, _ = make(slope=0.0)
+    with torch.no_grad():
+        critic.layers[-1].weight.zero_()
+        critic.layers[-1].bias.fill_(1)
+    terms = critic_gradients(critic, real, fake)
+    assert float(terms["gradient_penalty"]) == pytest.approx(1)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(critic))
 
 
 def test_every_cell_has_its_own_share():

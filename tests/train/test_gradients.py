@@ -106,6 +106,7 @@ def test_one_sweep_equals_two_passes(gene_likelihood, statistics, m):
     torch.manual_seed(1)
     terms = introspective_gradients(module, tensors, w, fake_statistics=statistics)
 
+    assert not any(term.requires_grad for term in terms.values())
     torch.testing.assert_close(terms["loss_encoder"], loss_e.detach())
     torch.testing.assert_close(terms["loss_generator"], loss_g.detach())
     for (name, ours), reference in zip(module.encoder.named_parameters(), first.encoder.parameters(), strict=True):

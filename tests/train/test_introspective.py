@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scvi
+import torch
 
 import scmimic as sm
 from scmimic.module import ACTIVAModule
+from scmimic.nn import ACTINNClassifier
 from scmimic.train import IntrospectiveTrainingPlan, _introspective, softadapt_weights
 
 QUIET = {"enable_progress_bar": False}
@@ -16,6 +18,64 @@ HISTORY = [[50.0, 90.0, 3.0], [40.0, 88.0, 2.0], [35.0, 80.0, 1.5], [31.0, 79.0,
 
 def plan(**kwargs):
     return IntrospectiveTrainingPlan(ACTIVAModule(5, n_latent=2, n_hidden=(4,)), **kwargs)
+
+
+def test_optimisers_get_their_settings():
+    module = ACTIVAModule(
+        5, n_latent=2, n_hidden=(4,), n_labels=2, gene_likelihood="nb", classifier=ACTINNClassifier(5, 2)
+    )
+    made = IntrospectiveTrainingPlan(
+        module,
+        lr=0.1,
+        betas=(0.3, 0.4),
+        eps=0.5,
+        weight_decay=0.6,
+        lr_dispersion_factor=3.0,
+        lr_classifier=0.7,
+        weight_decay_classifier=0.8,
+    )
+    made.trainer = SimpleNamespace(max_epochs=1)
+    (encoder, generator, classifier), _ = made.configure_optimizers()
+    for group in (*encoder.param_groups, *generator.param_groups):
+        assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.3, 0.4), 0.5, 0.6)
+    assert [group["lr"] for group in (*encoder.param_groups, *generator.param_groups)] == pytest.approx([0.1, 0.1, 0.3])
+    assert (classifier.param_groups[0]["lr"], classifier.param_groups[0]["weight_decay"]) == (0.7, 0.8)
+    # none is left to another default: the paper's is 1e-8
+    made = IntrospectiveTrainingPlan(module)
+    made.trainer = SimpleNamespace(max_epochs=1)
+    assert made.configure_optimizers()[0][0].param_groups[0]["eps"] == 1e-8
+
+
+def test_kl_weight_rises_in_the_warmup(adata):
+    model = train(adata, 5, warmup_epochs=5, n_epochs_kl_warmup=4)
+    terms = {
+        name: model.history[f"{name}_train"].iloc[:, 0].astype(float) for name in ("reconstruction_loss", "kl_local")
+    }
+    loss = model.history["train_loss_epoch"].iloc[:, 0].astype(float)
+    expected = terms["reconstruction_loss"] + np.array([0, 0.25, 0.5, 0.75, 1]) * terms["kl_local"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.fixture
+def classifiers(monkeypatch):
+    """The classifier's mode and weights at every step of the game, after its own step."""
+    states, play = [], _introspective.introspective_gradients
+
+    def spy(module, *args, **kwargs):
+        states.append((module.classifier.training, next(module.classifier.parameters()).detach().clone()))
+        return play(module, *args, **kwargs)
+
+    monkeypatch.setattr(_introspective, "introspective_gradients", spy)
+    return states
+
+
+def test_classifier_is_frozen_as_it_predicts(adata, classifiers):
+    """It learns in training mode; then it judges by its running statistics and moves no more."""
+    train(adata, 4, n_epochs_classifier=2)
+    assert [training for training, _ in classifiers] == [True, True, False, False]
+    weights = [weight for _, weight in classifiers]
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
 
 
 @pytest.fixture

@@ -38,7 +38,12 @@ def test_slowest_falling_loss_gains():
     assert weights[1] > weights[0]
 
 
-@pytest.mark.parametrize("losses", [[[1.0]], [1.0, 2.0]])
+def test_steep_losses_overflow_nothing():
+    weights = softadapt_weights([[1e6, 9e5, 5e5], [1e6, 1e6, 2e6], [3.0, 2.0, 1.0]])
+    np.testing.assert_allclose(weights, [0, 1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("losses", [[[1.0]], [[1.0], [2.0]], [1.0, 2.0]])
 def test_too_short(losses):
     with pytest.raises(ValueError, match="at least two values"):
         softadapt_weights(losses)

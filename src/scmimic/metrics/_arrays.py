@@ -218,9 +218,14 @@ def expm1(x: Matrix) -> Matrix:
 
 def column_variance(x: Matrix) -> np.ndarray:
     """Population variance of each feature, in double precision."""
+    if sp.issparse(x):
+        # scipy sums single precision in single precision, whatever `dtype` says
+        x = x.astype(np.float64)
+        squares = x.power(2)
+    else:
+        squares = np.square(x, dtype=np.float64)
     mean = np.asarray(x.mean(axis=0, dtype=np.float64)).ravel()
-    squares = x.power(2) if sp.issparse(x) else np.square(x, dtype=np.float64)
-    return np.asarray(squares.mean(axis=0, dtype=np.float64)).ravel() - mean**2
+    return np.asarray(squares.mean(axis=0)).ravel() - mean**2
 
 
 def as_labels(labels: Any, name: str, n_cells: int) -> np.ndarray:

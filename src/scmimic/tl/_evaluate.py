@@ -12,11 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from scmimic import _keys
-from scmimic._arguments import COUNT, COUNT_OR_NONE, POSITIVE, Range, check_ranges
+from scmimic._arguments import (
+    COLUMN,
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    LAYER,
+    POSITIVE,
+    SEED,
+    THREADS,
+    Listed,
+    Range,
+    Text,
+    check_ranges,
+)
 from scmimic._sampling import package_version, storable
 from scmimic.tl._checks import label_array
 from scmimic.tl._evaluation import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
@@ -184,6 +196,8 @@ def evaluate(
         If genes differ, a label or a value is missing, values are negative with `log1p`, a metric or generator is
         unknown, a number is out of range, more than half of `adata` are in `train` (or of `reference` in either), or
         there are too few cells.
+    TypeError
+        If a name is no text, or `log1p` no truth value.
     KeyError
         If `labels_key` or `layer` is not there.
 
@@ -232,7 +246,7 @@ def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tu
     -------
     What was found, and the parameters to record.
     """
-    _check_settings(settings)
+    check_ranges(vars(settings), _KINDS)
     measures = choose_measures(settings.metrics)
     names = [settings.metrics] if isinstance(settings.metrics, str) else list(settings.metrics)
     n_trees, max_cells = _sizes(names, settings, adata.n_obs)
@@ -305,25 +319,21 @@ def _sizes(names: Sequence[str], settings: Settings, n_obs: int) -> tuple[int, i
     return n_trees, max_cells
 
 
-# Forests are cross-validated in five folds, and a type needs some cells in each; scikit-learn takes seeds of 32 bits.
-_RANGES = {
+_KINDS = {
+    "labels_key": COLUMN.or_none,
+    "layer": LAYER,
+    "metrics": Listed(Text("the name of a metric or a protocol"), least=0, alone=True),
+    "log1p": FLAG,
     "target_sum": POSITIVE,
     "n_comps": COUNT,
+    # forests are cross-validated in five folds, and a type needs some cells in each
     "min_cells": Range(10, whole=True),
     "max_cells": COUNT_OR_NONE,
     "n_trees": COUNT_OR_NONE,
-    "seed": Range(0, 2**32 - 1, whole=True),
-    "n_jobs": Range(-1, whole=True),
+    "seed": SEED,
+    "n_jobs": THREADS,
 }
-
-
-def _check_settings(settings: Settings) -> None:
-    """Raise before any work what a measure would stumble over after it."""
-    check_ranges(vars(settings), _RANGES)
-    if settings.n_jobs == 0:
-        raise ValueError("`n_jobs` must be a number of threads, or -1 for all cores, not 0.")
-    if not isinstance(settings.log1p, bool | np.bool_):
-        raise ValueError(f"`log1p` must be True or False, not {settings.log1p!r}.")
+"""What the settings may be: a measure would stumble over others after hours."""
 
 
 def _check_baselines(baselines: Sequence[str] | Mapping[str, AnnData]) -> tuple[str, ...] | Mapping[str, AnnData]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,9 +91,7 @@ class _Sides:
 
 def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
     """Resolve `metrics`: `"all"`, a protocol, metrics by name, or several of these."""
-    names = [metrics] if isinstance(metrics, str) else metrics
-    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"`metrics` must be 'all', a protocol, or names of metrics, not {metrics!r}.")
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     chosen: dict[int, Measure] = {}
     for name in names:
         if name == "all":
