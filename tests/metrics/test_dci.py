@@ -58,3 +58,5 @@ def test_constant_dimensions_know_nothing():
     result = dci(np.ones((400, 3)), {"side": side, "third": np.arange(400) % 3})
     assert (result.disentanglement, result.completeness) == (0, 0)
     assert (result.importance == 0).all()
+    # numbers in a line of print: no arrays
+    assert "array" not in repr(result)

@@ -108,6 +108,12 @@ def test_smallest_number_of_cells_is_an_argument(labelled):
     assert np.isnan(discriminator_auc_per_label(*labelled, n_trees=10, min_cells=51)["b"])
 
 
+def test_as_many_cells_as_folds_are_enough(labelled):
+    real, labels, synthetic, other = labelled
+    found = discriminator_auc_per_label(real, labels, synthetic, other, n_trees=5, n_folds=5, min_cells=5)
+    assert np.isfinite(list(found.values())).any()
+
+
 def test_results_per_label(labelled):
     results = discriminator_auc_per_label(*labelled, n_trees=10, return_folds=True)
     assert {label: r.auc for label, r in results.items()} == pytest.approx(
@@ -144,6 +150,8 @@ def test_sparse_labelled_cells(labelled):
         ({1: np.repeat("a", 3)}, {}, "real_labels.*170"),
         ({3: np.array(["a"] * 209 + [None])}, {}, "synthetic_labels.*lacks"),
         ({2: np.ones((210, 5))}, {}, "columns"),
+        # also where no label has enough cells to be compared
+        ({2: np.ones((210, 5))}, {"min_cells": 1000}, "columns"),
         ({}, {"min_cells": 4}, "min_cells"),
         ({}, {"reference": np.ones((9, 6))}, "use_pcs"),
     ],

@@ -50,6 +50,8 @@ def test_summaries(pair):
     assert result.ks_median == np.median(result.ks)
     expressed = (real.sum(axis=0) > 0).sum()
     assert result.missing_genes == pytest.approx(1 / expressed)
+    # numbers in a line of print: no arrays
+    assert "array" not in repr(result)
 
 
 def test_ideal_on_the_same_cells_and_smooth_output_is_seen(pair):

@@ -63,3 +63,11 @@ def test_one_score_has_no_interval(sizes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(auc_interval(negative, positive)).all()
+
+
+def test_two_scores_a_side_are_enough():
+    negative, positive = np.array([0.1, 0.5]), np.array([0.3, 0.9])
+    auc, variance = loop_variance(negative, positive)
+    low, high = auc_interval(negative, positive)
+    half = norm.ppf(0.975) * np.sqrt(variance) / (auc * (1 - auc))
+    assert (logit(low), logit(high)) == pytest.approx((logit(auc) - half, logit(auc) + half))

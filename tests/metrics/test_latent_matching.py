@@ -83,6 +83,14 @@ def test_constructed(codes, factors, similarity):
     assert gap < 0.02
 
 
+@pytest.mark.parametrize("n_levels", [2, 8])
+def test_numbers_are_divided_into_the_levels_asked_for(codes, factors, n_levels):
+    found = latent_matching_score(codes["perfect"], factors, factor_bins=n_levels, return_matching=True)
+    level = (n_levels * factors["library"].argsort().argsort() / 3000).astype(int)
+    tenth = (10 * (factors["library"] - factors["library"].min()) / np.ptp(factors["library"])).astype(int).clip(0, 9)
+    assert found.similarity[3, 3] == pytest.approx(mutual_info_score(tenth, level) / np.log(n_levels))
+
+
 def test_processes_without_a_dimension_count_nothing(codes, factors):
     one = latent_matching_score(codes["perfect"][:, :1], factors, return_matching=True)
     assert one.score == pytest.approx(0.25, abs=0.01)

@@ -73,6 +73,12 @@ def test_duplicates_equal_a_set_of_rows(kind, other, monkeypatch):
     assert duplicate_fraction(kind(train), other(synthetic)) == pytest.approx(expected)
 
 
+def test_cells_beyond_all_training_cells_are_no_duplicates():
+    rng = np.random.default_rng(0)
+    train = rng.poisson(3, (20, 5)).astype(float)
+    assert duplicate_fraction(train, np.vstack([train[:4], 50 * train[:8], -50 * train[:8]])) == 4 / 20
+
+
 def test_duplicates_are_exact_however_the_zeros_are_stored():
     train = np.random.default_rng(0).poisson(2, (40, 30)).astype(float)
     stored = sp.csr_matrix(np.ones_like(train))

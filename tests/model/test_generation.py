@@ -301,3 +301,21 @@ def test_cells_of_any_type_are_named_by_the_classifier(mixed):
     assert (found == judged).all()
     near = mixed.posterior_.nearest_labels(z.numpy(), 3)
     assert (near != judged.numpy()).any()
+
+
+def test_a_type_that_a_batch_does_not_hold_is_drawn_from_the_others(adata):
+    """Its codes and library sizes are those of its cells elsewhere; the decoder is told the batch asked for."""
+    first = adata.obs["cell_type"].cat.categories[0]
+    batch = adata.obs["batch"].cat.categories[0]
+    adata = adata[(adata.obs["cell_type"] != first) | (adata.obs["batch"] != batch)].copy()
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
+    model = sm.ACTIVA(adata, n_latent=3, n_hidden=(8,))
+    model.train(2, warmup_epochs=2, calibrate_margins=False, calibrate_spread=False, **QUIET)
+    sampler = CellSampler(model, seed=0, batch=model.batch_categories_.index(batch))
+    label = model.label_categories_.index(first)
+    pool = sampler._pool(label)
+    np.testing.assert_array_equal(pool, np.flatnonzero(adata.obs["cell_type"] == first))
+    other = sampler._pool(label + 1)
+    assert set(adata.obs["batch"].iloc[other]) == {batch}
+    cells = model.generate(20, first, transform_batch=batch, seed=0)
+    assert (cells.obs["batch"] == batch).all() and (cells.obs["cell_type"] == first).all()

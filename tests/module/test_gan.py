@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scmimic.module import COUNTS_TARGET_SUM, Draw, InfoGANModule, MichiGANModule, drawn_log_counts
+from scmimic.module import COUNTS_TARGET_SUM, Draw, GANModule, InfoGANModule, MichiGANModule, drawn_log_counts
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.7, 3.0])
@@ -92,3 +92,66 @@ def test_codes_have_the_variance_that_is_registered():
     told = (draw.z - torch.tensor([1.0, -2.0])) / torch.tensor([2.0, 0.5])
     torch.testing.assert_close(module.condition(draw), told)
     torch.testing.assert_close(module.generator_input(draw), torch.cat([told, draw.noise], dim=1))
+
+
+@pytest.mark.parametrize("output", ["relu", "linear", "library", "counts"])
+def test_the_start_is_the_average_cell(output):
+    """Whatever the noise: the last layer's weights are set to zero, so that its bias alone speaks."""
+    module = GANModule(4, n_latent=2, n_hidden_generator=(3,), n_hidden_critic=(5,), output=output)
+    mean, profile = torch.tensor([0.5, 1.5, 3.0, 0.0]), torch.tensor([0.1, 0.3, 0.6, 0.0])
+    module.start_from(mean, profile, scale=2.0)
+    for generator in (module.generator, module.average):
+        torch.nn.init.zeros_(generator.output.weight)
+    tensors = {"X": torch.poisson(torch.full((6, 4), 5.0))}
+    draw = module.draw(tensors)
+    total = tensors["X"].sum(1, keepdim=True)
+    expected = total * profile if output == "counts" else mean.expand(6, 4)
+    torch.testing.assert_close(module.decode(draw), expected, rtol=1e-4, atol=1e-4)
+    if output != "counts":
+        torch.testing.assert_close(module.run(module.generator, draw) * 2, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("log_counts", [True, False])
+def test_cells_as_the_networks_see_them(log_counts):
+    module = GANModule(4, n_hidden_generator=(3,), n_hidden_critic=(5,), log_counts=log_counts)
+    module.scale.fill_(2.5)
+    x = torch.poisson(torch.full((6, 4), 5.0)) + 1
+    seen = (1e4 * x / x.sum(1, keepdim=True)).log1p() if log_counts else x
+    torch.testing.assert_close(module.prepare(x), seen / 2.5)
+
+
+@pytest.mark.parametrize("n_labels", [0, 1, 3])
+@pytest.mark.parametrize("conditioning", ["projection", "concat", "batch_norm"])
+def test_what_networks_are_told(n_labels, conditioning):
+    sizes = {"n_latent": 2, "n_noise": 5, "n_hidden_generator": (3,), "n_hidden_critic": (5,)}
+    module = GANModule(4, n_labels=n_labels, conditioning=conditioning, **sizes)
+    labels = torch.arange(6) % max(n_labels, 1)
+    draw = module.draw({"X": torch.ones(6, 4), "labels": labels[:, None]})
+    told = torch.nn.functional.one_hot(labels, n_labels).float() if n_labels else None
+    joined = [told] if n_labels and conditioning != "batch_norm" else []
+    torch.testing.assert_close(module.generator_input(draw), torch.cat([draw.z, draw.noise, *joined], dim=1))
+    assert module.run(module.generator, draw).shape == (6, 4)
+    condition = module.condition(draw)
+    assert condition is None if told is None else torch.equal(condition, told)
+    assert module.critic(torch.ones(6, 4), condition).shape[0] == 6
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_labelled_cells_teach_the_categories(supervised):
+    """Minus the bound, and with registered labels the cross entropy of the real cells that have one."""
+    torch.manual_seed(0)
+    sizes = {"n_hidden_generator": (4,), "n_hidden_critic": (5,)}
+    module = InfoGANModule(4, n_latent=2, n_labels=3, supervised=supervised, **sizes)
+    module.mutual_information_weight = 0.7
+    tensors = {"X": torch.ones(6, 4), "labels": torch.tensor([[0], [3], [2], [1], [3], [2]])}
+    draw, real, fake = module.draw(tensors), torch.randn(6, 5), torch.randn(6, 5)
+    loss, logged = module.feature_losses(draw, tensors)
+    bound = module.mutual_information(fake, draw)
+    known = [0, 2, 3, 5]
+    logits = module.code_head(real)[known, 2:]
+    entropy = -logits.log_softmax(1)[torch.arange(4), [0, 2, 1, 2]].mean()
+    torch.testing.assert_close(loss(real, fake), 0.7 * (entropy - bound if supervised else -bound))
+    torch.testing.assert_close(logged["mutual_information"], bound.detach())
+    assert ("label_loss" in logged) == supervised
+    # the generator's step sees no real cells
+    torch.testing.assert_close(loss(None, fake), -0.7 * bound)

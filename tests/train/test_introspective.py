@@ -46,6 +46,21 @@ def test_optimisers_get_their_settings():
     assert made.configure_optimizers()[0][0].param_groups[0]["eps"] == 1e-8
 
 
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_both_players_take_a_step(adata, warmup_epochs):
+    """In the warm-up as in the game. Adam's first step is the learning rate, whatever the gradient."""
+    before = {name: value.clone() for name, value in train(adata, 1, lr=1e-12).module.named_parameters()}
+    after = dict(train(adata, 1, warmup_epochs, lr=1e-3, lr_dispersion_factor=5.0).module.named_parameters())
+    for name, value in after.items():
+        moved = (value - before[name]).abs().max().item()
+        if name.startswith("classifier"):
+            continue
+        expected = 5e-3 if name == "px_r" else 1e-3
+        assert moved == pytest.approx(expected, rel=0.05) or moved == 0, name
+    for part in ("encoder", "decoder"):
+        assert any(not torch.equal(after[name], before[name]) for name in after if name.startswith(part))
+
+
 def test_kl_weight_rises_in_the_warmup(adata):
     model = train(adata, 5, warmup_epochs=5, n_epochs_kl_warmup=4)
     terms = {

@@ -1,11 +1,12 @@
 import os
 import signal
 
+import pandas as pd
 import pytest
 from lightning.pytorch.callbacks import Callback
 
 import scmimic as sm
-from scmimic.train import KeepFiniteWeights
+from scmimic.train import KeepFiniteWeights, n_epochs
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL_VAE = {"n_latent": 3, "n_hidden": (8,)}
@@ -74,10 +75,10 @@ def test_history_after_an_interrupt_in_the_first_epoch(adata, name):
     model, quick = small(adata, name)
     model.train(max_epochs=3, batch_size=100, callbacks=[InterruptAtOnce()], **quick)
     assert not model.history
-    for n_epochs in (2, 3):
-        model.train(max_epochs=n_epochs - len(next(iter(model.history.values()), [])), batch_size=100, **quick)
+    for total in (2, 3):
+        model.train(max_epochs=total - len(next(iter(model.history.values()), [])), batch_size=100, **quick)
         assert model.history
-        assert {len(values) for values in model.history.values()} == {n_epochs}
+        assert {len(values) for values in model.history.values()} == {total}
 
 
 def test_epochs_of_losses_that_are_not_computed_in_each(adata):
@@ -93,3 +94,14 @@ def test_epochs_of_losses_that_are_not_computed_in_each(adata):
     other.train(4, batch_size=100, **some)
     found = other.history["wasserstein_validation"].dropna()
     assert found.index.tolist() == [4, 6] and found.index.name == "epoch"
+
+
+def test_epochs_are_counted_by_their_numbers():
+    """Losses of some epochs count to the last of them; what goes by steps does not count."""
+
+    def record(numbers, name):
+        return pd.DataFrame({"loss": [0.0] * len(numbers)}, index=pd.Index(numbers, name=name))
+
+    assert n_epochs({}) == 0
+    assert n_epochs({"lr": record([0, 50], "step")}) == 0
+    assert n_epochs({"a": record([0, 1, 2], "epoch"), "b": record([1, 4], "epoch"), "c": record([99], "step")}) == 5

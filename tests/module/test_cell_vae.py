@@ -1,0 +1,73 @@
+"""Cells and likelihoods of the VAEs' modules, against quadrature over the code."""
+
+import numpy as np
+import pytest
+import torch
+
+from scmimic.module import ACTIVAModule
+
+N, GENES = 7, 5
+
+
+def make(gene_likelihood):
+    torch.manual_seed(0)
+    module = ACTIVAModule(GENES, n_latent=1, n_hidden=(6,), gene_likelihood=gene_likelihood).eval()
+    tensors = {"X": torch.poisson(4 * torch.rand(N, GENES)), "batch": torch.zeros(N, 1), "labels": torch.zeros(N, 1)}
+    return module, tensors
+
+
+@pytest.mark.parametrize("gene_likelihood", ["nb", "zinb", "poisson", "normal"])
+def test_samples_are_cells_of_the_posterior_predictive(gene_likelihood):
+    module, tensors = make(gene_likelihood)
+    assert module.sample(tensors).shape == (N, GENES)
+    torch.manual_seed(1)
+    many = module.sample(tensors, n_samples=4000)
+    assert many.shape == (N, GENES, 4000)
+    library = module.log_library(tensors["X"])
+    inference = module.inference(tensors["X"], tensors["batch"])
+    mean, std = inference["qz_mean"].detach(), (0.5 * inference["qz_log_var"]).exp().detach()
+    # the mean over the posterior, by Gauss and Hermite
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    expected = torch.zeros(N, GENES)
+    with torch.no_grad():
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            px = module.decode(mean + std * node, library, tensors["batch"], tensors["labels"])
+            expected += weight * (px.mean if module.is_count else module.expected(px))
+    error = many.std(-1) / 4000**0.5
+    assert ((many.mean(-1) - expected).abs() <= 5 * error + 1e-4).all()
+
+
+@pytest.mark.parametrize("per_pass", [1, 64])
+def test_marginal_likelihood_is_the_integral_over_the_code(per_pass):
+    module, tensors = make("nb")
+    grid = torch.linspace(-6, 6, 600)
+    library = module.log_library(tensors["X"])
+    with torch.no_grad():
+        parts = [
+            module.decode(z.expand(N, 1), library, tensors["batch"], tensors["labels"]).log_prob(tensors["X"]).sum(-1)
+            - 0.5 * z**2
+            for z in grid
+        ]
+    step = (grid[1] - grid[0]).log() - 0.5 * np.log(2 * np.pi)
+    expected = torch.logsumexp(torch.stack(parts), 0) + step
+    torch.manual_seed(0)
+    # 200 is no multiple of 64
+    found = module.marginal_ll(tensors, 200, n_mc_samples_per_pass=per_pass)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.15)
+    torch.manual_seed(0)
+    mean = module.marginal_ll(tensors, 200, return_mean=True, n_mc_samples_per_pass=per_pass)
+    assert mean == pytest.approx(found.mean().item(), abs=1e-4)
+    torch.manual_seed(0)
+    assert module.marginal_ll(tensors, 3).shape == (N,)
+
+
+def test_proportions_are_kept_beside_the_counts():
+    """What scvi-tools calls `scale`: the genes' shares, whatever the library size."""
+    for gene_likelihood in ("nb", "zinb", "poisson"):
+        module, tensors = make(gene_likelihood)
+        z, library = torch.zeros(N, 1), torch.full((N, 1), 3.0)
+        px = module.decode(z, library, tensors["batch"], tensors["labels"])
+        scale = px.get_normalized("scale")
+        torch.testing.assert_close(scale.sum(1), torch.ones(N))
+        rate = px.rate if gene_likelihood == "poisson" else px.mu
+        torch.testing.assert_close(rate, scale * np.exp(3), rtol=1e-4, atol=1e-4)
