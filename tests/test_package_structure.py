@@ -32,7 +32,7 @@ FILES = sorted(SRC.rglob("*.py"))
 HELPERS = {"_arguments", "_compat", "_files", "_keys", "_plain", "_sampling"}
 MAY_IMPORT = {
     "metrics": {"_arguments"},
-    "cells": {"_arguments", "_compat", "_keys", "_plain", "metrics"},
+    "cells": {"_arguments", "_compat", "_keys", "_plain", "_sampling", "metrics"},
     "nn": set(),
     "module": {"_compat", "nn"},
     "train": {"_arguments", "_compat", "module", "nn"},

@@ -6,6 +6,9 @@ UNS = "scmimic"
 UNLABELED = "Unknown"
 """Value of a label column that means "no type known" by default."""
 
+FINGERPRINT = "scmimic_fingerprint"
+"""Entry of scvi-tools' registry of an AnnData: what the registered data were like."""
+
 OBS_SOURCE = "source"
 """`.obs` column that tells real from synthetic cells where both stand in one object."""
 

@@ -183,11 +183,11 @@ def test_browser_shows_it_without_scrolling_sideways(written, tmp_path, width):
     assert images == loaded == 5
 
 
-def test_cells_in_other_units_are_reported_without_an_embedding(tmp_path, adata, caplog):
+def test_cells_in_other_units_are_reported_without_pictures_of_them(tmp_path, adata, caplog):
     synthetic = adata[150:].copy()
     synthetic.X = synthetic.X.astype(np.float32).log1p()
     synthetic.uns["scmimic"] = {"parameters": {"units": "log1p", "layer": "log"}}
     options = {"basis": "pca", "n_trees": 2, "max_cells": 100, "n_jobs": 1}
     path = sm.report(adata[:150].copy(), synthetic, tmp_path / "page.html", **options)
-    assert "The report has no embedding. `synthetic` holds log1p values already" in caplog.text
+    assert "The report has no pictures of cells and genes. `synthetic` holds log1p values already" in caplog.text
     assert Page(path.read_text(encoding="utf-8")).tags.count("img") >= 1

@@ -162,5 +162,8 @@ def test_bad_input(adata, model):
 
 def test_other_space_is_noticed(adata, model):
     adata.X = adata.X.log1p()
-    with pytest.warns(UserWarning, match="`adata.X` holds fractions.*integers alone"):
+    with pytest.raises(ValueError, match="`adata.X` holds log1p values and `synthetic` counts"):
+        tl.augment(adata, model, n=3)
+    adata.X = adata.X.multiply(np.random.default_rng(0).random(adata.shape)).tocsr()
+    with pytest.warns(UserWarning, match="`adata.X` holds fractions, but the synthetic cells hold counts"):
         tl.augment(adata, model, n=3)

@@ -158,7 +158,7 @@ def test_spaces_are_compared(cells):
     sc.pp.normalize_total(logged, target_sum=1e4)
     scaled = logged.copy()
     sc.pp.log1p(logged)
-    with pytest.warns(UserWarning, match="Real cells hold counts, synthetic cells logarithms"):
+    with pytest.warns(UserWarning, match="Real cells hold counts, synthetic cells log1p values"):
         table = sm.tl.evaluate(test, logged, metrics="mmd", baselines=(), **SMALL)
     assert table.set_index("metric").loc["same_space", "value"] == 0
     # counts and scaled counts become the same

@@ -72,9 +72,10 @@ def test_composition():
         (("counts", "counts"), True, True),
         (("counts", "linear"), True, True),
         (("counts", "linear"), False, False),
-        (("counts", "log"), True, False),
-        (("log", "log"), False, True),
-        (("scaled", "log"), False, False),
+        (("counts", "log1p"), True, False),
+        (("log1p", "log1p"), False, True),
+        (("log1p", "log2"), False, False),
+        (("scaled", "log1p"), False, False),
     ],
 )
 def test_space(spaces, log1p, same):
@@ -83,8 +84,15 @@ def test_space(spaces, log1p, same):
     assert bool(space_warning(d, log1p)) != same
 
 
+def test_units_that_do_not_show_are_no_finding():
+    d = data(side(np.ones((4, 2))), side(np.ones((4, 2))), spaces=("counts", None))
+    row = found(d, log1p=True)["same_space", "overall"]
+    assert np.isnan(row.value)
+    assert row.warning == ""
+
+
 def test_double_logarithm_is_named():
-    assert "log1p=False" in space_warning(data(side([[1.0]]), side([[1.0]]), spaces=("log", "log")), True)
+    assert "log1p=False" in space_warning(data(side([[1.0]]), side([[1.0]]), spaces=("log1p", "log1p")), True)
 
 
 def test_copy_warnings():

@@ -202,6 +202,12 @@ def test_bad_input(pair):
     with pytest.raises(ValueError, match="`synthetic` holds negative"):
         tl.joint_embedding(real, negative)
     sc.pp.log1p(real)
+    with pytest.raises(ValueError, match="`adata.X` holds log1p values and `synthetic` counts"):
+        tl.joint_embedding(real, synthetic, basis="pca")
+    with pytest.raises(ValueError, match="`reference` holds log1p values already"):
+        tl.joint_embedding(synthetic, synthetic, reference=real, basis="pca")
+    # values that do not show what they are
+    real.X = real.X.multiply(np.random.default_rng(0).random(real.shape)).tocsr()
     with pytest.warns(UserWarning, match="marked as log-transformed"):
         tl.joint_embedding(real, synthetic, basis="pca")
 

@@ -143,10 +143,15 @@ def test_bad_input(cells):
     shared.obs["donor"] = "a"
     with pytest.raises(ValueError, match="1 donors are in both"):
         sm.tl.privacy(train, fresh, holdout=shared, donor_key="donor")
-    marked = train.copy()
-    marked.uns["log1p"] = {"base": None}
-    with pytest.warns(UserWarning, match="marked as log-transformed"):
-        sm.tl.privacy(marked, fresh, holdout=holdout)
+    logs = [cells.copy() for cells in (train, fresh, holdout)]
+    for cells in logs:
+        cells.X = cells.X.astype(np.float32).log1p()
+    with pytest.warns(UserWarning, match="`adata.X` holds log1p values and is logged again"):
+        sm.tl.privacy(*logs[:2], holdout=logs[2])
+    with pytest.raises(ValueError, match="holds counts and `synthetic` log1p values"):
+        sm.tl.privacy(train, logs[1], holdout=holdout)
+    with pytest.raises(ValueError, match="holds counts and `holdout` log1p values"):
+        sm.tl.privacy(train, fresh, holdout=logs[2])
     logged = fresh.copy()
     logged.X = -logged.X
     with pytest.raises(ValueError, match="`synthetic` holds negative"):

@@ -217,12 +217,15 @@ def _score(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "–"
 
 
+_ANSWERS = {1.0: "yes", 0.0: "no"}
+
+
 def _diagnostics(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = table[(table["group"] == "diagnostic") & (table["label"] == OVERALL)]
     return [
         {
             "what": _DIAGNOSTICS[row.metric],
-            "value": ("yes" if row.value else "no") if row.metric == "same_space" else _number(row.value),
+            "value": _ANSWERS.get(row.value, "does not show") if row.metric == "same_space" else _number(row.value),
             "ideal": "yes" if row.metric == "same_space" else _number(row.ideal),
             "warning": row.warning,
         }

@@ -55,12 +55,13 @@ def draw_pictures(
     """Draw embedding, ROC curves, markers and gene statistics, as far as there is something to draw."""
     pictures = []
     space = {"layer": settings.layer, "log1p": settings.log1p, "target_sum": settings.target_sum}
+    comparable = True
     try:
         check_units(adata, synthetic, settings.layer, log1p=settings.log1p)
     except ValueError as error:
         # the page is worth having without: its guards say that the cells are on another scale
-        logger.warning("The report has no embedding. %s", error)
-        basis = None
+        logger.warning("The report has no pictures of cells and genes. %s", error)
+        basis, comparable = None, False
     if basis is not None:
         fitted = settings.reference if settings.reference is not None else settings.train
         # every cell is drawn anyway, and the caller's objects stay as they are
@@ -86,6 +87,8 @@ def draw_pictures(
         )
         caption = "How well a forest tells cells from the held-out real cells: on the diagonal it cannot."
         pictures.append(Picture(caption, encode(figure)))
+    if not comparable:
+        return pictures
     if settings.labels_key is not None:
         figure = pl.markers(adata, synthetic, labels_key=settings.labels_key, return_fig=True, **space)
         pictures.append(Picture("One marker gene per type, real beside synthetic; lines are means.", encode(figure)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 Matrix = np.ndarray | sp.csr_matrix
+
+# Rows that show how a matrix is normalised, and the fewest rows and columns that do.
+_SCALE_CELLS, _SCALE_SIZE = 300, 10
+# Rows whose sums differ by less have one sum; by more, they have been scaled to none. Medians of the sums and of the
+# largest values of cells of one kind, normalised alike, differ by a smaller factor.
+_CONSTANT, _UNEQUAL, _FACTOR = 1e-3, 0.1, 2.5
 
 # A forest on a dense array is up to several times faster; above this the sparse matrix stays sparse.
 _DENSE_LIMIT_BYTES = 256 * 2**20
@@ -87,6 +95,88 @@ def check_same_features(**arrays: Matrix) -> None:
         )
 
 
+class ScaleWarning(UserWarning):
+    """Two matrices of expression that look as if they were normalised in different ways."""
+
+
+def check_comparable(**arrays: Matrix) -> None:
+    """Raise unless all arrays have the same number of columns; warn where two look normalised in different ways.
+
+    Values below zero, as of principal components and codes, and few features or cells say nothing of that.
+
+    Parameters
+    ----------
+    **arrays
+        Cells x features, by their name in messages; the others are compared with the first.
+    """
+    check_same_features(**arrays)
+    (name, first), *others = ((name, _scale(x)) for name, x in arrays.items())
+    for other, scale in others:
+        if first is None or scale is None:
+            continue
+        difference = _difference(name, first, other, scale)
+        if difference:
+            warnings.warn(
+                f"`{name}` and `{other}` look normalised in different ways: {difference}. Values on two scales are "
+                "told apart by that alone. Give both in the same units; `scmimic.tl.evaluate` takes the AnnData of "
+                "both and sees to it.",
+                ScaleWarning,
+                stacklevel=4,
+            )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What some rows show of how they were normalised."""
+
+    whole: bool
+    total: float
+    spread: float
+    largest: float
+
+
+def _scale(x: Matrix) -> _Scale | None:
+    """None where it cannot be told, since this is no expression of several cells."""
+    if min(x.shape) < _SCALE_SIZE:
+        return None
+    rows = x[np.unique(np.linspace(0, x.shape[0] - 1, min(x.shape[0], _SCALE_CELLS)).astype(np.int64))]
+    values = rows.data if sp.issparse(rows) else rows
+    sums = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
+    total = float(np.median(sums))
+    if values.min(initial=0) < 0 or total == 0:
+        return None
+    spread = np.subtract(*np.percentile(sums, [90, 10])) / total
+    largest = float(np.median(rows.max(axis=1).toarray() if sp.issparse(rows) else rows.max(axis=1)))
+    return _Scale(bool((values == np.rint(values)).all()), total, float(spread), largest)
+
+
+def _difference(name: str, first: _Scale, other: str, second: _Scale) -> str:
+    if first.whole and second.whole:
+        # counts of other depths are what they are
+        return ""
+    if first.whole != second.whole:
+        whole, fractions = (name, other) if first.whole else (other, name)
+        return f"`{whole}` holds whole numbers, `{fractions}` fractions"
+    totals = f"{first.total:.4g} per row in `{name}` and {second.total:.4g} in `{other}`, in the median"
+    factor = _ratio(first.total, second.total)
+    constant = [scale.spread < _CONSTANT for scale in (first, second)]
+    if factor > _FACTOR or (all(constant) and factor > 1 + _CONSTANT):
+        return f"the values sum to {totals}"
+    if _ratio(first.largest, second.largest) > _FACTOR:
+        return (
+            f"the largest value of a row is {first.largest:.4g} in `{name}` and {second.largest:.4g} in `{other}`, in "
+            "the median"
+        )
+    if any(constant) and max(first.spread, second.spread) > _UNEQUAL:
+        same, differ = (name, other) if constant[0] else (other, name)
+        return f"all rows of `{same}` have the same sum, those of `{differ}` have not"
+    return ""
+
+
+def _ratio(a: float, b: float) -> float:
+    return max(a, b) / min(a, b)
+
+
 def subsample(x: Matrix, n: int | None, rng: np.random.Generator) -> Matrix:
     """Draw `n` rows without replacement, in their old order; all of `x` where it has no more, or `n` is None."""
     return x if n is None or x.shape[0] <= n else x[sample_rows(x.shape[0], n, rng)]
@@ -151,7 +241,7 @@ def as_pair(
         As in :func:`as_matrix`.
     """
     real, synthetic = as_matrix(real, "real", dtype=dtype), as_matrix(synthetic, "synthetic", dtype=dtype)
-    check_same_features(real=real, synthetic=synthetic)
+    check_comparable(real=real, synthetic=synthetic)
     COUNT_OR_NONE.check(max_cells=max_cells)
     SEED.check(seed=seed)
     sizes = [x.shape[0] if max_cells is None else min(x.shape[0], max_cells) for x in (real, synthetic)]
@@ -167,7 +257,7 @@ def as_pair(
 def same_kind(**arrays: Any) -> list[Matrix]:
     """Check arrays of the same features, by their name in error messages; all come back sparse where one is."""
     checked = {name: as_matrix(x, name) for name, x in arrays.items()}
-    check_same_features(**checked)
+    check_comparable(**checked)
     if any(sp.issparse(x) for x in checked.values()):
         return [sp.csr_matrix(x) for x in checked.values()]
     return list(checked.values())

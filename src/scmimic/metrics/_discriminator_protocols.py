@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, PART, SEED, SEVERAL, THREADS
-from scmimic.metrics._arrays import as_labels, as_matrix, as_pair, check_same_features, fit_pca, stack
+from scmimic.metrics._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, stack
 from scmimic.metrics._discriminator import (
     DiscriminatorResult,
     _check_reference,
@@ -216,7 +216,7 @@ def discriminator_auc_per_label(
     if min_cells < n_folds:
         raise ValueError(f"`min_cells` must be at least `n_folds`: got {min_cells} and {n_folds}.")
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
-    check_same_features(real=real, synthetic=synthetic)
+    check_comparable(real=real, synthetic=synthetic)
     real_labels = as_labels(real_labels, "real_labels", real.shape[0])
     synthetic_labels = as_labels(synthetic_labels, "synthetic_labels", synthetic.shape[0])
     if use_pcs is not None:

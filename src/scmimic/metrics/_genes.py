@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import Matrix, as_matrix, check_same_features
+from scmimic.metrics._arrays import Matrix, as_matrix, check_comparable
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values per chunk of genes: a few hundred MB at work where no value is 0, a tenth of that in usual expression.
@@ -91,7 +91,7 @@ def gene_statistics_distance(real: Any, synthetic: Any) -> GeneStatistics:
     array([0.5, 0.5])
     """
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
-    check_same_features(real=real, synthetic=synthetic)
+    check_comparable(real=real, synthetic=synthetic)
     for name, x in (("real", real), ("synthetic", synthetic)):
         if x.shape[0] < 2:
             raise TooFewCellsError(f"`{name}` has one cell: a variance needs at least two.")

@@ -19,7 +19,7 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, THREADS
 from scmimic.metrics._arrays import (
     as_labels,
     as_matrix,
-    check_same_features,
+    check_comparable,
     forest_input,
     sample_rows,
     subsample,
@@ -95,7 +95,7 @@ def inception_score(
     SEED.check(seed=seed)
     THREADS.check(n_jobs=n_jobs)
     real, synthetic = as_matrix(real, "real"), as_matrix(synthetic, "synthetic")
-    check_same_features(real=real, synthetic=synthetic)
+    check_comparable(real=real, synthetic=synthetic)
     labels = as_labels(labels, "labels", real.shape[0])
     rng = np.random.default_rng(seed)
     rows = sample_rows(real.shape[0], n_cells, rng)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scmimic.metrics._arrays import as_labels, as_matrix, check_same_features
+from scmimic.metrics._arrays import as_labels, as_matrix, check_comparable
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def label_agreement(
     {'B': 1.0, 'T': 1.0}
     """
     train, synthetic = as_matrix(train, "train"), as_matrix(synthetic, "synthetic")
-    check_same_features(train=train, synthetic=synthetic)
+    check_comparable(train=train, synthetic=synthetic)
     train_labels = as_labels(train_labels, "train_labels", train.shape[0])
     asked = as_labels(synthetic_labels, "synthetic_labels", synthetic.shape[0])
     if classifier is None:

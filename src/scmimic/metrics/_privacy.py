@@ -23,7 +23,7 @@ from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
 from scmimic.metrics._arrays import (
     as_labels,
     as_matrix,
-    check_same_features,
+    check_comparable,
     row_distances,
     row_keys,
     same_kind,
@@ -189,7 +189,7 @@ def duplicate_fraction(train: Any, synthetic: Any) -> float:
     0.25
     """
     train, synthetic = as_matrix(train, "train"), as_matrix(synthetic, "synthetic")
-    check_same_features(train=train, synthetic=synthetic)
+    check_comparable(train=train, synthetic=synthetic)
     return float(np.isin(row_keys(synthetic), row_keys(train)).mean())
 
 

@@ -76,6 +76,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
 
     _module_cls = ACTINNModule
     _training_plan_cls = ClassifierTrainingPlan
+    _takes_any_scale = True
 
     def __init__(
         self,
@@ -255,7 +256,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         RuntimeError
             If the model is not trained.
         ValueError
-            If the genes differ.
+            If the genes or the units differ, or the training data changed.
         """
         if not self.is_trained:
             raise RuntimeError("This ACTINN is not trained yet. Call `model.train()` first.")
@@ -294,7 +295,9 @@ def classify_cells(
     """Run ``model.module.classifier`` over cells, chunk by chunk; shared by ACTINN and ACTIVA."""
     FLAG.check(soft=soft)
     COUNT_OR_NONE.check(batch_size=batch_size)
-    x = model._query_matrix(data)
+    classifier = model.module.classifier
+    scales = isinstance(classifier, ACTINNClassifier) and classifier.input_transform == "log2"
+    x = model._query_matrix(data, any_scale=scales)
     rows = check_rows("indices", indices, data.n_obs)
     model.module.eval()
     size = batch_size or 1024
@@ -303,7 +306,7 @@ def classify_cells(
         chunk = x[rows[start : start + size]]
         chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
         cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=model.device)
-        parts.append(model.module.classifier(cells).softmax(-1).cpu().numpy())
+        parts.append(classifier(cells).softmax(-1).cpu().numpy())
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.label_categories_)), np.float32)
     names = data.obs_names[rows]
     if soft:

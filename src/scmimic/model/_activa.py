@@ -398,7 +398,7 @@ class ACTIVA(
         RuntimeError
             If the model is not trained.
         ValueError
-            If the model has no classifier, or the genes differ.
+            If the model has no classifier, the genes or the units differ, or the training data changed.
         """
         if not self.is_trained:
             raise RuntimeError("This ACTIVA is not trained yet. Call `model.train()` first.")

@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 from scmimic._arguments import COUNT_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, resolve_counts
 from scmimic.cells._columns import Values
-from scmimic.model._count_units import count_units
+from scmimic.cells._units import Units, count_units
 from scmimic.model._gan_checks import OUTPUT, GANChecksMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
 from scmimic.model._gan_sampler import GANSampler
@@ -386,9 +386,16 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
-        units = {"as_counts": as_counts, "units": "counts" if as_counts else self.count_units_}
+        units = {"as_counts": as_counts, "units": self._units_made(as_counts)}
         about = self._describe_cells(seed, {**parameters, **units, "library_size": said}, *asked)
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)
         return about
+
+    def _units_made(self, as_counts: bool) -> Units | None:
+        """Units of the cells that :meth:`generate` makes."""
+        if as_counts:
+            return "counts"
+        # expected counts are no whole numbers
+        return "linear" if self.count_units_ == "counts" else self.expression_space_.units

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
 
 from scmimic._arguments import COUNT, NATURAL, SHARE, Choice, check_ranges, check_widths
-from scmimic.model._count_units import check_units
 from scmimic.model._gan_presets import GANPreset
 from scmimic.model._requests import library_sizes
 from scmimic.module import InfoGANModule
@@ -28,14 +26,6 @@ class GANChecksMixin:
                 "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
                 "`generate(as_counts=True)` makes counts of the cells."
             )
-
-    @classmethod
-    def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData) -> None:
-        super()._check_saved(saved, adata)
-        for name in ("expression_space_", "representation_space_"):
-            known = saved["attr_dict"].get(name)
-            if known is not None and isinstance(adata, AnnData):
-                check_units(adata, known)
 
     def _check_output(self, output: str) -> None:
         """Refuse a last layer that cannot make cells like the data's."""

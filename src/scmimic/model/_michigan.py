@@ -21,7 +21,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._arguments import KEY, NATURAL, Choice
 from scmimic.cells._columns import Value
-from scmimic.model._count_units import ExpressionSpace
+from scmimic.cells._units import ExpressionSpace
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import CRITIC_STEPS, Preset
 from scmimic.model._michigan_codes import MichiGANCodesMixin
@@ -352,6 +352,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         sample = args["code_var_key"] is not None
         args["code_key"], args["code_var_key"], _ = _write_codes(self.representation, adata, sample=sample)
         self.adata = adata
+        self._check_unchanged()
         self._inspect_expression()
         self.count_units_ = units
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, check_rows
-from scmimic.model._count_units import ExpressionSpace, check_convertible
+from scmimic.cells._units import check_convertible, made_space
 from scmimic.model._faithfulness import faithfulness, median_faithfulness
 from scmimic.model._representation import encode
 from scmimic.model._validation import check_obsm
@@ -54,9 +54,8 @@ class MichiGANCodesMixin:
         want = self.representation_space_
         as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
         if want is not None:
-            units = "counts" if as_counts else self.count_units_
             try:
-                check_convertible(ExpressionSpace(self.expression_space_.layer, units), want)
+                check_convertible(made_space(self.expression_space_, self._units_made(as_counts)), want)
             except ValueError as error:
                 logger.info("The history has no code faithfulness. %s", error)
                 return None
@@ -104,8 +103,9 @@ class MichiGANCodesMixin:
         """
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
-        if adata is None:
-            adata = self._own_data()
+        adata = self._own_data() if adata is None else adata
+        if self._is_own(adata):
+            self._check_unchanged()
         if self.representation is not None:
             mean, var = encode(
                 self.representation, adata, indices=indices, batch_size=batch_size, space=self.representation_space_

@@ -18,16 +18,24 @@ from scmimic import _keys
 from scmimic._arguments import COLUMN, LABEL, LAYER, check_keywords, check_ranges
 from scmimic._plain import from_plain
 from scmimic.cells._columns import ObsColumn, Value, check_column
+from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
 from scmimic.cells._layers import layer_names
-from scmimic.model._count_units import check_record, check_units, convert, expression_space
-from scmimic.model._representation import recorded_space
+from scmimic.cells._units import (
+    UNIT_NAMES,
+    check_record,
+    check_units,
+    convert,
+    expression_space,
+    place,
+    recorded_space,
+)
+from scmimic.metrics._arrays import in_memory
 from scmimic.model._validation import (
     check_genes,
     check_size_factor,
     check_structure,
     check_values,
     get_matrix,
-    place,
 )
 
 logger = logging.getLogger(__name__)
@@ -217,6 +225,7 @@ def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_a
     if "source_registry" in kwargs:
         kwargs["source_registry"] = from_plain(kwargs["source_registry"])
     manager.register_fields(data, **kwargs)
+    manager.registry[_keys.FINGERPRINT] = take_fingerprint(manager)
     cls.register_manager(manager)
     if kwargs.get("source_registry") is None:
         _report_unlabeled(manager)
@@ -249,6 +258,7 @@ class RegistrationMixin:
 
     def _remember_registration(self) -> None:
         if self.adata is not None:
+            self._check_unchanged(strict=True)
             # another model may have been set up on these data since
             self.adata_manager.validate()
         args = self.registry_["setup_args"]
@@ -259,9 +269,15 @@ class RegistrationMixin:
         if self.adata is not None:
             data = self._expression_data()
             self.var_ = data.var.copy()
-            x = get_matrix(data, args.get("layer", args.get("rna_layer")))
+            x = get_matrix(data, self._layer)
             self.dtype_ = str(x.dtype)
-            self.expression_space_ = expression_space(x, args.get("layer", args.get("rna_layer")))
+            self.expression_space_ = expression_space(x, self._layer)
+
+    @property
+    def _layer(self) -> str | None:
+        """Layer of the registered expression."""
+        args = self.registry_["setup_args"]
+        return args.get("layer", args.get("rna_layer"))
 
     def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
         """The cells' expression; None: that of the training cells."""
@@ -279,36 +295,115 @@ class RegistrationMixin:
             )
         return self.adata
 
+    def _is_own(self, data: AnnData | MuData) -> bool:
+        """Whether these are the model's own cells, or their expression."""
+        return self.adata is not None and (data is self.adata or data is self._expression_data())
+
+    def _check_unchanged(self, *, strict: bool = False) -> None:
+        """Raise ValueError where the model's own cells are not what was registered.
+
+        Parameters
+        ----------
+        strict
+            Also where registered columns of ``.obs`` hold other values; otherwise these are warned of.
+        """
+        registry = self.adata_manager.registry
+        before, name = registry.get(_keys.FINGERPRINT, {}), type(self).__name__
+        if "values" not in before:
+            # data that were taken over from another registration
+            registry[_keys.FINGERPRINT] = take_fingerprint(self.adata_manager)
+            return
+        found = changes(before, take_fingerprint(self.adata_manager))
+        if not found:
+            return
+        again = f"Register the data anew and make a new model: `{name}.{self.registry_['setup_method_name']}(...)`."
+        if found.genes or found.cells or found.values:
+            keep = ""
+            if found.values:
+                keep = (
+                    " Values in other units are kept beside them in a layer, "
+                    "`adata.layers['counts'] = adata.X.copy()`, and the layer is registered: `layer='counts'`. Other "
+                    "cells than the training cells are given as an AnnData of their own, `adata=...`."
+                )
+            raise ValueError(
+                f"The data of this {name} are not what was registered: {found}{self._units_of_change(found)}. {again}"
+                f" Or undo the change.{keep}"
+            )
+        if strict:
+            raise ValueError(f"The data of this {name} are not what was registered: {found}. {again}")
+        warnings.warn(
+            f"{found} than when this {name} was set up, and it goes by those of then. {again}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _units_of_change(self, found: Changes) -> str:
+        """What a changed layer of expression held and holds, where the two differ."""
+        before = getattr(self, "expression_space_", None)
+        if not found.values or found.genes or before is None:
+            return ""
+        units = expression_space(get_matrix(self._expression_data(), self._layer), None).units
+        return "" if units == before.units else f" ({UNIT_NAMES[units]} in place of {UNIT_NAMES[before.units]})"
+
     def _validate_anndata(self, adata: AnnData | MuData | None = None, copy_if_view: bool = True) -> AnnData | MuData:
-        """As scvi-tools does, which takes genes of any order."""
+        """As scvi-tools does, which takes genes of any order and values of any units."""
         data = self._own_data() if adata is None else adata
-        if data is not self.adata:
-            self._check_genes(data)
-        return super()._validate_anndata(data, copy_if_view=copy_if_view)
+        if self._is_own(data):
+            self._check_unchanged()
+            return super()._validate_anndata(data, copy_if_view=copy_if_view)
+        self._query_matrix(data)
+        without_data = self.adata is None
+        data = super()._validate_anndata(data, copy_if_view=copy_if_view)
+        if without_data:
+            # scvi-tools takes the first cells that are given for the training cells
+            self._adata = None
+        self._renew_columns(data)
+        return data
+
+    def _renew_columns(self, data: AnnData | MuData) -> None:
+        """Transfer the registration to other cells once more, where labels or batches changed since the last time."""
+        manager = self.get_anndata_manager(data, required=True)
+        now = take_fingerprint(manager, columns_only=True)
+        before = manager.registry.get(_keys.FINGERPRINT, now)
+        if changes(before, now):
+            manager = self.adata_manager.transfer_fields(data)
+            self._register_manager_for_instance(manager)
+        manager.registry[_keys.FINGERPRINT] = now
 
     def _check_genes(self, data: AnnData | MuData) -> None:
         check_genes(self._expression_data(data).var_names, np.asarray(self.var_.index.astype(str)))
 
-    def _query_matrix(self, data: AnnData):
-        """Expression of ``data`` in the registered layer, with the model's genes."""
+    def _query_matrix(self, data: AnnData | MuData, *, any_scale: bool = False):
+        """Expression of ``data`` in the registered layer, with the model's genes and in its units.
+
+        Parameters
+        ----------
+        data
+            Cells; the model's own must be what was registered.
+        any_scale
+            Counts and scaled counts are the same to what reads them.
+        """
+        cells = self._expression_data(data)
+        if self._is_own(data):
+            self._check_unchanged()
+            return get_matrix(cells, self._layer)
         self._check_genes(data)
-        args = self.registry_["setup_args"]
-        layer = args.get("layer", args.get("rna_layer"))
-        x = get_matrix(data, layer)
-        check_values(x, place(layer))
+        x, where = in_memory(get_matrix(cells, self._layer)), place(self._layer)
+        check_values(x, where)
+        want = getattr(self, "expression_space_", None)
+        if want is not None:
+            check_units(x, want, where, any_scale=any_scale)
         return x
 
     def _query_expression(self, data: AnnData):
-        """As :meth:`_query_matrix`, in the units that the model was trained on."""
+        """As :meth:`_query_matrix`; generated cells are brought to the units that the model was trained on."""
         want = self.expression_space_
-        made = None if data is self.adata else recorded_space(data)
+        made = None if self._is_own(data) else recorded_space(data)
         if made is not None and want.layer not in layer_names(data):
             self._check_genes(data)
             check_record(data.X, made)
             return convert(data.X, made, want)
-        x = self._query_matrix(data)
-        check_units(data, want)
-        return x
+        return self._query_matrix(data)
 
     def _remember_column(self, what: str, registry_key: str, obs_key: str | None) -> None:
         """The names of labels or batches, and the column that they stand for."""

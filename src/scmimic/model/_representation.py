@@ -14,11 +14,18 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._sampling import storable
 from scmimic.cells._columns import ObsColumn, Value
 from scmimic.cells._layers import layer_names
-from scmimic.model._count_units import ExpressionSpace, check_record, check_units, convert, expression_space
-from scmimic.model._validation import check_genes
+from scmimic.cells._units import (
+    ExpressionSpace,
+    check_record,
+    check_units,
+    convert,
+    expression_space,
+    place,
+    recorded_space,
+)
+from scmimic.model._validation import check_genes, get_matrix
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""
@@ -85,7 +92,7 @@ def encode(
         if _keys.UNS in adata.uns:
             adata = _with_registered_fields(model, adata, space)
         if space is not None:
-            check_units(adata, space)
+            check_units(get_matrix(adata, space.layer), space, place(space.layer))
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size
@@ -144,16 +151,6 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
 def _first_value(state: Mapping[str, Any], key: str) -> Value:
     column = ObsColumn.registered(state, key)
     return column.values[0] if column.values else column.unlabeled
-
-
-def recorded_space(adata: AnnData) -> ExpressionSpace | None:
-    """The space of generated cells by their record; None where there is none, or it does not say."""
-    said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
-    # scanpy's mark of a logarithm that was taken since
-    if "units" not in said or "log1p" in adata.uns:
-        return None
-    layer, units = (None if said[name] == storable(None) else said[name] for name in ("layer", "units"))
-    return ExpressionSpace(layer, units)
 
 
 def class_path(model: BaseModelClass) -> str:

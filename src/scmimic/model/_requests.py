@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from scmimic._arguments import (
 )
 from scmimic.cells._columns import Value, as_list
 from scmimic.cells._generated import fingerprint
+from scmimic.cells._units import made_space
 from scmimic.metrics._arrays import check_unmasked
 from scmimic.model._sampler import ANY
 from scmimic.model._writing import CellDescription
@@ -100,7 +102,7 @@ class CellRequestsMixin:
         """What is known of the cells before they are made; `asked` is what `parameters` leave out of the request."""
         space = getattr(self, "expression_space_", None)
         if space is not None:
-            parameters = {"layer": space.layer, "units": space.units, **parameters}
+            parameters = {**asdict(made_space(space, parameters.get("units", space.units))), **parameters}
         return CellDescription(
             var=self.var_,
             dtype=np.dtype(self.dtype_),

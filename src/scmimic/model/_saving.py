@@ -26,8 +26,9 @@ from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
 from scmimic._sampling import package_version
+from scmimic.cells._units import check_units, place
 from scmimic.model._representation import REPRESENTATION_PREFIX
-from scmimic.model._validation import check_genes
+from scmimic.model._validation import check_genes, get_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ _OF_SCVI = ("registry_", "init_params_")
 
 class SafeSaveMixin:
     """:meth:`save` and :meth:`load` of every model."""
+
+    _takes_any_scale = False
+    """Whether counts and scaled counts are the same to the networks."""
 
     def save(
         self,
@@ -183,7 +187,7 @@ class SafeSaveMixin:
         ------
         ValueError
             If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
-            objects that are not allowed, or the genes of `adata` differ; for GANs also its units.
+            objects that are not allowed, or the genes or the units of `adata` differ.
         """
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
@@ -224,6 +228,16 @@ class SafeSaveMixin:
                 check_genes(adata.mod[modality].var_names, np.asarray(names))
         elif isinstance(adata, AnnData):
             check_genes(adata.var_names, np.asarray(var_names))
+        modalities = saved["attr_dict"]["registry_"]["setup_args"].get("modalities")
+        if (modalities is None) == isinstance(adata, MuData):
+            # scvi-tools says that the one is not the other
+            return
+        cells = adata if modalities is None else adata.mod[modalities["rna_layer"]]
+        for name in ("expression_space_", "representation_space_"):
+            known = saved["attr_dict"].get(name)
+            if known is not None:
+                x, where = get_matrix(cells, known.layer), place(known.layer)
+                check_units(x, known, where, any_scale=cls._takes_any_scale)
 
 
 def _plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -165,6 +165,7 @@ class PlanTrainingMixin:
                 f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
                 f"`{type(self).__name__}.load(path, adata=adata)`."
             )
+        self._check_unchanged(strict=True)
         # the labels that scvi-tools keeps in the data are those of the model that was set up last
         self.adata_manager.validate()
         return self.adata.n_obs

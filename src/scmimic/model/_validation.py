@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from scmimic.cells._columns import complete_column
 from scmimic.cells._layers import layer_names
+from scmimic.cells._units import place
 
 _CHUNK = 1 << 24
 
@@ -25,11 +26,6 @@ def get_matrix(adata: AnnData, layer: str | None):
     if layer not in adata.layers:
         raise KeyError(f"There is no layer {layer!r} in `adata.layers`. Layers: {layer_names(adata)}.")
     return adata.layers[layer]
-
-
-def place(layer: str | None) -> str:
-    """Where the values of a layer are, as messages say it."""
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
 def check_structure(adata: AnnData, layer: str | None) -> None:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from scmimic.metrics import gene_statistics_distance
 from scmimic.metrics._arrays import Matrix, subsample
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
-from scmimic.tl._checks import check_same_genes, get_matrix, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,7 +83,7 @@ def gene_statistics(
     Raises
     ------
     ValueError
-        If the genes differ, values are missing, or negative with `log1p`.
+        If the genes or the units differ, values are missing, or negative with `log1p`.
     KeyError
         If `layer` is not in `adata`.
 
@@ -96,6 +96,7 @@ def gene_statistics(
     3
     """
     check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
     rng = np.random.default_rng(seed)
     real, fake = (
         subsample(prepare_expression(x, name, log1p, target_sum), max_cells, rng)

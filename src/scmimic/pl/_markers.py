@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array, label_column, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_array, label_column, prepare_expression
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +87,8 @@ def markers(
     KeyError
         If the labels, the layer or a gene are not there.
     ValueError
-        If the genes of the two sides differ, a label is missing, there is nothing to draw, or there are negative values
-        with `log1p`.
+        If the genes or the units of the two sides differ, a label is missing, there is nothing to draw, or there are
+        negative values with `log1p`.
 
     Examples
     --------
@@ -99,6 +99,7 @@ def markers(
     3
     """
     check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
     labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic"))
     types = _types(adata, synthetic, labels_key, labels)
     real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)

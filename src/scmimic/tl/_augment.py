@@ -16,7 +16,8 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 from scmimic import _keys
 from scmimic._sampling import Labels
 from scmimic.cells._layers import layer_names
-from scmimic.tl._checks import check_same_genes, get_matrix
+from scmimic.cells._units import check_same_units, place
+from scmimic.tl._checks import check_same_genes, get_matrix, space_of_cells
 
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
 
@@ -69,15 +70,15 @@ def augment(
     TypeError
         If `adata` is no AnnData, or `model` cannot generate or does not return an AnnData.
     ValueError
-        If the genes differ, names of real cells repeat, `adata` holds no values, or `adata.obs['source']` holds
-        something else.
+        If the genes or the units differ, names of real cells repeat, `adata` holds no values, or
+        `adata.obs['source']` holds something else.
     KeyError
         If `adata` lacks the layer that the model was trained on.
 
     Warns
     -----
     UserWarning
-        If one side holds integers alone and the other does not: they are hardly in the same space.
+        If one side holds counts and the other fractions whose units do not show.
 
     Examples
     --------
@@ -109,9 +110,8 @@ def augment(
         raise TypeError(f"`model.generate` returned {type(synthetic).__name__}, but an AnnData is needed.")
     check_same_genes(adata, synthetic)
 
-    made = get_matrix(synthetic, None)
-    x = _stack(real, made)
-    _check_same_space(real, made, layer)
+    _check_same_space(adata, synthetic, layer)
+    x = _stack(real, get_matrix(synthetic, None))
     names = make_index_unique(adata.obs_names.append(synthetic.obs_names))
     source = pd.Categorical.from_codes(np.r_[earlier, np.ones(synthetic.n_obs, dtype=int)], _SOURCES)
     result = AnnData(
@@ -182,17 +182,15 @@ def _stack(first: Any, second: Any) -> sp.csr_matrix:
     return sp.vstack([first, sp.csr_matrix(second, dtype=first.dtype)], format="csr")
 
 
-def _check_same_space(real: Any, synthetic: Any, layer: str | None) -> None:
-    whole = []
-    for x in (real, synthetic):
-        values = x.data if sp.issparse(x) else np.asarray(x)
-        whole.append(bool((values == np.rint(values)).all()))
-    if whole[0] != whole[1]:
-        where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
-        kinds = ["integers alone" if each else "fractions" for each in whole]
+def _check_same_space(adata: AnnData, synthetic: AnnData, layer: str | None) -> None:
+    """Raise ValueError where both sides show other units; warn where those of one side do not show."""
+    spaces = space_of_cells(adata, layer), space_of_cells(synthetic, None)
+    check_same_units(*spaces, place(layer), any_scale=False)
+    if {space.units for space in spaces} == {"counts", None}:
+        kinds = ["counts" if space.units == "counts" else "fractions" for space in spaces]
         warnings.warn(
-            f"{where} holds {kinds[0]}, but the synthetic cells hold {kinds[1]}: counts beside normalised values, most "
-            "likely. Give the real cells in the space that the model was trained on.",
+            f"`{place(layer)}` holds {kinds[0]}, but the synthetic cells hold {kinds[1]}. Give the real cells in the "
+            "space that the model was trained on.",
             UserWarning,
             stacklevel=3,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,16 @@ import scipy.sparse as sp
 from scmimic._arguments import POSITIVE, check_ranges
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._layers import layer_names
+from scmimic.cells._units import (
+    BASES,
+    UNIT_NAMES,
+    ExpressionSpace,
+    check_same_units,
+    expression_space,
+    place,
+    recorded_space,
+)
 from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
-from scmimic.model._count_units import UNIT_NAMES, expression_space
-from scmimic.model._representation import recorded_space
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,36 +66,75 @@ def check_writable(adata: AnnData) -> None:
         raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
 
 
-def check_units(adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool) -> None:
-    """Raise ValueError where the record of generated cells says that they cannot be compared with the real ones so.
+def space_of_cells(adata: AnnData, layer: str | None, *, optional: bool = False) -> ExpressionSpace:
+    """The space of a layer by its values, or what their record says of generated cells whose values do not show it.
+
+    Parameters
+    ----------
+    adata
+        Real or generated cells.
+    layer
+        Layer; None: `.X`.
+    optional
+        Take `.X` where there is no such layer.
+    """
+    found = expression_space(get_matrix(adata, layer, optional=optional), layer)
+    made = recorded_space(adata)
+    if found.units is not None or made is None or layer in layer_names(adata):
+        return found
+    return made
+
+
+def check_units(
+    adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool, name: str = "synthetic"
+) -> tuple[ExpressionSpace, ExpressionSpace]:
+    """Raise ValueError where real and generated cells cannot be compared so, by their values or by their record.
 
     Parameters
     ----------
     adata
         Real cells.
     synthetic
-        Generated cells; others are not looked at.
+        Cells to compare with them, whose `.X` is taken where they have no such layer.
     layer
         Layer of the real cells.
     log1p
         Whether both are about to be scaled and logged.
+    name
+        What messages call `synthetic`.
+
+    Returns
+    -------
+    Both spaces.
     """
-    made = recorded_space(synthetic)
-    if made is None or made.units is None or layer in layer_names(synthetic):
-        return
-    if log1p and made.units == "log1p":
+    real = space_of_cells(adata, layer)
+    made = space_of_cells(synthetic, layer, optional=True)
+    if log1p and made.units in BASES:
         raise ValueError(
-            "`synthetic` holds log1p values already (`synthetic.uns['scmimic']`), which would be logged again: pass "
-            "`log1p=False`, and `layer` with the logarithms of the real cells."
+            f"`{name}` holds {UNIT_NAMES[made.units]} already, which would be logged again: pass `log1p=False`, and "
+            "`layer` with the logarithms of the real cells."
         )
-    real = expression_space(get_matrix(adata, layer), layer).units
-    logged = [units == "log1p" for units in (real, made.units)]
-    if real is not None and (logged[0] != logged[1] or (not log1p and real != made.units)):
-        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-        raise ValueError(
-            f"`{where}` holds {UNIT_NAMES[real]} and `synthetic` {UNIT_NAMES[made.units]} by its record. These "
-            "cannot be compared: name the layer of the real cells in the units of the generated ones, `layer=...`."
-        )
+    check_same_units(real, made, place(layer), any_scale=log1p, name=name)
+    return real, made
+
+
+def warn_of_logarithms(adata: AnnData, layer: str | None, way_out: str) -> None:
+    """Warn where cells that are about to be logged show logarithms, or scanpy has marked them so.
+
+    Parameters
+    ----------
+    adata
+        Real cells.
+    layer
+        Their layer.
+    way_out
+        What to pass instead.
+    """
+    marked = layer is None and "log1p" in adata.uns
+    units = space_of_cells(adata, layer).units
+    if units in BASES or (marked and units is None):
+        what = "is marked as log-transformed (`adata.uns['log1p']`)" if marked else f"holds {UNIT_NAMES[units]}"
+        warnings.warn(f"`{place(layer)}` {what} and is logged again: {way_out}.", UserWarning, stacklevel=3)
 
 
 def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:

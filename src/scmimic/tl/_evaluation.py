@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from scmimic.metrics import DiscriminatorResult, TooFewCellsError
+from scmimic.metrics._arrays import ScaleWarning
 from scmimic.tl._evaluation_data import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
 from scmimic.tl._guards import check_data, copy_warning
 from scmimic.tl._measure import Measure, Metric
@@ -264,7 +266,10 @@ def _pairs(measure: Measure, sides: _Sides, trivial: Sequence[str]) -> Iterator[
 def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | _Missing:
     """Run a measure; one that cannot be taken of some cells does not cost the rest of the evaluation."""
     try:
-        return measure.function(pair, options)
+        with warnings.catch_warnings():
+            # the guards look at the units of the cells, and have a row for what they find
+            warnings.simplefilter("ignore", ScaleWarning)
+            return measure.function(pair, options)
     except TooFewCellsError as error:
         return _Missing(f"Too few cells. {error}", fault=False)
     except _FAULTS as error:

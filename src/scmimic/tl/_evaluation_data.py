@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -16,17 +16,16 @@ from anndata import AnnData
 from scmimic import _keys, baselines
 from scmimic.baselines import ReferenceGenerator
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
+from scmimic.cells._units import Units, check_same_units, expression_space, place
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 from scmimic.metrics._label_agreement import fit_label_classifier
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
+from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression, space_of_cells
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
     from sklearn.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
-
-Space = Literal["counts", "linear", "log", "scaled"]
 
 TRIVIAL: dict[str, type[ReferenceGenerator]] = {
     kind.name: kind for kind in (baselines.IndependentNB, baselines.Multinomial, baselines.GaussianCopula)
@@ -80,37 +79,14 @@ class EvaluationData:
     """Cells of the trivial generators, by their name, in the proportions of `real`."""
     labels: tuple[str, ...]
     """Labels that real or synthetic cells have; empty without a key."""
-    spaces: tuple[Space, Space]
-    """What kind of values the real and the synthetic cells hold."""
+    spaces: tuple[Units | None, Units | None]
+    """Units of the real and the synthetic cells; None: they do not show."""
     notes: dict[str, str] = field(default_factory=dict)
     """What was fitted or drawn from which cells."""
     faults: tuple[str, ...] = ()
     """What of the cells was left out, and why."""
     copied: float = 0.0
     """Share of the synthetic cells that are among the real ones, those of the replicate included."""
-
-
-def guess_space(x: Matrix) -> Space:
-    """Tell counts, linear values, logarithms and standardised values apart.
-
-    Negative values are standardised, integers counts. Of what is left, values whose sum per cell is the same are
-    linear, values whose `expm1` has the same sum are logarithms, and otherwise values below 20 are logarithms: a count
-    of that size would be 500 million.
-    """
-    values = x.data if sp.issparse(x) else x
-    if values.min(initial=0) < 0:
-        return "scaled"
-    if (values == np.rint(values)).all():
-        return "counts"
-    if _equal_sums(x):
-        return "linear"
-    return "log" if values.max(initial=0) < 20 else "linear"
-
-
-def _equal_sums(x: Matrix) -> bool:
-    sums = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
-    sums = sums[sums > 0]
-    return len(sums) > 1 and float(np.ptp(sums)) <= 1e-3 * float(sums.mean())
 
 
 def prepare_data(
@@ -138,6 +114,10 @@ def prepare_data(
     given = {name: a for name, a in given.items() if a is not None}
     for name, a in given.items():
         check_same_genes(adata, a, name=name)
+    spaces = {name: space_of_cells(a, layer, optional=name != "adata") for name, a in given.items()}
+    for name in spaces.keys() - {"adata", "synthetic"}:
+        # what is wrong with the synthetic cells is a finding, but other real cells are given as they should be
+        check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=log1p, name=name)
     raw = {name: _matrix(a, name, layer) for name, a in given.items()}
     labels = {
         name: np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name)
@@ -219,7 +199,7 @@ def prepare_data(
         replicate=replicate,
         trivial=drawn,
         labels=tuple(both),
-        spaces=(guess_space(raw["adata"]), guess_space(raw["synthetic"])),
+        spaces=(spaces["adata"].units, spaces["synthetic"].units),
         notes=notes,
         faults=tuple(text for text in faults if text),
         copied=float(shared_cells(raw["synthetic"], raw["adata"]).mean()),
@@ -290,11 +270,11 @@ MAX_CELLS_LABEL = 300
 
 def _counts_of(source: Cells, train: AnnData | None) -> Matrix | None:
     """Raw counts to fit the trivial generators on: the values compared, or the layer that preprocessing keeps."""
-    if guess_space(source.raw) == "counts":
+    if expression_space(source.raw, None).units == "counts":
         return source.raw
     if train is not None and _keys.LAYER_COUNTS in train.layers:
         counts = train.layers[_keys.LAYER_COUNTS]
-        return counts if guess_space(counts) == "counts" else None
+        return counts if expression_space(counts, None).units == "counts" else None
     return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic.cells._units import BASES, UNIT_NAMES
 from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.tl._evaluation_data import Cells, EvaluationData
 
@@ -105,6 +106,8 @@ def copy_warning(metric: str, value: float, low: float, replicate: float = np.na
 
 
 def _same_space(data: EvaluationData, log1p: bool) -> tuple[float, float]:
+    if None in data.spaces:
+        return np.nan, 1.0
     same = len(set(data.spaces)) == 1 or (log1p and set(data.spaces) <= _SCALED)
     return float(same), 1.0
 
@@ -112,25 +115,17 @@ def _same_space(data: EvaluationData, log1p: bool) -> tuple[float, float]:
 def space_warning(data: EvaluationData, log1p: bool) -> str:
     """What is wrong with the values of the two sides, or an empty text."""
     real, synthetic = data.spaces
-    if not _same_space(data, log1p)[0]:
+    if _same_space(data, log1p)[0] == 0:
         return (
-            f"Real cells hold {_SPACE_NAMES[real]}, synthetic cells {_SPACE_NAMES[synthetic]}: the two cannot be "
+            f"Real cells hold {UNIT_NAMES[real]}, synthetic cells {UNIT_NAMES[synthetic]}: the two cannot be "
             "compared. Give both in one space; `layer` chooses the real one."
         )
-    if log1p and real == "log":
+    if log1p and not {real, synthetic}.isdisjoint(BASES):
         return (
             "The values look like logarithms already and are logged again: pass log1p=False, or `layer` with the "
             "counts."
         )
     return ""
-
-
-_SPACE_NAMES = {
-    "counts": "counts",
-    "linear": "linear (scaled) values",
-    "log": "logarithms",
-    "scaled": "standardised values",
-}
 
 
 def _zero_fraction(x: Matrix) -> float:

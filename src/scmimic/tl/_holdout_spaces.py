@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
+from scmimic.cells._units import recorded_space
 from scmimic.metrics._arrays import Matrix, as_matrix, expm1
-from scmimic.model._representation import recorded_space
 from scmimic.tl._checks import get_matrix, prepare_expression
 
 

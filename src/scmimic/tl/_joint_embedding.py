@@ -22,7 +22,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic.metrics._arrays import fit_pca
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression, warn_of_logarithms
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -132,18 +132,14 @@ def joint_embedding(
         raise ValueError(f"Unknown `basis` {unknown}: choose from 'umap', 'tsne' and 'pca'.")
     check_same_genes(adata, synthetic)
     check_units(adata, synthetic, layer, log1p=log1p)
-    if log1p and layer is None and "log1p" in adata.uns:
-        warnings.warn(
-            "`adata.X` is marked as log-transformed (`adata.uns['log1p']`) and is logged again: pass `log1p=False`, or "
-            "`layer` with the counts.",
-            UserWarning,
-            stacklevel=2,
-        )
+    if log1p:
+        warn_of_logarithms(adata, layer, "pass `log1p=False`, or `layer` with the counts")
     real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
     fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     fitted = real
     if reference is not None:
         check_same_genes(adata, reference, name="reference")
+        check_units(adata, reference, layer, log1p=log1p, name="reference")
         fitted = prepare_expression(get_matrix(reference, layer), "reference", log1p, target_sum)
 
     pca = fit_pca(fitted, n_comps, seed=seed)

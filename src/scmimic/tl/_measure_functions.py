@@ -9,9 +9,10 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from scmimic import metrics
+from scmimic.cells._units import expression_space
 from scmimic.metrics._discriminator import out_of_fold, roc_result
 from scmimic.metrics._intervals import proportion_interval
-from scmimic.tl._evaluation_data import Cells, guess_space
+from scmimic.tl._evaluation_data import Cells
 
 _GROUNDGAN_TOTAL = 20_000
 
@@ -81,7 +82,7 @@ def _forest_options(options: Options) -> dict[str, int]:
 def groundgan(pair: Pair, options: Options) -> Outcome:
     """AUC of the split protocol, on linear values of 20,000 per cell."""
     sides = [pair.real.raw, pair.synthetic.raw]
-    if all(guess_space(x) in ("counts", "linear") for x in sides):
+    if all(expression_space(x, None).units in ("counts", "linear") for x in sides):
         sides = [normalize(x, norm="l1") * np.float32(_GROUNDGAN_TOTAL) for x in sides]
     result = metrics.split_discriminator_auc(*sides, return_folds=True, **_forest_options(options))
     return Outcome({"split_auc": Value(result.auc, *result.interval)}, curve=result)

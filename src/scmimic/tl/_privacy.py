@@ -11,6 +11,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic.cells._shared import leave_out_shared
+from scmimic.cells._units import check_same_units, place
 from scmimic.metrics import (
     distance_to_closest_record,
     duplicate_fraction,
@@ -18,7 +19,14 @@ from scmimic.metrics import (
     nearest_neighbor_distance_ratio,
 )
 from scmimic.metrics._arrays import fit_pca
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression
+from scmimic.tl._checks import (
+    check_same_genes,
+    get_matrix,
+    label_array,
+    prepare_expression,
+    space_of_cells,
+    warn_of_logarithms,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -148,13 +156,9 @@ def privacy(
         named["reference"] = reference
     for name, other in named.items():
         check_same_genes(adata, other, name=name)
-    if layer is None and "log1p" in adata.uns:
-        warnings.warn(
-            "`adata.X` is marked as log-transformed (`adata.uns['log1p']`) and is logged again: pass `layer` with the "
-            "counts.",
-            UserWarning,
-            stacklevel=2,
-        )
+        spaces = space_of_cells(adata, layer), space_of_cells(other, layer, optional=name == "synthetic")
+        check_same_units(*spaces, place(layer), any_scale=True, name=name)
+    warn_of_logarithms(adata, layer, "pass `layer` with the counts")
     raw = {name: get_matrix(cells, layer) for name, cells in (("adata", adata), ("holdout", holdout))}
     raw["synthetic"] = get_matrix(synthetic, layer, optional=True)
     donors: dict[str, np.ndarray] = {}

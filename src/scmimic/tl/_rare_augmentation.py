@@ -22,7 +22,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._sampling import storable
 from scmimic.cells._columns import Value
-from scmimic.tl._checks import check_same_genes, get_matrix, label_column
+from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_column
 from scmimic.tl._interrupts import stop_if_interrupted
 from scmimic.tl._rare_trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 from scmimic.tl._rivals import Generator, default_generators, oversample, smote
@@ -190,6 +190,7 @@ def rare_augmentation(
         stop_if_interrupted(model)
         synthetic = model.generate(n_synthetic, asked, seed=seed)
         check_same_genes(trial.train, synthetic)
+        check_units(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
         return space.bring(synthetic.X, f"cells of {method}")
 
     rows = []

@@ -1,0 +1,477 @@
+"""What the values of a layer are: found in them, said by their record, compared, and converted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmimic import _keys
+from scmimic._plain import saved_as
+from scmimic._sampling import storable
+from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, scale_cells
+
+Units = Literal["counts", "linear", "log1p", "log2", "log10", "scaled"]
+
+UNIT_NAMES: dict[Units | None, str] = {
+    "counts": "counts",
+    "linear": "scaled counts",
+    "log1p": "log1p values",
+    "log2": "log2(x + 1) values",
+    "log10": "log10(x + 1) values",
+    "scaled": "standardised values",
+    None: "values of unknown units",
+}
+"""How messages call them."""
+
+BASES: dict[Units, float] = {"log1p": np.e, "log2": 2.0, "log10": 10.0}
+"""Bases of the logarithms of 1 + x."""
+
+# Cells that show the units of a layer.
+_SHOWN = 1000
+# Cells that are looked at together.
+_BLOCK = 4096
+
+# Share of the entries that must be whole multiples of their cell's smallest one, and the fewest entries that tell.
+_WHOLE, _FEWEST = 0.9, 8
+# A multiple that is no further than this from a whole number is one; above the largest, errors near one half.
+_NEAR, _LARGEST = 0.02, 30
+# Least common denominators of the multiples in cells whose smallest value is several counts.
+_DENOMINATORS = range(2, 6)
+
+# No cell holds amounts beyond this; and larger than the other is no logarithm, nor the root of a count below a million.
+_LARGEST_AMOUNT, _LARGEST_OTHER = 1e12, 1000
+# Sums of cells that are scaled to one total differ by no more.
+_EQUAL, _FEWEST_CELLS = 1e-3, 3
+# Totals of two layers of one kind that differ by more than this factor are two scales.
+_SAME_TOTAL = 1.5
+
+
+def place(layer: str | None) -> str:
+    """Where the values of a layer are, as messages say it."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
+@saved_as("ExpressionSpace")
+@dataclass(frozen=True)
+class ExpressionSpace:
+    """What the values of a layer are.
+
+    Attributes
+    ----------
+    layer
+        Its name; None: ``.X``.
+    units
+        ``"counts"``: whole numbers. ``"linear"``: amounts in proportion to counts, such as counts scaled in each cell.
+        ``"log1p"``, ``"log2"``, ``"log10"``: logarithm of 1 + such amounts. ``"scaled"``: standardised, since there
+        are negative ones. None: it does not show.
+    total
+        Sum of each cell before a logarithm, where all cells have the same.
+    one_count
+        What one count is before a logarithm, in the median over cells, where single counts show.
+    """
+
+    layer: str | None
+    units: Units | None
+    total: float | None = None
+    one_count: float | None = None
+
+
+@dataclass
+class CountUnits:
+    """How the values of a layer relate to counts.
+
+    Attributes
+    ----------
+    units
+        ``"counts"``: raw counts. ``"linear"`` and ``"log1p"``: counts scaled in each cell, and their log1p. None: it
+        does not show.
+    library_size
+        Total counts of each cell over the registered genes, ``(n_cells,)``; NaN where it does not show.
+    """
+
+    units: Units | None
+    library_size: np.ndarray
+
+
+def _amounts(values: np.ndarray, units: Units | None) -> np.ndarray:
+    """Amounts behind logarithms; other values as they are."""
+    if units == "log1p":
+        return np.expm1(values)
+    return np.expm1(values * np.log(BASES[units])) if units in BASES else values
+
+
+def _mapped(x: Matrix, function: Callable[[np.ndarray], np.ndarray]) -> Matrix:
+    """A function that keeps zeros, of all values."""
+    if not sp.issparse(x):
+        return function(x)
+    return sp.csr_matrix((function(x.data), x.indices, x.indptr), shape=x.shape)
+
+
+def _blocks(x: np.ndarray | sp.csr_matrix) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of cells: where they are, their values but zeros, and the row of each within the block."""
+    for start in range(0, x.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        part = sp.csr_matrix(x[rows])
+        # stored zeros are left out of a copy: the matrix is that of the user
+        kept = part.data != 0
+        yield rows, part.data[kept], np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))[kept]
+
+
+def _multiples(amounts: np.ndarray, row: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each amount over the smallest of its row, and the latter."""
+    least = np.full(n_rows, np.inf)
+    np.minimum.at(least, row, amounts)
+    return amounts / least[row], least
+
+
+def _off(multiples: np.ndarray) -> np.ndarray:
+    return np.abs(multiples - np.rint(multiples))
+
+
+def _error_of_multiples(values: np.ndarray, row: np.ndarray, n_rows: int) -> float:
+    """How far multiples of a row's smallest value are from whole numbers, on average; infinite where they are none."""
+    multiples, _ = _multiples(values, row, n_rows)
+    tested = multiples[(multiples > 1 + _NEAR / 2) & (multiples < _LARGEST)]
+    off = _off(tested)
+    if tested.size < _FEWEST or (off < _NEAR).mean() < _WHOLE:
+        return np.inf
+    return float(off[off < _NEAR].mean())
+
+
+def _sums(values: np.ndarray, row: np.ndarray, n_rows: int) -> np.ndarray:
+    """Sums of the rows that hold values."""
+    sums = np.bincount(row, values, n_rows)
+    return sums[sums > 0]
+
+
+def _common(sums: np.ndarray, tolerance: float) -> float | None:
+    """The median of sums that are all the same, but for a tolerance."""
+    if len(sums) < _FEWEST_CELLS or np.ptp(sums) > tolerance * sums.mean():
+        return None
+    return float(np.median(sums))
+
+
+def find_units(x: Matrix) -> tuple[Units | None, bool]:
+    """The units of cells, by their values; and whether they show single counts.
+
+    Negative values are standardised ones, and whole numbers are counts. In scaled counts the smallest value of nearly
+    every cell is one count, and the others are whole multiples of it; in logarithms they are so after exponentiation.
+    Values that show no counts, such as denoised ones, are told by what it takes to give all cells the same total, or
+    by being too large for anything but amounts.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, dense or sparse. All of them are looked at.
+    """
+    n, part = x.shape[0], sp.csr_matrix(x)
+    kept = part.data != 0
+    values = part.data[kept].astype(np.float64)
+    row = np.repeat(np.arange(n), np.diff(part.indptr))[kept]
+    if not values.size:
+        return None, False
+    if values.min() < 0:
+        return "scaled", False
+    if np.array_equal(values, np.rint(values)):
+        return "counts", True
+    logs = [units for units, base in BASES.items() if values.max() < np.log(_LARGEST_AMOUNT) / np.log(base)]
+    amounts = {units: _amounts(values, units) for units in ("linear", *logs)}
+    errors = {units: _error_of_multiples(a, row, n) for units, a in amounts.items()}
+    best = min(errors, key=errors.__getitem__)
+    if np.isfinite(errors[best]):
+        return best, True
+    if np.isfinite(_error_of_multiples(values**2, row, n)):
+        # square roots, which no tool has a use for
+        return None, False
+    equal = [units for units, a in amounts.items() if _common(_sums(a, row, n), _EQUAL) is not None]
+    if equal:
+        # cells that are all alike have equal sums whatever is done to them
+        return (equal[0] if len(equal) == 1 else None), False
+    return ("linear" if values.max() > _LARGEST_OTHER else None), False
+
+
+def _some_cells(x: Any) -> Matrix:
+    rows = np.unique(np.linspace(0, x.shape[0] - 1, min(x.shape[0], _SHOWN)).astype(np.int64))
+    part = in_memory(x[rows])
+    return sp.csr_matrix(part) if sp.issparse(part) else np.asarray(part)
+
+
+def expression_space(x: Any, layer: str | None) -> ExpressionSpace:
+    """The space of a layer, by a thousand of its cells.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, dense or sparse, in memory or in a file.
+    layer
+        Name of the layer.
+    """
+    part = sp.csr_matrix(_some_cells(x))
+    units, shows_counts = find_units(part)
+    if units in (None, "scaled"):
+        return ExpressionSpace(layer, units)
+    if units == "counts":
+        return ExpressionSpace(layer, units, one_count=1.0)
+    values = _amounts(part.data.astype(np.float64), units)
+    row = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+    total = _common(_sums(values, row, part.shape[0]), 10 * _EQUAL)
+    if not shows_counts:
+        return ExpressionSpace(layer, units, total)
+    kept = values > 0
+    _, least = _multiples(values[kept], row[kept], part.shape[0])
+    return ExpressionSpace(layer, units, total, float(np.median(least[np.isfinite(least)])))
+
+
+def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
+    """Find out whether `x` holds counts or scaled counts, and each cell's total.
+
+    That of scaled counts is what normalisation took away, as multiples of one count. Where the smallest value of a cell
+    is several counts and the others show it, by being whole multiples of a part of it, the part is taken for one count.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, non-negative, dense or sparse.
+    """
+    x = x.tocsr() if sp.issparse(x) else np.asarray(x)
+    units, shows_counts = find_units(_some_cells(x))
+    if units == "counts":
+        if all(np.array_equal(values, np.rint(values)) for _, values, _ in _blocks(x)):
+            return CountUnits("counts", np.asarray(x.sum(axis=1, dtype=np.float64)).ravel())
+        shows_counts = False
+    if not shows_counts or units not in ("linear", "log1p"):
+        return CountUnits(None, np.full(x.shape[0], np.nan))
+    library = np.empty(x.shape[0])
+    for rows, values, row in _blocks(x):
+        n = len(library[rows])
+        multiples, _ = _multiples(_amounts(values.astype(np.float64), units), row, n)
+        library[rows] = np.rint(np.bincount(row, multiples * _counts_of_least(multiples, row, n)[row], n))
+    return CountUnits(units, library)
+
+
+def _counts_of_least(multiples: np.ndarray, row: np.ndarray, n_rows: int) -> np.ndarray:
+    """How many counts the smallest value of each row is, by the multiples of it in the row; 1 where these do not say.
+
+    Two multiples at least must be no whole numbers, and all must be so times the result.
+    """
+    counts = np.ones(n_rows)
+    tested = multiples < _LARGEST
+    broken = np.bincount(row[tested], _off(multiples[tested]) >= _NEAR, n_rows) >= 2
+    for denominator in _DENOMINATORS:
+        tested = broken[row] & (multiples * denominator < _LARGEST)
+        off = np.bincount(row[tested], _off(multiples[tested] * denominator) >= _NEAR, n_rows)
+        found = broken & (off == 0)
+        counts[found] = denominator
+        broken &= ~found
+    return counts
+
+
+def recorded_space(adata: AnnData) -> ExpressionSpace | None:
+    """The space of generated cells by their record; None where there is none, or it does not say."""
+    said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
+    # scanpy's mark of a logarithm that was taken since
+    if "units" not in said or "log1p" in adata.uns:
+        return None
+    # records that say less are those of cells that were written earlier
+    return ExpressionSpace(**{name: _said(said, name) for name in ("layer", "units", "total", "one_count")})
+
+
+def _said(record: Any, name: str) -> Any:
+    value = record.get(name)
+    return None if value is None or (isinstance(value, str) and value == storable(None)) else value
+
+
+def made_space(space: ExpressionSpace, units: Units | None) -> ExpressionSpace:
+    """The space of cells that were generated in these units by a model of a layer."""
+    if units == space.units:
+        return space
+    return ExpressionSpace(space.layer, units, one_count=1.0 if units == "counts" else None)
+
+
+def convert(x: Matrix, have: ExpressionSpace, want: ExpressionSpace) -> Matrix:
+    """Cells of one space in another.
+
+    Cells are scaled to the total of the wanted space. Where that has none, since its genes were chosen after cells had
+    been scaled, a count becomes what it is in the median of the cells there: a cell's own factor depends on genes that
+    were left out. The error is the same for all genes of a cell.
+
+    Parameters
+    ----------
+    x
+        Cells x genes.
+    have
+        Their space.
+    want
+        The space to give.
+
+    Raises
+    ------
+    ValueError
+        If there is no way from one to the other.
+    """
+    check_convertible(have, want)
+    if _same(have, want):
+        return x
+    x = as_matrix(x, "adata", dtype=np.float32)
+    x = _mapped(x, lambda values: _amounts(values, have.units)) if have.units in BASES else x
+    x = x * np.float32(want.one_count / have.one_count) if want.total is None else scale_cells(x, want.total)
+    if want.units not in BASES:
+        return x
+    return _mapped(x, lambda values: np.log1p(values) / np.float32(np.log(BASES[want.units])))
+
+
+def check_convertible(have: ExpressionSpace, want: ExpressionSpace) -> None:
+    """Raise ValueError unless there is a way from one space to another."""
+    if _same(have, want):
+        return
+    if want.units == "counts":
+        raise ValueError(
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads raw counts. Generate them with "
+            "`as_counts=True`, or train the generator on the encoder's layer."
+        )
+    scale_known = want.total is not None or None not in (have.one_count, want.one_count)
+    if not {have.units, want.units}.isdisjoint({None, "scaled"}) or not scale_known:
+        raise ValueError(
+            f"The cells hold {UNIT_NAMES[have.units]}, but the encoder reads {UNIT_NAMES[want.units]}, with no total "
+            "common to all cells that these could be scaled to. Generate cells in the units of the encoder's layer "
+            "(without `as_counts`), or train the generator on that layer."
+        )
+
+
+def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
+    counts = have.units == "counts", want.units == "counts"
+    return all(counts) or (have.layer == want.layer and not any(counts))
+
+
+def check_units(x: Any, want: ExpressionSpace, where: str, *, any_scale: bool = False) -> None:
+    """Raise ValueError where cells show other units than those that a model was trained on, or another scale.
+
+    What does not show is let through, with a warning where the model was trained on counts: whatever the values are,
+    they are none.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, dense or sparse.
+    want
+        The space of the training cells.
+    where
+        What messages call the values.
+    any_scale
+        Counts and scaled counts are the same to the model.
+
+    Raises
+    ------
+    ValueError
+        If the units differ, or the totals of cells that have one in common.
+    """
+    found = expression_space(x, want.layer)
+    if found.units is None:
+        if want.units == "counts" and _nonzero(x):
+            warnings.warn(
+                f"`{where}` holds fractions, in units that do not show, but the model was trained on counts. "
+                f"{_way_to(want, found)}",
+                UserWarning,
+                stacklevel=4,
+            )
+        return
+    pair = {found.units, want.units}
+    if any_scale and pair <= {"counts", "linear"}:
+        return
+    # what a model of unknown units was trained on were no whole numbers, and none below zero
+    if len(pair) > 1 and (want.units is not None or found.units in ("counts", "scaled")):
+        raise ValueError(
+            f"`{where}` holds {UNIT_NAMES[found.units]}, but the model was trained on {UNIT_NAMES[want.units]}. "
+            f"{_way_to(want, found)}"
+        )
+    if _other_total(found, want):
+        raise ValueError(
+            f"`{where}` holds {UNIT_NAMES[found.units]} of cells that are scaled to a total of "
+            f"{_number(found.total)}, but the model was trained on cells of {_number(want.total)}. Scale them alike: "
+            f"`sc.pp.normalize_total(adata, target_sum={want.total:.6g})`."
+        )
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.4g}"
+
+
+def _nonzero(x: Any) -> bool:
+    return bool(x.nnz if sp.issparse(x) else np.any(x))
+
+
+def _other_total(found: ExpressionSpace, want: ExpressionSpace) -> bool:
+    if None in (found.total, want.total):
+        return False
+    ratio = found.total / want.total
+    return max(ratio, 1 / ratio) > _SAME_TOTAL
+
+
+def _way_to(want: ExpressionSpace, found: ExpressionSpace) -> str:
+    """How cells of one kind get into the units of another."""
+    if want.units == "counts":
+        return f"Put the raw counts into `{place(want.layer)}`, from the layer or the file that keeps them."
+    if want.units in ("linear", *BASES) and found.units == "counts":
+        target = "" if want.total is None else f", target_sum={want.total:.6g}"
+        layer = "" if want.layer is None else f", layer={want.layer!r}"
+        base = "" if want.units in ("linear", "log1p") else f", base={BASES[want.units]:.0f}"
+        log = "" if want.units == "linear" else f" and `sc.pp.log1p(adata{base}{layer})`"
+        return (
+            f"Bring `{place(want.layer)}` into them as the training cells were: "
+            f"`sc.pp.normalize_total(adata{target}{layer})`{log}."
+        )
+    if {want.units, found.units} <= set(BASES):
+        factor = np.log(BASES[found.units]) / np.log(BASES[want.units])
+        return f"Take logarithms to the same base: multiply them by {factor:.6g}."
+    return f"Put cells in the units of the training layer into `{place(want.layer)}`."
+
+
+def check_record(x: Any, said: ExpressionSpace) -> None:
+    """Raise ValueError where generated cells show other units than those that their record says."""
+    found = find_units(_some_cells(x))[0]
+    if found not in (None, said.units) and (said.units is not None or found == "counts"):
+        raise ValueError(
+            f"`adata.X` holds {UNIT_NAMES[found]}, but these cells were generated as {UNIT_NAMES[said.units]}, which "
+            "the encoder would go by. Give them as they were generated, or put values in the units that the encoder "
+            "reads into its layer of a new AnnData."
+        )
+
+
+def check_same_units(
+    real: ExpressionSpace, synthetic: ExpressionSpace, where: str, *, any_scale: bool, name: str = "synthetic"
+) -> None:
+    """Raise ValueError where real and synthetic cells cannot be compared as they are.
+
+    Parameters
+    ----------
+    real, synthetic
+        Their spaces.
+    where
+        What messages call the values of the real cells.
+    any_scale
+        Both are about to be scaled and logged.
+    name
+        What messages call the synthetic cells.
+    """
+    pair = {real.units, synthetic.units}
+    if None in pair or (any_scale and pair <= {"counts", "linear"}):
+        return
+    if any_scale and "scaled" in pair:
+        # these have no logarithm, which is for those to say who take it
+        return
+    advice = "These cannot be compared: name the layer of the real cells in the units of the others, `layer=...`."
+    if len(pair) > 1:
+        raise ValueError(
+            f"`{where}` holds {UNIT_NAMES[real.units]} and `{name}` {UNIT_NAMES[synthetic.units]}. {advice}"
+        )
+    if _other_total(synthetic, real) and not any_scale:
+        raise ValueError(
+            f"The cells of `{where}` are scaled to a total of {_number(real.total)}, those of `{name}` to one of "
+            f"{_number(synthetic.total)}. {advice}"
+        )
