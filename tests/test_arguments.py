@@ -31,6 +31,7 @@ from scmimic._arguments import (
     Choice,
     Instance,
     Listed,
+    Ordered,
     PairRange,
     Range,
     check_keywords,
@@ -78,7 +79,7 @@ NOT_HELD = [
     *((SEED, value, ValueError) for value in (-1, 2**32, 1.5, None, "0")),
     *((PART, value, ValueError) for value in (0, 1, math.nan)),
     *((THREADS, value, ValueError) for value in (0, 1.5, "2", None, True)),
-    *((FLAG, value, TypeError) for value in ("no", 1, 0, 0.0, None, [], np.array([True, False]))),
+    *((FLAG, value, ValueError) for value in ("no", 1, 0, 0.0, None, [], np.array([True, False]))),
     *((CHOICE, value, ValueError) for value in ("c", 3, None, ["a"], np.array(["a", "b"]))),
     *((NUMBER_OR_TWO, value, ValueError) for value in (3, True, 1.0, "1")),
     *((COLUMN, value, TypeError) for value in (["x"], 3, None, b"x")),
@@ -87,7 +88,8 @@ NOT_HELD = [
     *((COLUMNS, value, TypeError) for value in ({"a"}, frozenset("a"), {"a": 1}, 3, None, (c for c in "ab"))),
     *((COLUMNS, value, ValueError) for value in ([], ["a", 3], [["a"]])),
     *((DIMENSIONS, value, ValueError) for value in ([], [-1], [0.5], [True])),
-    *((DIMENSIONS, value, TypeError) for value in (-1, 0.5, "0", np.array(1.5))),
+    *((DIMENSIONS, value, ValueError) for value in (-1, 0.5, "0", np.array(1.5))),
+    (DIMENSIONS, {0, 1}, TypeError),
     *((ORDERED, value, TypeError) for value in ({"a"}, frozenset())),
     *((SETTINGS, value, TypeError) for value in (None, [("a", 1)], "a", {1: 2})),
     (Instance((np.ndarray,)), [0], TypeError),
@@ -97,7 +99,12 @@ NOT_HELD = [
 @pytest.mark.parametrize(("kind", "value", "error"), NOT_HELD)
 def test_not_held(kind, value, error):
     assert not kind.holds(value)
-    with pytest.raises(error, match=rf"`value` must be {re.escape(str(kind))}, not .+\.$") as raised:
+    said = rf"`value` must be {re.escape(str(kind))}, not .+\.$"
+    if isinstance(value, set | frozenset) and isinstance(kind, Listed | Ordered):
+        said = r"`value` is a set, .*: give a list, such as `sorted\(value\)`\.$"
+    elif isinstance(value, list) and not value and isinstance(kind, Listed):
+        said = r"`value` is empty: give at least one\.$"
+    with pytest.raises(error, match=said) as raised:
         kind.check(value=value)
     assert raised.type is error
 
@@ -110,6 +117,9 @@ def test_messages():
     assert str(PairRange(0, 1, open_high=True)) == "a pair, each a number at least 0 and below 1"
     assert str(Choice(("a", "b", None))) == "'a', 'b' or None"
     assert str(Choice(("a",))) == "'a'"
+    assert str(Listed(COUNT)) == "a list of at least 1, each a whole number at least 1"
+    assert str(Listed(COLUMN, least=2, most=2)) == "a list of 2, each the name of a column"
+    assert str(Listed(COLUMN, least=0, alone=True)) == "the name of a column, or a list of such"
     with pytest.raises(ValueError, match=r"not array\(\[0., .*\.\.\.\.$") as raised:
         COUNT.check(n=np.zeros(100))
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 160
@@ -129,7 +139,7 @@ def test_table():
 def test_widths():
     assert check_widths("w", [np.int64(3), 4]) == (3, 4)
     for wrong, error in (((), ValueError), (3, ValueError), ([2.5], ValueError), ({3}, TypeError), ("3", TypeError)):
-        with pytest.raises(error, match="`w` must"):
+        with pytest.raises(error, match="`w` (must|is)"):
             check_widths("w", wrong)
 
 

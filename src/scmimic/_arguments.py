@@ -1,8 +1,8 @@
 """What arguments may be: one description for each kind of value, which checks values and says in words what it takes.
 
-What is no number of the range, or none of the choices, raises ValueError, whatever else it is. Where other things
-stand (a truth value, the name of a column, a list), a value of another kind raises TypeError. Every message names the
-argument.
+What is no number of the range, no truth value or none of the choices raises ValueError, whatever else it is. Where
+other things stand (the name of a column, a list, a dict), a value of another kind raises TypeError. Every message names
+the argument.
 """
 
 from __future__ import annotations
@@ -60,7 +60,16 @@ class Kind(ABC):
         for name, value in values.items():
             if not self.holds(value):
                 error = ValueError if self.fits(value) else TypeError
-                raise error(f"`{name}` must be {self}, not {shown(value)}.")
+                raise error(self.complain(name, value))
+
+    def complain(self, name: str, value: Any) -> str:
+        """What is said of a value that may not stand there."""
+        if isinstance(value, set | frozenset):
+            return (
+                f"`{name}` is a set, whose order changes from one run of Python to the next: give a list, such as "
+                f"`sorted({name})`."
+            )
+        return f"`{name}` must be {self}, not {shown(value)}."
 
     def __str__(self) -> str:
         return self.describe() + (", or None" if self.optional else "")
@@ -154,6 +163,10 @@ class Flag(Kind):
     """True and False, of Python or NumPy; not what is merely taken for them, such as text or 1."""
 
     def fits(self, value: Any) -> bool:
+        """Whatever is no truth value is a wrong one."""
+        return True
+
+    def within(self, value: Any) -> bool:
         """Whether it is a truth value."""
         return isinstance(value, bool | np.bool_)
 
@@ -235,33 +248,45 @@ class Listed(Kind):
     ----------
     of
         What each must be.
-    least
-        How many there must be.
+    least, most
+        How many there must be, and may be.
     alone
         Whether one value may stand for a list of it.
     """
 
     of: Kind
     least: int = 1
+    most: int | None = None
     alone: bool = False
 
     def fits(self, value: Any) -> bool:
         """Whether it is a collection with an order, or one value alone where that may be."""
-        if self.alone and self.of.holds(value):
-            return True
-        unlisted = str | bytes | set | frozenset | Mapping
-        return isinstance(value, Collection) and not isinstance(value, unlisted) and getattr(value, "ndim", 1) > 0
+        return self._is_list(value) or (self.alone and not isinstance(value, set | frozenset) and self.of.fits(value))
 
     def within(self, value: Any) -> bool:
         """Whether there are enough, all as they must be."""
         if self.alone and self.of.holds(value):
             return True
-        return len(value) >= self.least and all(map(self.of.holds, value))
+        if not self._is_list(value):
+            return False
+        most = len(value) if self.most is None else self.most
+        return self.least <= len(value) <= most and all(map(self.of.holds, value))
+
+    @staticmethod
+    def _is_list(value: Any) -> bool:
+        unlisted = str | bytes | set | frozenset | Mapping
+        return isinstance(value, Collection) and not isinstance(value, unlisted) and getattr(value, "ndim", 1) > 0
 
     def describe(self) -> str:
         """What each must be."""
-        some = "a list (no set, which has no order)" if self.least == 0 else "a list (no set) of at least one"
-        return f"{f'{self.of}, or ' if self.alone else ''}{some}, each {self.of}"
+        number = f" of {self.least}" if self.least == self.most else f" of at least {self.least}" if self.least else ""
+        return f"{self.of}, or a list{number} of such" if self.alone else f"a list{number}, each {self.of}"
+
+    def complain(self, name: str, value: Any) -> str:
+        """As for other kinds; a list without anything needs no description of what is in it."""
+        if self._is_list(value) and len(value) == 0:
+            return f"`{name}` is empty: give at least one."
+        return super().complain(name, value)
 
 
 @dataclass(frozen=True)
@@ -274,7 +299,7 @@ class Ordered(Kind):
 
     def describe(self) -> str:
         """What has an order."""
-        return "a list or a dict, not a set, whose order changes from one run of Python to the next"
+        return "in order, as a list or a dict is"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import scvi
 
 from scmimic import _keys, datasets, metrics, pl, pp, tl
+from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._report import Report, Settings, write_report
 from scmimic._sampling import package_version
@@ -134,10 +135,9 @@ def run_demo(
     >>> from scmimic._demo import run_demo
     >>> result = run_demo("scmimic_demo", epochs=2, n_trees=10)  # doctest: +SKIP
     """
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"The number of epochs must be at least 1, got {epochs}.")
-    if n_trees < 1:
-        raise ValueError(f"The number of trees must be at least 1, got {n_trees}.")
+    COUNT_OR_NONE.check(epochs=epochs)
+    COUNT.check(n_trees=n_trees)
+    SEED.check(seed=seed)
     out = _check_folder(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out, keep=lambda name: name not in FILES.values()) as folder:

@@ -97,7 +97,7 @@ def test_without_labels(two_types):
 
 
 def test_bad_input(two_types):
-    with pytest.raises(ValueError, match="mode must be"):
+    with pytest.raises(ValueError, match="`mode` must be"):
         SCVIReference(two_types, labels_key="k", mode="posterior")
     empty = two_types.copy()
     empty.X = empty.X * 0

@@ -65,7 +65,7 @@ def test_after_a_file_and_without_a_posterior(adata, tmp_path):
 def test_bad_input(adata):
     with pytest.raises(KeyError, match="run `sm.tl.disentanglement"):
         sm.pl.disentanglement(adata, key="x")
-    with pytest.raises(ValueError, match="Unknown `estimator`"):
+    with pytest.raises(ValueError, match="`estimator` must be"):
         sm.pl.disentanglement(adata, estimator="knn")
     with pytest.raises(ValueError, match="2 panels"):
         sm.pl.disentanglement(adata, ax=plt.figure().subplots())

@@ -54,7 +54,7 @@ def test_choices(adata):
 def test_bad_input(adata):
     with pytest.raises(KeyError, match=r"run `sm.tl.holdout_arithmetic"):
         sm.pl.holdout_arithmetic(adata, key="x")
-    with pytest.raises(ValueError, match="`score` must be one of"):
+    with pytest.raises(ValueError, match="`score` must be"):
         sm.pl.holdout_arithmetic(adata, score="auc")
     with pytest.raises(ValueError, match="`rival='mean shift'` is not among"):
         sm.pl.holdout_arithmetic(adata, rival="mean shift")

@@ -95,5 +95,5 @@ def test_bad_input(pair):
         pl.markers(real, fake, labels_key="nosuch")
     with pytest.raises(KeyError, match="GENE"):
         pl.markers(real, fake, labels_key="cell_type", genes=["GENE"])
-    with pytest.raises(ValueError, match="no gene"):
+    with pytest.raises(ValueError, match="`genes` is empty"):
         pl.markers(real, fake, labels_key="cell_type", genes=[])

@@ -75,7 +75,7 @@ def test_unused_categories_and_plain_strings_are_fine():
 
 @pytest.mark.parametrize("test_size", [0, 1, -0.1, 1.5])
 def test_bad_fraction(test_size):
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="`test_size` must be a number above 0 and below 1"):
         pp.balanced_split(make([5]), "label", test_size=test_size)
 
 

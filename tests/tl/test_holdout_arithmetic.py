@@ -209,7 +209,7 @@ def test_bad_input(positive):
         run(fit={"mean shift": lambda train, seed: model})
     with pytest.raises(ValueError, match="must be a callable"):
         run(fit={})
-    with pytest.raises(ValueError, match="`code` must be"):
+    with pytest.raises(ValueError, match="`codes` must be"):
         run(codes=["median"])
     with pytest.raises(ValueError, match="has 160 cells"):
         run(targets=[("A", "drug")], min_cells=200)

@@ -193,7 +193,7 @@ def test_genes_must_agree(pair):
 
 def test_bad_input(pair):
     real, synthetic = pair
-    with pytest.raises(ValueError, match="Unknown `basis`"):
+    with pytest.raises(ValueError, match="`basis` has no"):
         tl.joint_embedding(real, synthetic, basis="phate")
     with pytest.raises(KeyError, match="nothing"):
         tl.joint_embedding(real, synthetic, layer="nothing")

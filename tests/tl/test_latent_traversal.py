@@ -73,7 +73,7 @@ def test_bad_input(linear):
     with pytest.raises(KeyError, match="`start='x'`"):
         run(start={"x": "y"})
     for dims in ([], [2], [-1], [0, 0], 1.7, "0"):
-        with pytest.raises(ValueError, match="different dimensions from 0 to 1"):
+        with pytest.raises(ValueError, match="`dims` (is empty|must be (a whole number|different dimensions from 0))"):
             run(dims=dims)
     for n_steps in (1, 2.5):
         with pytest.raises(ValueError, match="`n_steps`"):

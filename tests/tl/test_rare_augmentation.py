@@ -281,7 +281,7 @@ def test_bad_input(adata):
         run(fractions=[])
     with pytest.raises(ValueError, match="seeds"):
         run(seeds=[])
-    with pytest.raises(ValueError, match="`n_synthetic` must be at least 1"):
+    with pytest.raises(ValueError, match="`n_synthetic` must be a whole number at least 1"):
         run(n_synthetic=0)
     with pytest.raises(ValueError, match="unknown.*SMOTEN.*Known.*ACTIVA"):
         run(methods=["SMOTEN"])
@@ -289,7 +289,7 @@ def test_bad_input(adata):
         run(generators={"SMOTE": Recorder()})
     with pytest.raises(ValueError, match="leave `generators` out"):
         run(generators={"mine": Recorder()}, train_kwargs={"max_epochs": 1})
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match="`test_size` must be"):
         run(test_size=2)
     with pytest.raises(ValueError, match="no held-out cell"):
         run(test_size=0.005)

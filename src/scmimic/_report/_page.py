@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import pl
+from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
@@ -162,11 +163,13 @@ def write_report(
     basis: str | None = "umap",
 ) -> Report:
     """Do the work of :func:`report`, and hand back the table and the verdict too."""
+    PATH.check(path=path)
+    FLAG.check(overwrite=overwrite)
+    TEXT.check(title=title)
+    Choice(("umap", "tsne", "pca"), optional=True).check(basis=basis)
     cells = {"adata": adata, "synthetic": synthetic, "train": settings.train, "reference": settings.reference}
     files = {f"the file of `{name}`": getattr(given, "filename", None) for name, given in cells.items()}
     path = check_output(path, overwrite=overwrite, endings=PAGE_ENDINGS, others=files)
-    if basis not in (None, "umap", "tsne", "pca"):
-        raise ValueError(f"`basis` must be 'umap', 'tsne', 'pca' or None, got {basis!r}.")
     result, params = run_evaluation(adata, synthetic, settings)
     for text in fault_texts(result):
         warnings.warn(text, UserWarning, stacklevel=3)

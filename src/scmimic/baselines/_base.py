@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmimic._arguments import ORDERED, SEED, SEED_OR_NONE
+from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._generated import fingerprint
@@ -65,6 +65,8 @@ class ReferenceGenerator(ABC):
     name: ClassVar[str]
 
     def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
+        COLUMN.or_none.check(labels_key=labels_key)
+        LAYER.check(layer=layer)
         self._x = _counts(adata, layer)
         self._labels, self._codes = None, np.zeros(adata.n_obs, dtype=np.int64)
         if labels_key is not None:
@@ -133,6 +135,7 @@ class ReferenceGenerator(ABC):
         ValueError
             If `n` or `labels` make no sense (see the message).
         """
+        COUNT_OR_NONE.check(n=n)
         SEED_OR_NONE.check(seed=seed)
         ORDERED.check(labels=labels)
         if not self.is_fitted:

@@ -17,6 +17,7 @@ from scipy import stats
 from scipy.special import betainc, ndtr, ndtri
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from scmimic._arguments import SEVERAL
 from scmimic.baselines._nb import IndependentNB
 
 _EDGE = 1e-9
@@ -105,9 +106,10 @@ class GaussianCopula(IndependentNB):
         min_cells: int = 30,
         max_cells: int = 3000,
     ) -> None:
+        SEVERAL.check(min_cells=min_cells, max_cells=max_cells)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        if min_cells < 2 or max_cells < min_cells:
-            raise ValueError(f"2 <= min_cells <= max_cells is needed, got {min_cells} and {max_cells}.")
+        if max_cells < min_cells:
+            raise ValueError(f"`max_cells` must be at least `min_cells`: got {max_cells} and {min_cells}.")
         self.min_cells = min_cells
         self.max_cells = max_cells
 

@@ -16,6 +16,7 @@ import numpy as np
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
 from scmimic._sampling import assemble
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
@@ -71,8 +72,10 @@ class PPCA:
     """
 
     def __init__(self, adata: AnnData, *, n_latent: int = 10, layer: str | None = None) -> None:
+        COUNT.check(n_latent=n_latent)
+        LAYER.check(layer=layer)
         limit = min(adata.shape) - 1
-        if not 1 <= n_latent <= limit:
+        if n_latent > limit:
             raise ValueError(
                 f"`n_latent` must be from 1 to {limit} for {adata.n_obs} x {adata.n_vars}, got {n_latent}."
             )
@@ -97,6 +100,7 @@ class PPCA:
         ValueError
             If the cells vary in fewer than `n_latent` directions.
         """
+        SEED.check(seed=seed)
         pca = fit_pca(self._values(self.adata).astype(np.float64, copy=False), self.n_latent, seed=seed)
         self.components_, self.eigenvalues_ = pca.components_, pca.explained_variance_
         self.noise_variance_, self.mean_ = float(pca.noise_variance_), np.asarray(pca.mean_).ravel()
@@ -152,13 +156,16 @@ class PPCA:
         ValueError
             If the genes differ from those of the training cells, or values are missing.
         """
+        ORDERED.check(indices=indices)
+        FLAG.check(give_mean=give_mean, return_dist=return_dist)
+        SEED_OR_NONE.check(seed=seed)
         self._check_fitted()
         cells = self.adata if adata is None else adata
         if not cells.var_names.equals(self.adata.var_names):
             raise ValueError("The cells must have the genes of the training cells in the same order.")
         x = self._values(cells)
         if indices is not None:
-            x = x[np.asarray(indices)]
+            x = x[check_rows("indices", indices, x.shape[0])]
         scores = np.asarray(x @ self.components_.T) - self.mean_ @ self.components_.T
         mean = scores * np.sqrt(self.eigenvalues_ - self.noise_variance_) / self.eigenvalues_
         variance = self.noise_variance_ / self.eigenvalues_
@@ -192,6 +199,8 @@ class PPCA:
         ValueError
             If the codes have another number of dimensions, or values are missing.
         """
+        FLAG.check(noise=noise)
+        SEED_OR_NONE.check(seed=seed)
         self._check_fitted()
         z = np.asarray(as_matrix(z, "z", dtype=np.float64))
         if z.shape[1] != self.n_latent:

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic._arguments import COUNT, Choice
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.baselines._scvi import seeded
 
@@ -67,11 +68,11 @@ class ScDesigner(ReferenceGenerator):
         max_epochs: int = 200,
         estimator: str | None = "ledoit_wolf",
     ) -> None:
+        COUNT.check(max_epochs=max_epochs)
+        Choice(("ledoit_wolf", "oas"), optional=True).check(estimator=estimator)
         super().__init__(adata, labels_key=labels_key, layer=layer)
         if (self._library == 0).any():
             raise ValueError(f"{int((self._library == 0).sum())} cells have no counts: drop them.")
-        if max_epochs < 1:
-            raise ValueError(f"`max_epochs` must be at least 1, got {max_epochs}.")
         self.max_epochs = max_epochs
         self.estimator = estimator
 

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic.baselines._base import ReferenceGenerator, draw_members
 
 logger = logging.getLogger(__name__)
@@ -91,9 +92,10 @@ class SCVIReference(ReferenceGenerator):
         model_kwargs: dict[str, Any] | None = None,
         train_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        Choice(("posterior_predictive", "prior")).check(mode=mode)
+        COUNT_OR_NONE.check(max_epochs=max_epochs)
+        SETTINGS.or_none.check(model_kwargs=model_kwargs, train_kwargs=train_kwargs)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        if mode not in ("posterior_predictive", "prior"):
-            raise ValueError(f"mode must be 'posterior_predictive' or 'prior', got {mode!r}.")
         if (self._library == 0).any():
             raise ValueError(
                 f"{int((self._library == 0).sum())} cells have no counts, which scVI cannot take: drop them."

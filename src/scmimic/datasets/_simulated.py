@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, SEED
 
 
 def synthetic_counts(
@@ -55,8 +56,8 @@ def synthetic_counts(
     >>> list(adata.obs["cell_type"].cat.categories)
     ['type_0', 'type_1', 'type_2']
     """
-    if min(n_obs, n_vars, n_labels, n_batches) < 1:
-        raise ValueError(f"All numbers must be at least 1, got {n_obs=}, {n_vars=}, {n_labels=}, {n_batches=}.")
+    COUNT.check(n_obs=n_obs, n_vars=n_vars, n_labels=n_labels, n_batches=n_batches)
+    SEED.check(seed=seed)
     if n_obs < max(n_labels, n_batches) or n_vars < n_labels:
         raise ValueError(
             f"Too few cells or genes for the labels or batches: {n_obs=}, {n_vars=}, {n_labels=}, {n_batches=}."

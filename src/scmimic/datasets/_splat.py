@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, SEVERAL, Choice
 from scmimic._sampling import generation_record
 from scmimic.datasets._splat_cells import Cells, draw_cells, draw_counts
 from scmimic.datasets._splat_genes import bridges, check_given, draw_genes
@@ -133,18 +134,19 @@ def splat(
     >>> bool((held_out.var["mean"] == adata.var["mean"]).all())
     True
     """
+    COUNT.check(n_obs=n_obs, n_batches=n_batches, n_paths=n_paths)
+    SEVERAL.check(n_steps=n_steps)
+    Choice(("linear", "nonlinear")).check(step=step)
+    COUNT_OR_NONE.check(n_groups=n_groups)
+    SEED.check(seed=seed)
     parameters = SplatParameters() if parameters is None else parameters
     if not isinstance(parameters, SplatParameters):
         raise TypeError(f"`parameters` must be a SplatParameters, not {type(parameters).__name__}.")
-    if step not in ("linear", "nonlinear"):
-        raise ValueError(f"`step` must be 'linear' or 'nonlinear', got {step!r}.")
     given, curves = _given(genes)
     n_vars = n_vars if genes is None else len(given)
+    COUNT.check(n_vars=n_vars)
     paths = n_groups is None
     n_levels, n_steps = (n_paths, n_steps) if paths else (n_groups, 1)
-    _check_numbers(n_obs=n_obs, n_vars=n_vars, n_batches=n_batches, **{"n_paths" if paths else "n_groups": n_levels})
-    if paths and n_steps < 2:
-        raise ValueError(f"`n_steps` must be at least 2, the start and the end of a path, got {n_steps}.")
     if n_batches > n_obs:
         raise ValueError(f"There are more batches than cells: {n_batches=}, {n_obs=}.")
 
@@ -198,12 +200,6 @@ def splat(
     settings = {"n_batches": n_batches} | design | dataclasses.asdict(parameters)
     adata.uns[_keys.UNS] = generation_record("Splat", settings, seed)
     return adata
-
-
-def _check_numbers(**numbers: int) -> None:
-    if any(not isinstance(n, int | np.integer) or n < 1 for n in numbers.values()):
-        listed = ", ".join(f"{name}={n!r}" for name, n in numbers.items())
-        raise ValueError(f"All numbers must be integers of at least 1, got {listed}.")
 
 
 def _given(genes: AnnData | pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
+from scmimic._arguments import LAYER
 from scmimic.cells._layers import layer_names
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
@@ -87,6 +88,7 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
     >>> sm.datasets.splat(100, 300, parameters=parameters).shape
     (100, 300)
     """
+    LAYER.check(layer=layer)
     counts = _counts(adata, layer)
     library = np.asarray(counts.sum(axis=1)).ravel()
     scaled = sp.csr_matrix(sp.diags(np.median(library) / library) @ counts)

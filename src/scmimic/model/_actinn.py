@@ -19,6 +19,7 @@ from scmimic._arguments import (
     COUNT_OR_NONE,
     FLAG,
     NON_NEGATIVE,
+    ORDERED,
     Choice,
     check_ranges,
     check_rows,
@@ -258,6 +259,9 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         ValueError
             If the genes or the units differ, or the training data changed.
         """
+        ORDERED.check(indices=indices)
+        FLAG.check(soft=soft)
+        COUNT_OR_NONE.check(batch_size=batch_size)
         if not self.is_trained:
             raise RuntimeError("This ACTINN is not trained yet. Call `model.train()` first.")
         data = self._expression_data() if adata is None else adata
@@ -293,8 +297,6 @@ def classify_cells(
     model, data: AnnData, *, indices: Sequence[int] | None, soft: bool, batch_size: int | None
 ) -> pd.Series | pd.DataFrame:
     """Run ``model.module.classifier`` over cells, chunk by chunk; shared by ACTINN and ACTIVA."""
-    FLAG.check(soft=soft)
-    COUNT_OR_NONE.check(batch_size=batch_size)
     classifier = model.module.classifier
     scales = isinstance(classifier, ACTINNClassifier) and classifier.input_transform == "log2"
     x = model._query_matrix(data, any_scale=scales)

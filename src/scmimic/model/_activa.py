@@ -22,6 +22,7 @@ from scmimic._arguments import (
     COUNT_OR_NONE,
     FLAG,
     NON_NEGATIVE,
+    ORDERED,
     PROBABILITY,
     SETTINGS,
     SHARE,
@@ -400,6 +401,9 @@ class ACTIVA(
         ValueError
             If the model has no classifier, the genes or the units differ, or the training data changed.
         """
+        ORDERED.check(indices=indices)
+        FLAG.check(soft=soft)
+        COUNT_OR_NONE.check(batch_size=batch_size)
         if not self.is_trained:
             raise RuntimeError("This ACTIVA is not trained yet. Call `model.train()` first.")
         if self.module.classifier is None:

@@ -12,6 +12,19 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.model.base import RNASeqMixin
 
+from scmimic._arguments import (
+    COLUMN,
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    NON_NEGATIVE,
+    ORDERED,
+    POSITIVE,
+    PROBABILITY,
+    SETTINGS,
+    Choice,
+    check_rows,
+)
 from scmimic._compat import de_core, scrna_raw_counts_properties
 from scmimic.cells._columns import Values, as_list
 
@@ -71,6 +84,14 @@ class ExpressionMixin(RNASeqMixin):
         ValueError
             If another `library_size`, or importance weights, are asked of a likelihood that has none.
         """
+        ORDERED.check(indices=indices, transform_batch=transform_batch, gene_list=gene_list)
+        if library_size != "latent":
+            POSITIVE.check(library_size=library_size)
+        COUNT.check(n_samples=n_samples)
+        COUNT_OR_NONE.check(n_samples_overall=n_samples_overall)
+        Choice(("uniform", "importance"), optional=True).check(weights=weights)
+        FLAG.check(return_mean=return_mean)
+        FLAG.or_none.check(return_numpy=return_numpy)
         if not self.module.is_count and library_size not in (1, "latent"):
             raise ValueError(
                 "`library_size` scales the proportions of count likelihoods. Expression of gene_likelihood='normal' is "
@@ -158,11 +179,24 @@ class ExpressionMixin(RNASeqMixin):
         ValueError
             If importance weights are asked of a likelihood that has none.
         """
+        COLUMN.or_none.check(groupby=groupby)
+        ORDERED.check(group1=group1, batchid1=batchid1, batchid2=batchid2)
+        Choice(("vanilla", "change")).check(mode=mode)
+        NON_NEGATIVE.check(delta=delta)
+        COUNT_OR_NONE.check(batch_size=batch_size)
+        PROBABILITY.check(fdr_target=fdr_target)
+        FLAG.check(all_stats=all_stats, batch_correction=batch_correction, silent=silent)
+        FLAG.check(filter_outlier_cells=filter_outlier_cells)
+        Choice(("uniform", "importance"), optional=True).check(weights=weights)
+        SETTINGS.or_none.check(importance_weighting_kwargs=importance_weighting_kwargs)
         if weights == "importance":
             self._check_has_dispersion("weights='importance'")
         if not self.module.is_count:
             kwargs.setdefault("change_fn", _change_of_logs)
         adata = self._validate_anndata(adata)
+        for name, rows in (("idx1", idx1), ("idx2", idx2)):
+            if not isinstance(rows, str):
+                check_rows(name, rows, adata.n_obs)
         expression = partial(
             self.get_normalized_expression,
             return_numpy=True,
@@ -227,6 +261,10 @@ class ExpressionMixin(RNASeqMixin):
         ValueError
             If the likelihood is none of these.
         """
+        ORDERED.check(indices=indices)
+        COUNT.check(n_samples=n_samples)
+        FLAG.check(give_mean=give_mean)
+        COUNT_OR_NONE.check(batch_size=batch_size)
         self._check_has_dispersion("`get_likelihood_parameters`")
         return super().get_likelihood_parameters(adata, indices, n_samples, give_mean, batch_size, **kwargs)
 
@@ -265,6 +303,8 @@ class ExpressionMixin(RNASeqMixin):
         ValueError
             If the likelihood has no dispersion, or the data are a MuData.
         """
+        ORDERED.check(indices=indices)
+        COUNT.check(n_samples=n_samples, batch_size=batch_size, rna_size_factor=rna_size_factor)
         self._check_has_dispersion("`get_feature_correlation_matrix`")
         if isinstance(self.adata if adata is None else adata, MuData):
             raise ValueError(

@@ -16,7 +16,7 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, check_rows
+from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
 from scmimic.cells._columns import ObsColumn, Value
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
@@ -198,10 +198,11 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         ValueError
             If the genes or the units differ, or `batch_size` is no positive number.
         """
-        if not self.is_trained:
-            raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
+        ORDERED.check(indices=indices)
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
+        if not self.is_trained:
+            raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
         x = self._query_expression(self._own_data() if adata is None else adata)
         x = x if indices is None else x[check_rows("indices", indices, x.shape[0])]
         mean = self._codes_shown_by(x, batch_size or 1024)

@@ -19,7 +19,7 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import KEY, NATURAL, Choice
+from scmimic._arguments import COLUMN, FLAG, KEY, LAYER, NATURAL, PATH, Choice
 from scmimic.cells._columns import Value
 from scmimic.cells._units import ExpressionSpace
 from scmimic.model._gan import GANMixin
@@ -177,6 +177,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         ValueError
             If `code` is unknown, or the posterior is not normal.
         """
+        LAYER.check(layer=layer)
+        COLUMN.or_none.check(labels_key=labels_key)
         Choice(("sample", "mean")).check(code=code)
         adata = check_representation(model)
         known = model.registry_.get("setup_args", {})
@@ -329,6 +331,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             If the directory holds no model of this class, a file is damaged, of a later version or holds pickled
             objects that are not allowed, or the genes or the units of `adata` differ.
         """
+        PATH.check(dir_path=dir_path)
+        FLAG.check(allow_pickle=allow_pickle)
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
         options = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
         options["allow_pickle"] = allow_pickle

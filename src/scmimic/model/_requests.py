@@ -30,6 +30,7 @@ from scmimic.model._writing import CellDescription
 
 # Arguments of what makes cells; a name means the same in each function that has it.
 _REQUEST = {
+    "n": COUNT_OR_NONE,
     "labels": ORDERED,
     "method": Choice(("posterior", "prior")),
     "min_confidence": PROBABILITY.or_none,
@@ -51,6 +52,8 @@ class CellRequestsMixin:
     def _check_request(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
         check_ranges(arguments, _REQUEST)
+        if arguments.get("library_size") is not None:
+            _positive("library_size", arguments["library_size"])
         self._check_can_generate()
 
     def _check_can_generate(self) -> None:
@@ -123,11 +126,9 @@ def weights_sample(module: torch.nn.Module) -> np.ndarray:
 
 def library_sizes(library_size, n: int) -> np.ndarray:
     """Library sizes of ``n`` cells from one number or from ``n`` of them."""
-    values = numbers("library_size", library_size)
+    values = _positive("library_size", library_size)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
         raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError("`library_size` must be positive and finite.")
     return np.broadcast_to(values, (n,))
 
 
@@ -138,3 +139,10 @@ def numbers(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
     return array.astype(float)
+
+
+def _positive(name: str, values: Any) -> np.ndarray:
+    array = numbers(name, values)
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
+    return array

@@ -22,6 +22,7 @@ from anndata import AnnData
 from mudata import MuData
 from torch import nn
 
+from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
@@ -94,6 +95,10 @@ class SafeSaveMixin:
         loaded by other versions of Python, pandas and scmimic. The one exception is a network of your own that an
         :class:`~scmimic.model.ACTIVA` was given as `classifier`, which is pickled: it needs its class to be loaded.
         """
+        PATH.check(dir_path=dir_path)
+        TEXT.or_none.check(prefix=prefix)
+        FLAG.check(overwrite=overwrite, save_anndata=save_anndata, legacy_mudata_format=legacy_mudata_format)
+        SETTINGS.or_none.check(save_kwargs=save_kwargs)
         target = check_output(dir_path, overwrite=overwrite, folder=True, name="`dir_path`")
         prefix = prefix or ""
         if Path(prefix).name != prefix or prefix.endswith(REPRESENTATION_PREFIX):
@@ -189,6 +194,8 @@ class SafeSaveMixin:
             If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
             objects that are not allowed, or the genes or the units of `adata` differ.
         """
+        PATH.check(dir_path=dir_path)
+        FLAG.check(allow_pickle=allow_pickle)
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)

@@ -10,7 +10,16 @@ import pandas as pd
 from anndata import AnnData
 
 from scmimic import _keys
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, category_palette, finish, make_axes, plain_frame
+from scmimic._arguments import COLUMN, KEY, TEXT, Listed
+from scmimic.pl._figure import (
+    REAL_COLOR,
+    SYNTHETIC_COLOR,
+    category_palette,
+    check_figure,
+    finish,
+    make_axes,
+    plain_frame,
+)
 from scmimic.tl._rare_augmentation import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
 
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ def augmentation(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw how well a rare type is found with each method: mean over the seeds, range, and every seed as a dot.
 
@@ -77,6 +87,8 @@ def augmentation(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -109,13 +121,18 @@ def augmentation(
     >>> ax.get_ylabel()
     'F1 score'
     """
+    KEY.or_none.check(key=key)
+    COLUMN.check(score=score)
+    Listed(TEXT, alone=True, optional=True).check(methods=methods)
+    TEXT.or_none.check(title=title)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table, label = _table(result, key or _keys.RARE_AUGMENTATION)
     if missing := [column for column in ("method", "fraction", "n_real", score) if column not in table]:
         raise KeyError(f"The table has no column {missing}; it has {list(table.columns)}.")
     if table.empty:
         raise ValueError("The table is empty: there is nothing to draw.")
     known = list(dict.fromkeys(table["method"]))
-    methods = known if methods is None else list(methods)
+    methods = known if methods is None else [methods] if isinstance(methods, str) else list(methods)
     if unknown := [name for name in methods if name not in known]:
         raise ValueError(f"`methods`: unknown {unknown}. The table has {known}.")
     colors = _method_colors(methods, palette)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
+from scmimic._arguments import KEY
 from scmimic.pl._bars import bars_width, grouped_bars
-from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette, finish, make_axes
+from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +26,7 @@ def code_faithfulness(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw how well generated cells show each dimension of the codes that were asked for.
 
@@ -46,6 +48,8 @@ def code_faithfulness(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -71,6 +75,8 @@ def code_faithfulness(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['Z1', 'Z2', 'Z3', 'Z4']
     """
+    KEY.check(key=key)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(adata, key, "code_faithfulness")
     fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=(bars_width(len(table), 1), 2.8), figsize=figsize)
     pearson, informative = table["pearson"].to_numpy(), table["informative"].to_numpy(dtype=bool)
@@ -100,6 +106,7 @@ def code_factor_correlation(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw the correlation of each dimension of the codes with the factors that the cells show (figure S5b).
 
@@ -122,6 +129,8 @@ def code_factor_correlation(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -144,6 +153,8 @@ def code_factor_correlation(
     >>> len(ax.patches)
     1
     """
+    KEY.check(key=key)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(synthetic, key, "code_factor_correlation")
     colors = category_palette(list(table.columns), palette, name="factor")
     size = (bars_width(len(table), len(colors)), 2.8)

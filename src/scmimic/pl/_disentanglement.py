@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
+from scmimic._arguments import KEY, Choice
 from scmimic.pl._bars import bars_width, grouped_bars
-from scmimic.pl._figure import category_palette, finish, make_axes
+from scmimic.pl._figure import category_palette, check_figure, finish, make_axes
 from scmimic.tl._disentanglement import OVERALL
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def disentanglement(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the correlation and the mutual information of each latent dimension with each factor.
 
@@ -55,6 +57,8 @@ def disentanglement(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -79,13 +83,14 @@ def disentanglement(
     >>> len(axes)
     2
     """
+    KEY.check(key=key)
+    Choice(("posterior", "histogram"), optional=True).check(estimator=estimator)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     if key not in adata.uns:
         raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.disentanglement(adata, ...)` first.")
     stored = adata.uns[key]
     if estimator is None:
         estimator = "posterior" if "mutual_information_posterior" in stored else "histogram"
-    if estimator not in ("posterior", "histogram"):
-        raise ValueError(f"Unknown `estimator` {estimator!r}: choose 'posterior' or 'histogram'.")
     name = "mutual_information_posterior" if estimator == "posterior" else "mutual_information"
     if name not in stored:
         raise KeyError(f"`adata.uns[{key!r}]` has no {name!r}: run `sm.tl.disentanglement` with `use_var`.")

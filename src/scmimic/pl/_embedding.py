@@ -13,11 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from scmimic import _keys
+from scmimic._arguments import COLUMN, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,
     SYNTHETIC_COLOR,
+    TITLES,
     category_palette,
+    check_figure,
     finish,
     make_axes,
     stored_colors,
@@ -51,6 +54,7 @@ def embedding(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw real cells, synthetic cells, and both on top of each other, on the same axes.
 
@@ -90,6 +94,8 @@ def embedding(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -112,8 +118,16 @@ def embedding(
     >>> len(axes)
     3
     """
-    if legend_loc not in ("right margin", "on data", None):
-        raise ValueError(f"`legend_loc` must be 'right margin', 'on data' or None, got {legend_loc!r}.")
+    TEXT.check(basis=basis)
+    COLUMN.or_none.check(color=color)
+    LAYER.check(layer=layer)
+    POSITIVE.or_none.check(size=size)
+    PROBABILITY.check(alpha=alpha)
+    Choice(("right margin", "on data"), optional=True).check(legend_loc=legend_loc)
+    TITLES.check(titles=titles)
+    FLAG.check(rasterized=rasterized)
+    SEED.check(seed=seed)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     coordinates = joint_coordinates(adata, synthetic, basis)
     coloring = _coloring(adata, synthetic, color, layer, palette)
     if size is None:

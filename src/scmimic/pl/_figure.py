@@ -13,6 +13,8 @@ import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from scmimic._arguments import FLAG, SIZE, TEXT, Listed
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
@@ -54,6 +56,22 @@ def make_axes(
     for spare in axes[n:]:
         spare.remove()
     return fig, axes[:n]
+
+
+TITLES = Listed(TEXT, least=2, most=2)
+"""Names of the two sides."""
+
+
+def check_figure(*, figsize: Any, show: Any, return_fig: Any, save: Any) -> None:
+    """Refuse, before anything is drawn, what no plotting function can do with its figure."""
+    SIZE.or_none.check(figsize=figsize)
+    FLAG.or_none.check(show=show)
+    FLAG.check(return_fig=return_fig)
+    if save is not None:
+        raise TypeError(
+            "`save` is not offered. Take the figure and save it: `fig = sm.pl.embedding(..., return_fig=True)`, then "
+            f"`fig.savefig({save if isinstance(save, str) and save else 'figure.png'!r})`."
+        )
 
 
 def finish(

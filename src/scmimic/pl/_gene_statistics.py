@@ -9,9 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from matplotlib.lines import Line2D
 
+from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
 from scmimic.metrics import gene_statistics_distance
 from scmimic.metrics._arrays import Matrix, subsample
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def gene_statistics(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw variance against mean, zero fractions and gene-gene correlations of real and synthetic cells.
 
@@ -75,6 +77,8 @@ def gene_statistics(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -95,6 +99,14 @@ def gene_statistics(
     >>> len(axes)
     3
     """
+    LAYER.check(layer=layer)
+    FLAG.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
+    COUNT.check(max_genes=max_genes, max_cells=max_cells)
+    SEED.check(seed=seed)
+    TITLES.check(titles=titles)
+    FLAG.check(rasterized=rasterized)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     check_same_genes(adata, synthetic)
     check_units(adata, synthetic, layer, log1p=log1p)
     rng = np.random.default_rng(seed)

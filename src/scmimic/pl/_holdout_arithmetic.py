@@ -9,11 +9,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from scmimic import _keys
+from scmimic._arguments import KEY, TEXT, Choice
 from scmimic.pl._figure import (
     CONTROL_COLOR,
     REAL_COLOR,
     SYNTHETIC_COLOR,
     category_palette,
+    check_figure,
     finish,
     make_axes,
     plain_frame,
@@ -46,6 +48,7 @@ def holdout_arithmetic(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the score of every method on held-out combinations, and a model's gain against delta-H (figure 4).
 
@@ -73,6 +76,8 @@ def holdout_arithmetic(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -102,10 +107,13 @@ def holdout_arithmetic(
     >>> len(axes)
     2
     """
+    KEY.check(key=key)
+    Choice(tuple(SCORES)).check(score=score)
+    TEXT.or_none.check(method=method)
+    TEXT.check(rival=rival)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     if key not in adata.uns:
         raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.holdout_arithmetic(adata, ...)` first.")
-    if score not in SCORES:
-        raise ValueError(f"`score` must be one of {list(SCORES)}, got {score!r}.")
     results = adata.uns[key]["results"]
     methods = list(dict.fromkeys(results["method"].astype(str)))
     method = methods[0] if method is None else method

@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
+from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, NATURAL, POSITIVE, PROBABILITY, QUANTILES, SEED, TEXT, Listed
 from scmimic.model._latent_activity import ACTIVE_VARIANCE
-from scmimic.pl._figure import MISSING_COLOR, category_palette, finish, make_axes, stored_colors
+from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, stored_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,6 +38,7 @@ def latent(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the cells once per latent, coloured by it.
 
@@ -77,6 +79,8 @@ def latent(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -100,6 +104,17 @@ def latent(
     >>> [ax.get_title() for ax in axes]
     ['cell_type', 'Z1', 'Z2', 'Z3']
     """
+    KEY.check(use_rep=use_rep)
+    TEXT.check(basis=basis)
+    Listed(NATURAL, least=0, optional=True).check(dims=dims)
+    Listed(COLUMN, least=0, alone=True).check(color=color)
+    QUANTILES.check(limits=limits)
+    POSITIVE.or_none.check(size=size)
+    PROBABILITY.check(alpha=alpha)
+    COUNT.check(n_cols=n_cols)
+    FLAG.check(rasterized=rasterized)
+    SEED.check(seed=seed)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     codes = _array(adata, use_rep, "use_rep", f"adata.obsm[{use_rep!r}] = model.get_latent_representation()")
     key = basis if basis in adata.obsm else f"X_{basis}"
     xy = _array(adata, key, "basis", f"sc.tl.{basis.removeprefix('X_')}(adata)")[:, :2]

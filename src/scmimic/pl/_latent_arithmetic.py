@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from scmimic import _keys
+from scmimic._arguments import FLAG, KEY, POSITIVE, PROBABILITY, SEED, TEXT
 from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import (
     CONTROL_COLOR,
@@ -16,6 +17,7 @@ from scmimic.pl._figure import (
     REAL_COLOR,
     SYNTHETIC_COLOR,
     category_palette,
+    check_figure,
     finish,
     make_axes,
 )
@@ -46,6 +48,7 @@ def latent_arithmetic(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw predicted cells of a combination beside its real cells and the control cells they were made from.
 
@@ -83,6 +86,8 @@ def latent_arithmetic(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -110,6 +115,14 @@ def latent_arithmetic(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['predicted', 'real', 'control']
     """
+    TEXT.check(basis=basis)
+    KEY.check(key=key)
+    POSITIVE.or_none.check(size=size, background_size=background_size)
+    PROBABILITY.check(alpha=alpha)
+    TEXT.or_none.check(title=title)
+    FLAG.check(rasterized=rasterized)
+    SEED.check(seed=seed)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     record = predicted.uns.get(key)
     if not isinstance(record, Mapping) or "controls" not in record:
         raise KeyError(f"`predicted.uns` has no {key!r}: pass the cells that `sm.tl.latent_arithmetic` returned.")

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, DIMENSIONS, FLAG, POSITIVE, TEXT
 from scmimic.pl._embedding import frame, joint_coordinates
-from scmimic.pl._figure import MISSING_COLOR, finish, make_axes
+from scmimic.pl._figure import MISSING_COLOR, check_figure, finish, make_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +34,7 @@ def latent_traversal(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the cells of latent traversals on the real cells, coloured by the value of the dimension.
 
@@ -66,6 +68,8 @@ def latent_traversal(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -90,6 +94,12 @@ def latent_traversal(
     >>> len(sm.pl.latent_traversal(adata, cells, basis="pca", show=False))
     4
     """
+    DIMENSIONS.or_none.check(dims=dims)
+    TEXT.check(basis=basis)
+    POSITIVE.or_none.check(size=size, background_size=background_size)
+    COUNT.check(n_cols=n_cols)
+    FLAG.check(rasterized=rasterized)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     for column in (_keys.OBS_DIMENSION, _keys.OBS_VALUE):
         if column not in traversal.obs:
             raise KeyError(

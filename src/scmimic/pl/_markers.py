@@ -12,8 +12,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 from matplotlib.patches import Patch
 
+from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
 from scmimic.metrics._arrays import Matrix, column_variance
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, finish, make_axes, plain_frame
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_array, label_column, prepare_expression
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def markers(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw violins of marker genes in every cell type: real cells on the left of each, synthetic ones on the right.
 
@@ -77,6 +79,8 @@ def markers(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -98,6 +102,15 @@ def markers(
     >>> len(axes)
     3
     """
+    COLUMN.check(labels_key=labels_key)
+    Listed(TEXT, optional=True).check(genes=genes)
+    COUNT.check(n_genes=n_genes, max_cells=max_cells)
+    LAYER.check(layer=layer)
+    FLAG.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
+    SEED.check(seed=seed)
+    TITLES.check(titles=titles)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     check_same_genes(adata, synthetic)
     check_units(adata, synthetic, layer, log1p=log1p)
     labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic"))

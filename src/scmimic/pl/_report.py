@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
-from scmimic.pl._figure import finish, make_axes
+from scmimic._arguments import FLAG, KEY, TEXT, PairRange
+from scmimic.pl._figure import check_figure, finish, make_axes
 from scmimic.tl._evaluation import OVERALL
 from scmimic.tl._measures import METRICS
 
@@ -42,6 +43,7 @@ def report(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw the calibrated scores of :func:`scmimic.tl.evaluate`: 0 is the best trivial generator, 1 are real cells.
 
@@ -68,6 +70,8 @@ def report(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -87,6 +91,11 @@ def report(
     >>> row = {"metric": "rf_auc_genes", "group": "discriminator", "label": "overall", "score": 0.7}
     >>> ax = sm.pl.report(pd.DataFrame([row]), show=False)
     """
+    KEY.check(key=key)
+    FLAG.check(per_label=per_label)
+    PairRange(growing=True).check(limits=limits)
+    TEXT.or_none.check(title=title)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     if not isinstance(results, pd.DataFrame):
         if key not in results.uns:
             raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.evaluate(adata, synthetic)` first.")

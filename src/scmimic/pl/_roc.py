@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scmimic._arguments import TEXT
 from scmimic.metrics import DiscriminatorResult
-from scmimic.pl._figure import category_palette, finish, make_axes, plain_frame
+from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ def roc(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | Axes | None:
     """Draw how well a random forest tells synthetic from real cells: every fold thin, their mean bold.
 
@@ -46,6 +48,8 @@ def roc(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -66,6 +70,8 @@ def roc(
     >>> result = sm.metrics.discriminator_auc(real, fake, n_trees=20, return_folds=True)
     >>> ax = sm.pl.roc({"noise": result}, show=False)
     """
+    TEXT.or_none.check(title=title)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     results = dict(result) if isinstance(result, Mapping) else {"": result}
     if not results:
         raise ValueError("`result` is empty: there is nothing to draw.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scmimic.pl._figure import finish, make_axes, plain_frame
+from scmimic._arguments import COUNT, TEXT, Listed
+from scmimic.pl._figure import check_figure, finish, make_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ def training(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
+    save: None = None,
 ) -> Figure | list[Axes] | None:
     """Draw every loss that was recorded during training, one panel per loss.
 
@@ -55,6 +57,8 @@ def training(
         Show the plot; by default where there is a screen.
     return_fig
         Return the figure.
+    save
+        Not offered: take the figure with `return_fig`, and call its `savefig`.
 
     Returns
     -------
@@ -79,6 +83,10 @@ def training(
     >>> len(axes)
     1
     """
+    Listed(TEXT, alone=True, optional=True).check(keys=keys)
+    COUNT.check(n_cols=n_cols)
+    TEXT.or_none.check(title=title)
+    check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     history = model_or_history if isinstance(model_or_history, Mapping) else getattr(model_or_history, "history", None)
     if not history:
         raise ValueError("There is no training history: train the model first, or pass a dict of DataFrames.")

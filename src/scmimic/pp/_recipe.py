@@ -9,6 +9,7 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from scmimic import _keys
+from scmimic._arguments import FLAG, NATURAL, POSITIVE
 from scmimic.pp._checks import check_counts
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ def recipe_marouf20(
     >>> float(round(adata.X.sum(axis=1).max()))
     20000.0
     """
+    NATURAL.check(min_cells=min_cells, min_genes=min_genes)
+    POSITIVE.check(target_sum=target_sum)
+    FLAG.check(copy=copy)
     if adata.isbacked:
         raise ValueError("`adata` is backed by a file and cannot be filtered in place: use `adata.to_memory()` first.")
-    if not target_sum > 0:
-        raise ValueError(f"`target_sum` must be positive, got {target_sum}.")
     hint = (
         f"`adata.layers['{_keys.LAYER_COUNTS}']` exists: set `adata.X = adata.layers['{_keys.LAYER_COUNTS}'].copy()`."
         if _keys.LAYER_COUNTS in adata.layers

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COLUMN, FLAG, PART, SEED, Range
 from scmimic.cells._columns import ObsColumn
 from scmimic.pp._checks import get_labels
 
@@ -72,8 +73,10 @@ def balanced_split(
     >>> adata.obs["split"].value_counts().to_dict()
     {'train': 150, 'test': 50}
     """
-    if not 0 < test_size < 1:
-        raise ValueError(f"`test_size` is a fraction between 0 and 1, got {test_size}.")
+    COLUMN.check(labels_key=labels_key, key_added=key_added)
+    PART.check(test_size=test_size)
+    SEED.check(seed=seed)
+    FLAG.check(copy=copy)
     labels = get_labels(adata, labels_key)
     codes = labels.cat.codes.to_numpy()
     sizes = np.bincount(codes)
@@ -132,8 +135,9 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
     >>> bool((rare.obs["cell_type"] == "type_1").sum() == round(0.1 * before))
     True
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"`fraction` must be above 0 and at most 1, got {fraction}.")
+    COLUMN.check(labels_key=labels_key)
+    Range(0, 1, open_low=True).check(fraction=fraction)
+    SEED.check(seed=seed)
     labels = get_labels(adata, labels_key)
     column, codes = ObsColumn.read(labels)
     code = column.code(label)

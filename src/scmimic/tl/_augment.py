@@ -14,6 +14,7 @@ from anndata.utils import make_index_unique
 from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 
 from scmimic import _keys
+from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
 from scmimic._sampling import Labels
 from scmimic.cells._layers import layer_names
 from scmimic.cells._units import check_same_units, place
@@ -89,6 +90,9 @@ def augment(
     >>> both.obs["source"].value_counts().to_dict()
     {'real': 100, 'synthetic': 40}
     """
+    COUNT_OR_NONE.check(n=n)
+    ORDERED.check(labels=labels)
+    SEED_OR_NONE.check(seed=seed)
     if not isinstance(adata, AnnData):
         raise TypeError(f"`adata` must be an AnnData, not {type(adata).__name__}.")
     if not callable(getattr(model, "generate", None)):

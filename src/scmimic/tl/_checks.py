@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic._arguments import POSITIVE, check_ranges
+from scmimic._arguments import POSITIVE
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._layers import layer_names
 from scmimic.cells._units import (
@@ -154,7 +154,7 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
     x = as_matrix(x, name, dtype=np.float32)
     if not log1p:
         return x
-    check_ranges({"target_sum": target_sum}, {"target_sum": POSITIVE})
+    POSITIVE.check(target_sum=target_sum)
     if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
         raise ValueError(
             f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "

@@ -11,7 +11,7 @@ from scvi.model.base import BaseModelClass
 from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
-from scmimic._arguments import COUNT, check_ranges
+from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import fit_pca
 from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
@@ -86,6 +86,7 @@ def code_faithfulness(
     >>> sm.tl.code_faithfulness(model.generate(50, seed=0), model).shape
     (4, 4)
     """
+    KEY.or_none.check(use_rep=use_rep, key_added=key_added)
     if not callable(getattr(model, "get_latent_representation", None)):
         raise TypeError(f"{type(model).__name__} has no encoder (`get_latent_representation`), which reads the codes.")
     check_same_kind(model, adata)
@@ -190,13 +191,17 @@ def code_factor_correlation(
     >>> sm.tl.code_factor_correlation(adata[:100].copy(), synthetic, factors=["cell_type"]).shape
     (1, 1)
     """
-    check_same_genes(adata, synthetic)
-    check_units(adata, synthetic, layer, log1p=log1p)
-    check_ranges({"n_neighbors": n_neighbors, "n_comps": n_comps}, {"n_neighbors": COUNT, "n_comps": COUNT})
     if isinstance(factors, str):
         raise ValueError(f"`factors` must be a list of columns: `factors=[{factors!r}]`.")
-    if not len(factors):
-        raise ValueError("`factors` is empty: name at least one column of `adata.obs`.")
+    COLUMNS.check(factors=factors)
+    KEY.check(use_rep=use_rep)
+    COUNT.check(n_neighbors=n_neighbors, n_comps=n_comps)
+    LAYER.check(layer=layer)
+    FLAG.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
+    KEY.or_none.check(key_added=key_added)
+    check_same_genes(adata, synthetic)
+    check_units(adata, synthetic, layer, log1p=log1p)
     _check_enough(synthetic, "synthetic")
     if n_neighbors > adata.n_obs:
         raise ValueError(f"`n_neighbors={n_neighbors}`, but there are {adata.n_obs} real cells to be neighbours.")

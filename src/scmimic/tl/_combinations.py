@@ -13,10 +13,11 @@ repeated up to equal numbers too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from scmimic._arguments import Choice
 from scmimic.baselines._base import draw_members
 from scmimic.cells._columns import ObsColumn, Values, as_list
 from scmimic.metrics import latent_entropy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Target = tuple[str, str]
 Shift = Literal["condition", "group"]
+SHIFT = Choice(get_args(Shift))
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,6 @@ class Combinations:
 
         Never over cells of the target itself.
         """
-        if shift not in ("condition", "group"):
-            raise ValueError(f"`shift` must be 'condition' or 'group', got {shift!r}.")
         group, condition = self.check_target(target)
         others = [c for c in self.conditions if c != condition]
         controls = _names(control, others, self.condition_column, "control")

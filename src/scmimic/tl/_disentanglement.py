@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COLUMNS, COUNT_OR_NONE, KEY, NON_NEGATIVE, SEED, SEVERAL, THREADS
 from scmimic.metrics import (
     FactorScores,
     dci,
@@ -121,6 +122,14 @@ def disentanglement(
     >>> table.query("metric == 'mig_histogram'")["factor"].tolist()
     ['overall', 'cell_type', 'library_size']
     """
+    KEY.check(use_rep=use_rep, key_added=key_added)
+    COLUMNS.check(factors=factors)
+    KEY.or_none.check(use_var=use_var)
+    SEVERAL.check(n_bins=n_bins, factor_bins=factor_bins)
+    NON_NEGATIVE.check(min_std=min_std)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
     names = [factors] if isinstance(factors, str) else list(factors)
     values = {name: _factor_values(adata, name) for name in names}
     latent, latents = _representation(adata, use_rep, "use_rep")

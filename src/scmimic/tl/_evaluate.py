@@ -20,6 +20,7 @@ from scmimic._arguments import (
     COUNT,
     COUNT_OR_NONE,
     FLAG,
+    KEY,
     LAYER,
     POSITIVE,
     SEED,
@@ -219,6 +220,7 @@ def evaluate(
     >>> table.loc[table["label"] == "overall", "metric"].tolist()
     ['same_space', 'zero_fraction_ratio', 'real_copies', 'label_composition', 'variance_ratio', 'mmd', 'dcr_ratio']
     """
+    KEY.check(key_added=key_added)
     settings = Settings.among(locals())
     result, params = run_evaluation(adata, synthetic, settings)
     adata.uns[key_added] = {

@@ -15,13 +15,13 @@ import pandas as pd
 from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
-from scmimic._arguments import COUNT, NATURAL, Range, check_ranges
+from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, LAYER, ORDERED, POSITIVE, SEED, SETTINGS, TEXT, Listed, Range
 from scmimic._sampling import storable
-from scmimic.tl._combinations import Combinations, Shift, Target
+from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._holdout_run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl._holdout_spaces import HoldoutSpaces
 from scmimic.tl._holdout_trial import RIVALS
-from scmimic.tl._latent_model import Code, check_code
+from scmimic.tl._latent_model import CODE, Code
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,8 +30,7 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 # the folds of the forest
-_MIN_CELLS = Range(5, whole=True)
-_RANGES = {"min_cells": _MIN_CELLS, "n_cells": _MIN_CELLS, "n_top_genes": COUNT, "n_trees": COUNT}
+_FOLDED = Range(5, whole=True)
 
 
 def holdout_arithmetic(
@@ -179,17 +178,23 @@ def holdout_arithmetic(
     >>> table["method"].tolist()
     ['model', 'model, mean codes', 'control cells', 'mean shift', 'linear model']
     """
+    COLUMN.check(group_key=group_key, condition_key=condition_key)
+    ORDERED.check(targets=targets, control=control, reference_group=reference_group)
+    SHIFT.check(shift=shift)
+    Listed(CODE, alone=True).check(codes=codes)
+    LAYER.check(layer=layer)
+    Listed(TEXT, least=0).check(layers=layers)
+    FLAG.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
+    _FOLDED.check(min_cells=min_cells, n_cells=n_cells)
+    COUNT.check(n_top_genes=n_top_genes, n_trees=n_trees)
+    SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
+    KEY.check(key_added=key_added)
     fits = _check_fits(fit)
     codes = [codes] if isinstance(codes, str) else list(codes)
-    for code in codes:
-        check_code(code)
-    if not codes:
-        raise ValueError("`codes` must name at least one.")
     seeds = _check_seeds(seeds)
     if not isinstance(vae, bool | Mapping):
         raise TypeError(f"`vae` must be True, False or a dict of arguments of its training, not {vae!r}.")
-    sizes = {"min_cells": min_cells, "n_cells": n_cells, "n_top_genes": n_top_genes, "n_trees": n_trees}
-    check_ranges(sizes, _RANGES)
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
     chosen = _targets(combinations, targets, (control, reference_group, shift), min_cells)
@@ -286,11 +291,11 @@ def _check_fits(fit: Fit | Mapping[str, Fit]) -> dict[str, Fit]:
 
 
 def _check_seeds(seeds: Sequence[int]) -> list[int]:
-    if not np.iterable(seeds) or isinstance(seeds, str):
+    if SEED.holds(seeds):
         raise TypeError(f"`seeds` must be a list of whole numbers: `seeds=[{seeds!r}]`.")
-    seeds = list(seeds)
-    if not seeds or not all(NATURAL.holds(seed) for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f"`seeds` must be one or several different whole numbers of at least 0, not {seeds}.")
+    Listed(SEED).check(seeds=seeds)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"`seeds` must be different numbers, not {list(seeds)}.")
     return [int(seed) for seed in seeds]
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic.metrics._arrays import fit_pca
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression, warn_of_logarithms
 
@@ -127,9 +128,18 @@ def joint_embedding(
     >>> synthetic.obsm["X_joint_pca"].shape
     (100, 10)
     """
+    Listed(TEXT, alone=True).check(basis=basis)
+    COUNT.check(n_comps=n_comps)
+    LAYER.check(layer=layer)
+    FLAG.check(log1p=log1p, copy=copy)
+    POSITIVE.check(target_sum=target_sum, perplexity=perplexity)
+    SEVERAL.check(n_neighbors=n_neighbors)
+    PROBABILITY.check(min_dist=min_dist)
+    SEED.check(seed=seed)
+    KEY.or_none.check(key_added=key_added)
     bases: tuple[str, ...] = (basis,) if isinstance(basis, str) else tuple(basis)
     if unknown := sorted(set(bases) - {"pca", "umap", "tsne"}):
-        raise ValueError(f"Unknown `basis` {unknown}: choose from 'umap', 'tsne' and 'pca'.")
+        raise ValueError(f"`basis` has no {unknown}: choose from 'umap', 'tsne' and 'pca'.")
     check_same_genes(adata, synthetic)
     check_units(adata, synthetic, layer, log1p=log1p)
     if log1p:

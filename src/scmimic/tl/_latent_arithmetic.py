@@ -8,21 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
-from scmimic._arguments import COUNT_OR_NONE, check_ranges
+from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE, SETTINGS
 from scmimic._sampling import storable
 from scmimic.tl._checks import check_writable
-from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies, left_out, predict_codes
-from scmimic.tl._latent_model import (
-    Code,
-    Posterior,
-    as_decoder,
-    as_seed,
-    check_code,
-    check_model,
-    decode,
-    encode,
-    stream,
-)
+from scmimic.tl._combinations import SHIFT, Combinations, Route, Shift, Target, entropies, left_out, predict_codes
+from scmimic.tl._latent_model import CODE, Code, Posterior, as_decoder, as_seed, check_model, decode, encode, stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -151,12 +141,18 @@ def latent_arithmetic(
     >>> new.shape, new.uns["latent_arithmetic"]["delta_entropy_of"]
     ((10, 30), 'references')
     """
-    check_code(code)
+    COLUMN.check(group_key=group_key, condition_key=condition_key)
+    ORDERED.check(control=control, reference_group=reference_group)
+    SHIFT.check(shift=shift)
+    CODE.check(code=code)
+    COUNT_OR_NONE.check(n=n, max_cells=max_cells)
+    SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
+    SEED_OR_NONE.check(seed=seed)
+    KEY.check(key_added=key_added)
     check_model(model)
     # before the cells are encoded, which may fail for the same reason with a worse message
     as_decoder(model)
     check_writable(adata)
-    check_ranges({"n": n, "max_cells": max_cells}, {"n": COUNT_OR_NONE, "max_cells": COUNT_OR_NONE})
     combinations = Combinations(adata, group_key, condition_key)
     target = combinations.check_target(target)
     routes = combinations.routes(target, control, reference_group, shift)

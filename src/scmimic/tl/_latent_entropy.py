@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scmimic import _keys
-from scmimic._arguments import COUNT_OR_NONE, check_ranges
+from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE
 from scmimic._sampling import storable
 from scmimic.tl._checks import check_writable
-from scmimic.tl._combinations import Combinations, Shift, Target, entropies, predict_codes
-from scmimic.tl._latent_model import Code, as_seed, check_code, encode, stream
+from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target, entropies, predict_codes
+from scmimic.tl._latent_model import CODE, Code, as_seed, encode, stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,9 +99,14 @@ def latent_entropy(
     >>> table[["group", "condition"]].values.tolist()
     [['type_0', 'batch_1']]
     """
-    check_code(code)
+    COLUMN.check(group_key=group_key, condition_key=condition_key)
+    ORDERED.check(control=control, reference_group=reference_group)
+    SHIFT.check(shift=shift)
+    CODE.check(code=code)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED_OR_NONE.check(seed=seed)
+    KEY.check(key_added=key_added)
     check_writable(adata)
-    check_ranges({"max_cells": max_cells}, {"max_cells": COUNT_OR_NONE})
     combinations = Combinations(adata, group_key, condition_key)
     routes = _routes(combinations, target, (control, reference_group, shift))
     seed = as_seed(seed)

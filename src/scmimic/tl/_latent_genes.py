@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
+from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, KEY, NATURAL, QUANTILES, SEED, SEVERAL, Listed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -87,16 +88,19 @@ def rank_latent_genes(
     >>> adata.uns["rank_latent_genes"]["names"].dtype.names
     ('Z1', 'Z3')
     """
+    Listed(NATURAL, optional=True).check(dims=dims)
+    COUNT_OR_NONE.check(n_genes=n_genes)
+    COUNT.check(n_cells=n_cells)
+    QUANTILES.check(span=span)
+    SEVERAL.check(n_steps=n_steps)
+    SEED.check(seed=seed)
+    KEY.or_none.check(key_added=key_added)
+    FLAG.check(copy=copy)
     if not callable(getattr(model, "expected_expression", None)):
         raise TypeError(
             "`rank_latent_genes` asks a model for the expression that it expects of a code (`expected_expression`), as "
             f"ACTIVA and BetaTCVAE give it; a {type(model).__name__} does not."
         )
-    low, high = span
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"`span` must be two growing quantiles between 0 and 1, not {span}.")
-    if n_steps < 2 or n_cells < 1 or (n_genes is not None and n_genes < 1):
-        raise ValueError("`n_steps` must be at least 2, `n_cells` and `n_genes` at least 1.")
     codes = model.get_latent_representation(adata)
     names = _keys.latent_names(codes.shape[1])
     dims = _active_dims(model, codes.shape[1]) if dims is None else [int(j) for j in dims]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from anndata import AnnData
 
-from scmimic._arguments import SEED_OR_NONE
+from scmimic._arguments import SEED_OR_NONE, Choice
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.model._representation import check_model_genes
 from scmimic.tl._checks import check_same_genes
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 
 Code = Literal["sample", "mean"]
+CODE = Choice(get_args(Code))
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,6 @@ def check_model(model: Any) -> None:
             )
     if getattr(model, "is_trained", True) is False:
         raise RuntimeError(f"This {type(model).__name__} is not trained yet. Call `model.train()` first.")
-
-
-def check_code(code: str) -> None:
-    """Raise unless `code` is known."""
-    if code not in ("sample", "mean"):
-        raise ValueError(f"`code` must be 'sample' or 'mean', got {code!r}.")
 
 
 def check_same_kind(model: Any, adata: AnnData) -> None:

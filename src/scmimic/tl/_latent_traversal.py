@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.stats import norm
 
 from scmimic import _keys
-from scmimic._arguments import Range, check_ranges
+from scmimic._arguments import DIMENSIONS, KEY, QUANTILES, SEED_OR_NONE, SETTINGS, SEVERAL
 from scmimic._sampling import storable
 from scmimic.cells._columns import Value
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
@@ -116,15 +116,18 @@ def latent_traversal(
     >>> cells.obs["dimension"].value_counts(sort=False).to_dict()
     {'0': 5, '2': 5}
     """
+    DIMENSIONS.or_none.check(dims=dims)
+    SEVERAL.check(n_steps=n_steps)
+    QUANTILES.check(span=span)
+    SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
+    SEED_OR_NONE.check(seed=seed)
+    KEY.check(key_added=key_added)
     has_encoder = not isinstance(model, WGANGP)
     if has_encoder:
         check_model(model)
         # before the cells are encoded, which may fail for the same reason with a worse message
         as_decoder(model)
     check_writable(adata)
-    check_ranges({"n_steps": n_steps}, {"n_steps": Range(2, whole=True)})
-    if np.shape(span) != (2,) or not 0 <= span[0] < span[1] <= 1:
-        raise ValueError(f"`span` must be two quantiles between 0 and 1, the lower first; got {span}.")
     seed = as_seed(seed)
     decode_kwargs = dict(decode_kwargs or {})
     has_rows = isinstance(start, Mapping) or np.ndim(start) == 0

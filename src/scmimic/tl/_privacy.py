@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
 from scmimic.cells._shared import leave_out_shared
 from scmimic.cells._units import check_same_units, place
 from scmimic.metrics import (
@@ -151,6 +152,14 @@ def privacy(
     >>> result.loc[["dcr_ratio", "duplicate_fraction"], "value"].tolist()
     [0.0, 1.0]
     """
+    LAYER.check(layer=layer)
+    COLUMN.or_none.check(donor_key=donor_key)
+    COUNT.check(n_comps=n_comps)
+    POSITIVE.check(target_sum=target_sum)
+    COUNT_OR_NONE.check(max_cells=max_cells)
+    SEED.check(seed=seed)
+    THREADS.check(n_jobs=n_jobs)
+    KEY.check(key_added=key_added)
     named = {"synthetic": synthetic, "holdout": holdout}
     if reference is not None:
         named["reference"] = reference

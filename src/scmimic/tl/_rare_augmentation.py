@@ -20,6 +20,22 @@ import numpy as np
 import pandas as pd
 
 from scmimic import _keys
+from scmimic._arguments import (
+    COLUMN,
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    KEY,
+    LAYER,
+    PART,
+    POSITIVE,
+    SEED,
+    SETTINGS,
+    TEXT,
+    THREADS,
+    Listed,
+    Range,
+)
 from scmimic._sampling import storable
 from scmimic.cells._columns import Value
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_column
@@ -162,6 +178,19 @@ def rare_augmentation(
     >>> result[["method", "n_real", "n_added"]].values.tolist()
     [['class weights', 6, 0], ['oversampling', 6, 100], ['independent NB', 6, 100]]
     """
+    COLUMN.check(labels_key=labels_key)
+    LAYER.check(layer=layer)
+    Listed(Range(0, 1, open_low=True)).check(fractions=fractions)
+    SETTINGS.or_none.check(generators=generators, model_kwargs=model_kwargs, train_kwargs=train_kwargs)
+    Listed(TEXT, alone=True, optional=True).check(methods=methods)
+    COUNT.check(n_synthetic=n_synthetic, n_trees=n_trees)
+    PART.check(test_size=test_size)
+    Listed(SEED).check(seeds=seeds)
+    COUNT_OR_NONE.check(n_top_genes=n_top_genes)
+    FLAG.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
+    THREADS.check(n_jobs=n_jobs)
+    KEY.or_none.check(key_added=key_added)
     column, codes = label_column(adata, labels_key)
     labels = np.array(column.names, dtype=str)[codes]
     code = column.code(label)
@@ -171,7 +200,6 @@ def rare_augmentation(
     if get_matrix(adata, layer) is None:
         raise ValueError("`adata.X` is empty: name the layer with the counts, `layer=`.")
     fractions, seeds = [float(f) for f in fractions], [int(s) for s in seeds]
-    _check_numbers(fractions, seeds, n_synthetic=n_synthetic, n_trees=n_trees, n_top_genes=n_top_genes)
     if generators is None:
         generators = default_generators(model_kwargs, train_kwargs)
     elif model_kwargs or train_kwargs:
@@ -254,16 +282,6 @@ def _check_cells(adata: AnnData, labels: np.ndarray, label: str, labels_key: str
         raise ValueError(f"All cells of `adata.obs[{labels_key!r}]` are {label!r}: there is nothing to tell it from.")
     if (labels == label).sum() < 2:
         raise ValueError(f"There is a single cell of {label!r}: one to train on and one to hold out are needed.")
-
-
-def _check_numbers(fractions: list[float], seeds: list[int], **at_least_one: int | None) -> None:
-    if not fractions or not all(0 < f <= 1 for f in fractions):
-        raise ValueError(f"`fractions` must be above 0 and at most 1, got {fractions}.")
-    if not seeds:
-        raise ValueError("`seeds` is empty: give at least one.")
-    for name, value in at_least_one.items():
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 
 def _check_methods(methods: Sequence[str] | None, generators: Mapping[str, Generator]) -> list[str]:
