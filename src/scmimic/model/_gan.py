@@ -281,8 +281,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             its mean is kept, the mean of its logarithm for log1p values; the library sizes are read from the data,
             where the smallest value of a cell is one count.
         seed
-            Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
-            ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
+            Same seed, same cells, whatever the batch size, on one kind of device. None: drawn from torch's
+            generator, which ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
         batch_size
             Cells that are gathered before they are written out; bounds the memory with `path`.
         path

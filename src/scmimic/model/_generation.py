@@ -78,8 +78,8 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             has compared them, as that of ACTIVA does for count likelihoods (``calibrate_margins=True``), and library
             sizes are modelled.
         seed
-            Same seed, same cells, whatever the batch size. None: drawn from torch's generator, which
-            ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
+            Same seed, same cells, whatever the batch size, on one kind of device. None: drawn from torch's
+            generator, which ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
         batch_size
             Cells that are gathered before they are written out; bounds the memory with `path`.
         path
