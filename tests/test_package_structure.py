@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "_sampling": {"_arguments", "_keys", "cells"},
     "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_sampling", "metrics", "pl", "tl"},
-    "_cli": {"", "_arguments", "_demo", "_files", "_report", "model"},
+    "_cli": {"", "_arguments", "_demo", "_keys", "_files", "_report", "model"},
     "": {"_report", "_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }
 NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}

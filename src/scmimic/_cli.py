@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scmimic import _keys
+
 app = typer.Typer(
     help="Realistic synthetic single cells: AnnData files in, AnnData files out.",
     no_args_is_help=True,
@@ -114,6 +116,9 @@ def train(
     file: Annotated[Path, typer.Argument(help="AnnData file (.h5ad) to train on.")],
     labels: Annotated[str | None, typer.Option(help="Column of .obs with the cell types.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("scmimic_model"),
+    unlabeled: Annotated[
+        str, typer.Option(help='Value of --labels that stands for no known type; "" where there is none.')
+    ] = _keys.UNLABELED,
     layer: Annotated[str | None, typer.Option(help="Layer with the expression; .X if left out.")] = None,
     likelihood: Annotated[
         Literal["nb", "zinb", "poisson", "normal"],
@@ -138,7 +143,7 @@ def train(
         check_output(out, overwrite=overwrite, folder=True, others={"FILE": file}, **_OUT)
         adata = sc.read_h5ad(file)
         scvi.settings.seed = seed
-        ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels)
+        ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels, unlabeled_category=unlabeled or None)
         model = ACTIVA(adata, gene_likelihood=likelihood)
         model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
         model.save(out, overwrite=overwrite)

@@ -270,6 +270,5 @@ def assemble(
     result = AnnData(X=x, obs=obs, var=gene_annotation(var))
     for key, array in (obsm or {}).items():
         result.obsm[key] = np.asarray(array)
-    result.uns[_keys.UNS] = record
-    result.uns.update(colors)
+    result.uns.update({**colors, _keys.UNS: record})
     return result

@@ -20,6 +20,7 @@ from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
 from scmimic._report._verdict import Verdict, judge
 from scmimic._sampling import package_version
+from scmimic.tl._checks import label_array
 from scmimic.tl._evaluate import Settings, fault_texts, run_evaluation
 from scmimic.tl._evaluation import OVERALL
 from scmimic.tl._evaluation_data import TRIVIAL
@@ -260,7 +261,7 @@ def _types(table: pd.DataFrame, adata: AnnData, labels_key: str | None) -> dict[
         return None
     of_types = table[table["label"] != OVERALL]
     columns = {name: text for name, text in _TYPE_COLUMNS.items() if (of_types["metric"] == name).any()}
-    counts = adata.obs[labels_key].astype(str).value_counts()
+    counts = pd.Series(label_array(adata, labels_key)).value_counts()
     rows = []
     for label in sorted(of_types["label"].unique(), key=lambda name: (-counts.get(name, 0), name)):
         own = of_types[of_types["label"] == label].set_index("metric")

@@ -26,7 +26,7 @@ _CONVERSION = {
     "text": ".astype(str)",
     "integers": ".astype(int)",
     "decimals": ".astype(float)",
-    "truth values": ".astype(str) == 'True'",
+    "truth values": ".astype(bool)",
 }
 
 
@@ -273,7 +273,7 @@ class ObsColumn:
         described = cls(
             key=str(column.name),
             values=tuple(levels[i] for i in order if i != unknown),
-            unlabeled=_plain(unlabeled),
+            unlabeled=_plain(unlabeled) if unknown is None else levels[unknown],
             n_unlabeled=0 if unknown is None else int((codes == unknown).sum()),
             colors=_colors(colors, [str(levels[i]) for i in as_shown]),
             **about,
@@ -322,9 +322,20 @@ class ObsColumn:
         by_name = {("name", name): code for code, name in enumerate(self.names)}
         return by_name | {("value", value): code for code, value in enumerate(self.values)}
 
+    @cached_property
+    def _precision(self) -> np.dtype | None:
+        """Type of decimals that are not of double precision."""
+        dtype = pandas_dtype(self.categories_dtype if self.dtype == "category" else self.dtype)
+        dtype = getattr(dtype, "numpy_dtype", dtype)
+        return dtype if isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.itemsize < 8 else None
+
     def code(self, asked: Any) -> int | None:
         """Code of a value, which may be given as text too; None for what is no value of the column."""
-        kind, asked = kind_of(asked), _plain(asked)
+        kind = kind_of(asked)
+        if kind == "decimals" and self._precision is not None:
+            # pandas hands out 1.1 of single precision as 1.100000023841858
+            asked = self._precision.type(asked)
+        asked = _plain(asked)
         if kind is None:
             return None
         if "text" in (kind, self.kind):
@@ -395,9 +406,12 @@ class ObsColumn:
         for level in levels:
             kinds = {kind_of(level), self.kind}
             if self.values and len(kinds) > 1 and not kinds <= numeric and not _same(level, self.unlabeled):
+                is_text = kind_of(level) == "text"
+                # any text but the empty one is true
+                way = " == 'True'" if is_text and self.kind == "truth values" else _CONVERSION[self.kind]
                 raise ValueError(
                     f"`{where}` holds {kind_of(level)} ({level!r}), but the training cells have {self.kind} "
-                    f"({self.values[0]!r}). Give it the same kind: `{where} = {where}{_CONVERSION[self.kind]}`."
+                    f"({self.values[0]!r}). Give it the same kind: `{where} = {where}{way}`."
                 )
         unseen = [
             level
@@ -422,11 +436,10 @@ class ObsColumn:
             return pd.Series(pd.Categorical.from_codes(taken, dtype=dtype), index=index, name=self.key)
         dtype = pandas_dtype(self.dtype)
         if isinstance(dtype, ExtensionDtype):
-            values = pd.array(list(self.values), dtype=dtype).take(codes)
-        else:
-            values = np.array(self.values, dtype=dtype)[codes]
-        # text in an array of objects would become text of pandas' own type
-        return pd.Series(values, index=index, name=self.key, dtype=object if dtype.kind == "O" else None)
+            return pd.Series(pd.array(list(self.values), dtype=dtype).take(codes), index=index, name=self.key)
+        # else text in an array of objects would become text of pandas' own type
+        kind = object if dtype.kind == "O" else None
+        return pd.Series(np.array(self.values, dtype=dtype)[codes], index=index, name=self.key, dtype=kind)
 
     def own_colors(self, codes: np.ndarray) -> dict[str, list[str]]:
         """What scanpy looks for in ``.uns`` of cells with these codes; empty where there are no colours."""

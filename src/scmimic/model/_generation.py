@@ -19,7 +19,7 @@ from scmimic.model._posterior import AggregatedPosterior
 from scmimic.model._realism import RealismMixin
 from scmimic.model._requests import CellRequestsMixin, library_sizes
 from scmimic.model._sampler import ANY, BLOCK, CellSampler
-from scmimic.model._writing import check_path, collect, deliver
+from scmimic.model._writing import check_path, collect, deliver, in_order
 
 
 class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
@@ -223,11 +223,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         order = np.argsort(np.concatenate([index for index, _ in chunks]))
         parameters = {"n": len(z), "method": "decode", "transform_batch": transform_batch, "share_noise": share_noise}
         about = self._describe_cells(seed, parameters, z, label, library)
-        result = collect((chunk for _, chunk in chunks), about)
-        names = result.obs_names
-        result = result[order].copy()
-        result.obs_names = names
-        return result
+        return collect([in_order((chunk for _, chunk in chunks), order)], about)
 
     @torch.inference_mode()
     def expected_expression(

@@ -111,6 +111,13 @@ class ColumnField(fields.CategoricalObsField):
         if self.is_default:
             return super().transfer_field(state_registry, adata_target, **kwargs)
         column = ObsColumn.registered(state_registry, self._original_attr_key)
+        if column.key not in adata_target.obs:
+            known = column.unlabeled if column.unlabeled is not None else (column.values or [None])[0]
+            raise KeyError(
+                f"The model was set up with `{self.argument}={column.key!r}`, but `{self.name}.obs` has no such "
+                f"column. Add it: `{self.name}.obs[{column.key!r}] = {known!r}`"
+                f"{'.' if column.unlabeled is None else ' says that no type is known.'}"
+            )
         return self._numbered(adata_target, column, column.codes_of(self._values(adata_target), name=self.name))
 
     def _values(self, adata: AnnData) -> pd.Series:

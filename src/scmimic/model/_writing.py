@@ -105,6 +105,12 @@ def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chu
             progress.advance(task, len(chunk.z))
 
 
+def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:
+    """All chunks as one, whose cell i is the cell ``order[i]`` of theirs."""
+    whole = _stack(list(chunks))
+    return Chunk(whole.x[order], whole.z[order], whole.labels[order], whole.batches[order])
+
+
 def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     """Gather all chunks into one AnnData in memory."""
     parts = list(chunks)
@@ -173,8 +179,8 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         for key, colors in column.own_colors(codes).items():
             write_elem(group["uns"], key, colors)
     # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
-    consent = ad.settings.allow_write_nullable_strings or "string" in map(str, obs.dtypes)
-    with ad.settings.override(allow_write_nullable_strings=consent):
+    consent = {"allow_write_nullable_strings": True} if "string" in map(str, obs.dtypes) else {}
+    with ad.settings.override(**consent):
         write_elem(group, "obs", obs)
 
 

@@ -113,8 +113,8 @@ def markers(
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     check_same_genes(adata, synthetic)
     check_units(adata, synthetic, layer, log1p=log1p)
-    labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic"))
-    types = _types(adata, synthetic, labels_key, labels)
+    labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic", like=adata))
+    types = _types(adata, labels_key, labels)
     real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
     fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     if genes is None:
@@ -160,10 +160,10 @@ def markers(
     return finish(fig, axes, show=show, return_fig=return_fig)
 
 
-def _types(adata: AnnData, synthetic: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray]) -> list[str]:
+def _types(adata: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray]) -> list[str]:
     """All types of either side: categories in their order, those of the real cells first."""
     present = set(labels[0]) | set(labels[1])
-    ordered = [name for a in (adata, synthetic) for name in label_column(a, labels_key)[0].names]
+    ordered = [*label_column(adata, labels_key)[0].names, *np.unique(labels[1])]
     return [name for name in dict.fromkeys(ordered) if name in present]
 
 

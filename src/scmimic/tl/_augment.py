@@ -204,7 +204,7 @@ def _join_obs(real: pd.DataFrame, synthetic: pd.DataFrame, names: pd.Index) -> p
     sides = (real, synthetic)
     keys: list[Hashable] = [*real.columns, *synthetic.columns.difference(real.columns, sort=False)]
     columns = {
-        key: _join_column([side.get(key) for side in sides], [len(side) for side in sides])
+        key: _join_column([side.get(key) for side in sides], [len(side) for side in sides], names)
         for key in keys
         # scvi-tools' own bookkeeping of the real cells; the next registration writes it anew
         if not str(key).startswith("_scvi")
@@ -212,13 +212,14 @@ def _join_obs(real: pd.DataFrame, synthetic: pd.DataFrame, names: pd.Index) -> p
     return pd.DataFrame(columns, index=names)
 
 
-def _join_column(pair: list[pd.Series | None], sizes: list[int]) -> Any:
+def _join_column(pair: list[pd.Series | None], sizes: list[int], names: pd.Index) -> Any:
     """One column of both sides, of a type that `write_h5ad` keeps although a side (`None`) may lack it."""
     present = [side for side in pair if side is not None]
     if len(present) == 2 and present[0].dtype == present[1].dtype:
         if isinstance(present[0].dtype, pd.CategoricalDtype):
             return union_categoricals(present)
-        return pd.concat(present, ignore_index=True).array
+        # not the bare values: of objects that are text, a table makes text of pandas' own
+        return pd.concat(present).set_axis(names)
     is_categorical = [isinstance(side.dtype, pd.CategoricalDtype) for side in present]
     if any(is_categorical) or all(is_string_dtype(side) for side in present):
         known = [pd.Categorical(side) for side in present]

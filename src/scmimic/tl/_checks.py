@@ -163,13 +163,36 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
     return log_normalise(x, target_sum)
 
 
-def label_array(adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key") -> np.ndarray:
-    """Labels of the cells as text, after checking that the column is there and complete.
+def label_array(
+    adata: AnnData,
+    labels_key: str,
+    name: str = "adata",
+    *,
+    argument: str = "labels_key",
+    like: AnnData | None = None,
+) -> np.ndarray:
+    """Labels of the cells as text, after checking that the column is there, complete and of one kind.
 
-    `name` is what to call the cells, and `argument` what names the column.
+    Parameters
+    ----------
+    adata
+        The cells.
+    labels_key
+        The column.
+    name
+        What to call the cells.
+    argument
+        What names the column.
+    like
+        Cells to whose labels these are compared: 1.0 has the text of their 1.
     """
     column, codes = label_column(adata, labels_key, name, argument=argument)
-    return np.array(column.names, dtype=str)[codes]
+    names = column.names
+    if like is not None and like is not adata:
+        other, _ = label_column(like, labels_key, argument=argument)
+        found = [other.code(value) for value in column.values]
+        names = [own if code is None else other.names[code] for own, code in zip(names, found, strict=True)]
+    return np.array(names, dtype=str)[codes]
 
 
 def label_column(

@@ -120,7 +120,7 @@ def prepare_data(
         check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=log1p, name=name)
     raw = {name: _matrix(a, name, layer) for name, a in given.items()}
     labels = {
-        name: np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name)
+        name: np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name, like=adata)
         for name, a in given.items()
         if name != "reference"
     }
@@ -175,7 +175,7 @@ def prepare_data(
         for name, a in generators.items():
             check_same_genes(adata, a, name=name)
             x = _matrix(a, name, layer)
-            known = np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name)
+            known = np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name, like=adata)
             y = prepare_expression(x, name, log1p, target_sum)
             drawn[name] = Cells(x, y, project(pca, y), known)
     elif calibrate:
