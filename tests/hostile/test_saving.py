@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import zipfile
 
+import anndata as ad
 import numpy as np
 import pytest
 import scvi
@@ -441,6 +442,27 @@ def test_failure_leaves_the_older_model_and_its_data(activa, tmp_path, monkeypat
         activa.save(path, overwrite=True)
     assert contents(path) == before
     assert os.listdir(tmp_path) == ["m"]
+
+
+def test_what_is_replaced_while_it_is_loaded_is_not_mixed(activa, tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    activa.save(path, save_anndata=True)
+    other = with_own_classifier(None)
+    read, calls = ad.read_h5ad, []
+
+    def late(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            other.save(path, overwrite=True, save_anndata=True)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(ad, "read_h5ad", late)
+    loaded = sm.ACTIVA.load(path)
+    assert len(calls) == 2
+    assert (loaded.module.n_latent, loaded.batch_key_) == (2, None)
+    monkeypatch.setattr(sm.ACTIVA, "_load", lambda *args, **kwargs: activa.save(path, overwrite=True))
+    with pytest.raises(OSError, match="again and again"):
+        sm.ACTIVA.load(path)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, FLAG, KEY, LAYER, NATURAL, PATH, Choice
+from scmimic._arguments import COLUMN, KEY, LAYER, NATURAL, Choice
 from scmimic.cells._columns import Value
 from scmimic.cells._units import ExpressionSpace
 from scmimic.model._gan import GANMixin
@@ -297,55 +297,22 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
             self.representation.save(str(folder), prefix=prefix, overwrite=True)
 
     @classmethod
-    def load(
-        cls,
-        dir_path: str | os.PathLike,
-        adata: AnnData | None = None,
-        *,
-        allow_pickle: bool = True,
-        **kwargs,
+    def _load(
+        cls, dir_path: str | os.PathLike, adata: AnnData | None, *, allow_pickle: bool, **kwargs: Any
     ) -> MichiGAN:
-        """Load a saved model, its representation included.
-
-        Parameters
-        ----------
-        dir_path
-            Directory that :meth:`save` wrote.
-        adata
-            Data with the genes of the training data, in the same order; they are encoded anew, where the model has a
-            representation, into keys as those of :meth:`from_representation`. None: the data saved with the model, or
-            none at all; :meth:`generate` works without.
-        allow_pickle
-            Load pickled objects too, which can run any code: those of a representation of another package, such as
-            :class:`scvi.model.SCVI`. Pass False for a directory that you do not trust.
-        **kwargs
-            Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
-
-        Returns
-        -------
-        The model.
-
-        Raises
-        ------
-        ValueError
-            If the directory holds no model of this class, a file is damaged, of a later version or holds pickled
-            objects that are not allowed, or the genes or the units of `adata` differ.
-        """
-        PATH.check(dir_path=dir_path)
-        FLAG.check(allow_pickle=allow_pickle)
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
         options = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
         options["allow_pickle"] = allow_pickle
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         path = saved["attr_dict"].get("representation_class_")
         if path is None or not isinstance(adata, AnnData):
-            model = super().load(dir_path, adata=adata, allow_pickle=allow_pickle, **kwargs)
+            model = super()._load(dir_path, adata, allow_pickle=allow_pickle, **kwargs)
             if path is not None:
                 model.representation = load_representation(path, Path(dir_path), prefix, model.adata, **options)
             return model
         cls._check_saved(saved, adata)
         # False: without data, and without looking for data
-        model = super().load(dir_path, adata=False, allow_pickle=allow_pickle, **kwargs)
+        model = super()._load(dir_path, False, allow_pickle=allow_pickle, **kwargs)
         model.representation = load_representation(path, Path(dir_path), prefix, adata, **options)
         model._take_data(adata)
         return model

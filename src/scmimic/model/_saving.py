@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 """Version of what is written; a file of a later one is refused."""
 MODEL_FILE, DATA_FILES = "model.pt", ("adata.h5ad", "mdata.h5mu")
+# Times that a model is loaded whose directory is replaced meanwhile.
+_ATTEMPTS = 10
 # Attributes that scvi-tools itself reads from the file.
 _OF_SCVI = ("registry_", "init_params_")
 
@@ -176,7 +178,8 @@ class SafeSaveMixin:
             Directory that :meth:`save` wrote.
         adata
             Data with the genes of the training data, in the same order. None: the data saved with the model, or none
-            at all; :meth:`generate` works without.
+            at all; :meth:`generate` works without. A :class:`~scmimic.model.MichiGAN` with a representation encodes
+            them anew, into keys as those of its `from_representation`.
         allow_pickle
             Load pickled objects too, which can run any code: a classifier of your own in an
             :class:`~scmimic.model.ACTIVA`, the representation of a :class:`~scmimic.model.MichiGAN` that is a model of
@@ -193,9 +196,36 @@ class SafeSaveMixin:
         ValueError
             If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
             objects that are not allowed, or the genes or the units of `adata` differ.
+        OSError
+            If other processes replace the directory again and again.
         """
         PATH.check(dir_path=dir_path)
         FLAG.check(allow_pickle=allow_pickle)
+        for _ in range(_ATTEMPTS):
+            before = cls._state_of(dir_path, kwargs.get("prefix"))
+            try:
+                model = cls._load(dir_path, adata, allow_pickle=allow_pickle, **kwargs)
+            except (ValueError, OSError):
+                if cls._state_of(dir_path, kwargs.get("prefix")) == before:
+                    raise
+            else:
+                # a network of one model and the data of another, if another process has replaced them in between
+                if before in (None, cls._state_of(dir_path, kwargs.get("prefix"))):
+                    return model
+        raise OSError(f"{dir_path} is replaced while it is loaded, again and again. Load it when nothing writes to it.")
+
+    @staticmethod
+    def _state_of(dir_path: str | os.PathLike, prefix: str | None) -> tuple[int, ...] | None:
+        """What differs between a model's file and one that replaces it; None where there is none."""
+        try:
+            found = os.stat(Path(dir_path) / f"{prefix or ''}{MODEL_FILE}")
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    @classmethod
+    def _load(cls, dir_path: str | os.PathLike, adata: AnnData | MuData | None, *, allow_pickle: bool, **kwargs):
+        """Do the work of :meth:`load`."""
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)
