@@ -56,7 +56,7 @@ from _common import (
 from realism import Judge
 
 import scmimic as sm
-from scmimic.tl._interrupts import stop_if_interrupted
+from scmimic._interrupts import stop_if_interrupted
 
 LOG, COUNTS = "log", "counts"
 QUIET = {"enable_progress_bar": False}

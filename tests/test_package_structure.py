@@ -29,28 +29,40 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_compat", "_files", "_keys", "_plain", "_sampling"}
+HELPERS = {"_arguments", "_compat", "_files", "_interrupts", "_keys", "_plain", "_sampling"}
 MAY_IMPORT = {
     "metrics": {"_arguments"},
     "cells": {"_arguments", "_compat", "_keys", "_plain", "_sampling", "metrics"},
     "nn": set(),
     "module": {"_compat", "nn"},
-    "train": {"_arguments", "_compat", "module", "nn"},
+    "train": {"_arguments", "_compat", "_interrupts", "module", "nn"},
     "model": {*HELPERS, "baselines", "cells", "metrics", "train", "module", "nn"},
     "pp": {"_arguments", "_keys", "cells"},
     "datasets": {"_arguments", "_keys", "_sampling", "cells", "pp"},
-    "baselines": {"_arguments", "_keys", "_sampling", "cells", "metrics", "pp"},
-    "tl": {"_arguments", "_compat", "_keys", "_sampling", "baselines", "cells", "metrics", "model", "pp"},
+    "baselines": {"_arguments", "_interrupts", "_keys", "_sampling", "cells", "metrics", "pp"},
+    "tl": {
+        "_arguments",
+        "_compat",
+        "_interrupts",
+        "_keys",
+        "_sampling",
+        "baselines",
+        "cells",
+        "metrics",
+        "model",
+        "pp",
+    },
     "pl": {"_arguments", "_keys", "cells", "metrics", "model", "tl"},
     "_arguments": set(),
     "_compat": set(),
     "_files": set(),
+    "_interrupts": set(),
     "_keys": set(),
     "_plain": set(),
     "_sampling": {"_arguments", "_keys", "cells"},
     "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_sampling", "metrics", "pl", "tl"},
-    "_cli": {"", "_arguments", "_demo", "_keys", "_files", "_report", "model"},
+    "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "_report", "model"},
     "": {"_report", "_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }
 NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}

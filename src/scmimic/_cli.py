@@ -6,9 +6,10 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +17,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from scmimic import _keys
+from scmimic._interrupts import SIGINT_STATUS, Terminated, stop_if_interrupted, terminable
+
+if TYPE_CHECKING:
+    from scmimic.model import ACTIVA
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     help="Realistic synthetic single cells: AnnData files in, AnnData files out.",
@@ -31,22 +38,41 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 _OUT = {"name": "--out", "flag": "--overwrite"}
 
 
+@dataclass
+class _Ending:
+    """What to say where Ctrl-C or SIGTERM ends a command."""
+
+    said: str = "nothing was written."
+
+
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn an error of the user into one line on stderr and exit status 1."""
+def _one_line_errors() -> Iterator[_Ending]:
+    """Turn an error of the user into one line on stderr and exit status 1, Ctrl-C into 130 and SIGTERM into 143."""
+    ending, notes = _Ending(), logging.getLogger("scmimic._interrupts")
+    disabled, notes.disabled = notes.disabled, True
     try:
-        yield
+        with terminable(by_ctrl_c=True):
+            yield ending
+    except (KeyboardInterrupt, Terminated) as error:
+        _fail(f"Interrupted: {ending.said}", SIGINT_STATUS if isinstance(error, KeyboardInterrupt) else error.code)
     except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
-        logging.getLogger(__name__).debug("The command failed.", exc_info=True)
+        logger.debug("The command failed.", exc_info=True)
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        text = " ".join(str(message).split()) or type(error).__name__
-        Console(stderr=True).print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from error
+        _fail(f"Error: {' '.join(str(message).split()) or type(error).__name__}", 1)
+    finally:
+        notes.disabled = disabled
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    kind, _, text = line.partition(" ")
+    Console(stderr=True).print(f"[bold red]{kind}[/] {escape(text)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(status) from None
 
 
 def _quiet() -> None:
     """Keep the terminal for what the user asked for: no device banners, no hints on data loaders."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     warnings.filterwarnings("ignore", module="scvi")
@@ -85,11 +111,12 @@ def demo(
     ] = False,
 ) -> None:
     """Train on 700 packaged real cells, generate, measure and draw; minutes on a laptop, offline."""
-    from scmimic._demo import run_demo, table
-
     console = Console()
     _quiet()
-    with _one_line_errors():
+    with _one_line_errors() as ending:
+        from scmimic._demo import run_demo, table
+
+        ending.said = f"nothing was written to {out}."
         result = run_demo(
             out,
             epochs=epochs,
@@ -127,29 +154,57 @@ def train(
     max_epochs: Annotated[int | None, typer.Option(help="Epochs; the model's default if left out.")] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    keep_partial: Annotated[
+        bool,
+        typer.Option("--keep-partial", help="Where the training is interrupted, save the model to OUT.interrupted."),
+    ] = False,
 ) -> None:
-    """Train ACTIVA on an AnnData file and save the model."""
-    import scanpy as sc
-    import scvi
+    """Train ACTIVA on an AnnData file and save the model.
 
-    from scmimic._files import check_output
-    from scmimic.model import ACTIVA
-
+    Ctrl-C and SIGTERM end the training with the exit status 130 or 143. Nothing is saved then, and an older model in
+    the folder stays as it is; with --keep-partial the half-trained model goes to a folder beside it.
+    """
     console = Console()
     _quiet()
-    with _one_line_errors():
+    with _one_line_errors() as ending:
+        import scanpy as sc
+        import scvi
+
+        from scmimic._files import check_output
+        from scmimic.model import ACTIVA
+
+        ending.said = "nothing was saved."
         if not file.is_file():
             raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
-        check_output(out, overwrite=overwrite, folder=True, others={"FILE": file}, **_OUT)
+        half = Path(f"{out}.interrupted") if keep_partial else None
+        for folder in (out, half):
+            if folder is not None:
+                check_output(folder, overwrite=overwrite, folder=True, others={"FILE": file}, **_OUT)
         adata = sc.read_h5ad(file)
         scvi.settings.seed = seed
         ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels, unlabeled_category=unlabeled or None)
         model = ACTIVA(adata, gene_likelihood=likelihood)
-        model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
+        try:
+            model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
+            stop_if_interrupted(model)
+        except (KeyboardInterrupt, Terminated):
+            ending.said = _end_of_training(model, half)
+            raise
         model.save(out, overwrite=overwrite)
     console.print(
         f"Trained on {adata.n_obs} cells x {adata.n_vars} genes. Model in {escape(str(out))}.", highlight=False
     )
+
+
+def _end_of_training(model: ACTIVA, half: Path | None) -> str:
+    """Save a half-trained model to `half`, where there are both, and say what was done."""
+    if not model.is_trained:
+        return "training had not taken a step; nothing was saved."
+    after = f"after {model.trainer.current_epoch} of {model.trainer.max_epochs} epochs of training"
+    if half is None:
+        return f"{after}; nothing was saved."
+    model.save(half, overwrite=True)
+    return f"{after}; the half-trained model is in {half}."
 
 
 @app.command()
@@ -168,17 +223,20 @@ def generate(
     ] = False,
 ) -> None:
     """Generate cells with a saved ACTIVA model."""
-    from scmimic._files import CELL_ENDINGS, check_output
-    from scmimic.model import ACTIVA
-
     console = Console()
     _quiet()
-    with _one_line_errors():
+    with _one_line_errors() as ending:
+        from scmimic._files import CELL_ENDINGS, check_output
+        from scmimic.model import ACTIVA
+
+        ending.said = f"nothing was written to {out}."
         if not model_dir.is_dir():
             raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
         request = _parse_labels(labels, n)
         check_output(out, overwrite=overwrite, endings=CELL_ENDINGS, others={"MODEL_DIR": model_dir}, **_OUT)
         model = ACTIVA.load(model_dir, allow_pickle=allow_pickle)
+        if model.was_interrupted_:
+            logger.warning("The training of this model was interrupted before its end.")
         result = model.generate(
             n, labels=request, seed=seed, path=out, overwrite=overwrite, silent=not console.is_terminal
         )
@@ -210,14 +268,15 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure how real synthetic cells are, and write a page about it."""
-    import scanpy as sc
-
-    from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
-    from scmimic._report import Settings, write_report
-
     console = Console()
     _quiet()
-    with _one_line_errors():
+    with _one_line_errors() as ending:
+        import scanpy as sc
+
+        from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
+        from scmimic._report import Settings, write_report
+
+        ending.said = "the evaluation is not complete."
         files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}
         for file in files.values():
             if file is not None and not file.is_file():

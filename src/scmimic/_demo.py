@@ -16,6 +16,7 @@ import scvi
 from scmimic import _keys, datasets, metrics, pl, pp, tl
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
+from scmimic._interrupts import stop_if_interrupted
 from scmimic._report import Report, Settings, write_report
 from scmimic._sampling import package_version
 from scmimic.model import ACTIVA
@@ -129,6 +130,8 @@ def run_demo(
         If `epochs` or `n_trees` is below 1.
     OSError
         If `out` cannot be written to, or holds files of these names that no demonstration has written.
+    KeyboardInterrupt
+        If the training is interrupted: half a training says nothing of the model.
 
     Examples
     --------
@@ -207,6 +210,7 @@ def _train(train: AnnData, epochs: int | None, seed: int, progress: bool) -> ACT
     ACTIVA.setup_anndata(train, labels_key=LABELS_KEY)
     model = ACTIVA(train)
     model.train(max_epochs=epochs, enable_progress_bar=progress)
+    stop_if_interrupted(model)
     return model
 
 

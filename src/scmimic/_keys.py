@@ -2,6 +2,8 @@
 
 UNS = "scmimic"
 """`.uns` key of a generated AnnData: model, version, parameters and seed."""
+INTERRUPTED = "interrupted"
+"""Key in it of cells from a model: whether its training, or that of what it was made on, was interrupted."""
 
 UNLABELED = "Unknown"
 """Value of a label column that means "no type known" by default."""

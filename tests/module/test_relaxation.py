@@ -88,3 +88,18 @@ def test_gradient_is_that_of_a_score_function(kind, function):
     # d E[f(x)] / d mu = E[(f(x) - c) d log p(x) / d mu] for any number c
     (score,) = torch.autograd.grad(((value - value.mean()) * px.log_prob(cells.detach())).mean(), mean)
     assert ours.sum().item() == pytest.approx(score.sum().item(), rel=0.08)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "nb", "zinb"])
+def test_rates_that_are_not_finite_give_nan_and_leave_the_others_alone(kind):
+    mu = torch.rand(50, generator=torch.Generator().manual_seed(0)) * 5
+    expected, _ = draw_counts(distribution(kind, mu), torch.Generator().manual_seed(1))
+    # the last ones, so that they take no random numbers from others
+    mu = torch.cat([mu, torch.tensor([float("nan"), float("inf")])])
+    # as in the modules, torch's own checks are off
+    spoilt = Poisson(mu, validate_args=False) if kind == "poisson" else distribution(kind, mu)
+    counts, _ = draw_counts(spoilt, torch.Generator().manual_seed(1))
+    assert torch.isnan(counts[-2:]).all() or kind == "zinb"
+    assert torch.isfinite(counts[:-2]).all()
+    if kind == "poisson":
+        assert torch.equal(counts[:-2], expected)

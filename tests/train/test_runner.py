@@ -3,6 +3,7 @@ import signal
 
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 
 import scmimic as sm
@@ -29,12 +30,14 @@ class Terminate(Callback):
 
 @pytest.mark.skipif(os.name == "nt", reason="Lightning leaves the signals of Windows alone")
 @pytest.mark.parametrize("name", MODELS)
-def test_terminated_training_is_kept_and_said(adata, caplog, name):
+def test_terminated_training_is_kept_and_said_and_ends_the_process(adata, caplog, name):
     model, quick = small(adata, name)
     before = signal.getsignal(signal.SIGTERM)
-    model.train(max_epochs=7, batch_size=100, callbacks=[Terminate()], **quick)
+    with pytest.raises(SystemExit) as ended:
+        model.train(max_epochs=7, batch_size=100, callbacks=[Terminate()], **quick)
+    assert ended.value.code == 143
     assert "interrupted after 2 of 7 epochs" in caplog.text
-    assert model.trainer.interrupted
+    assert model.was_interrupted_
     assert model.is_trained
     assert {len(values) for values in model.history.values()} == {2}
     assert signal.getsignal(signal.SIGTERM) == before
@@ -43,8 +46,41 @@ def test_terminated_training_is_kept_and_said(adata, caplog, name):
 
     caplog.clear()
     model.train(max_epochs=1, batch_size=100, **quick)
-    assert not model.trainer.interrupted
+    assert not model.was_interrupted_
     assert "interrupted" not in caplog.text
+
+
+class TerminateAtTheEnd(Callback):
+    def on_train_end(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Lightning leaves the signals of Windows alone")
+def test_a_signal_that_lightning_has_no_time_to_hear_ends_the_process_too(adata):
+    model, quick = small(adata, "ACTIVA")
+    with pytest.raises(SystemExit, match="143"):
+        model.train(max_epochs=2, batch_size=100, callbacks=[TerminateAtTheEnd()], **quick)
+    assert model.is_trained and model.was_interrupted_
+    assert len(model.history["elbo_train"]) == 2
+
+
+class PoisonThenStop(Callback):
+    """Ctrl-C in the middle of an epoch whose weights are NaN already."""
+
+    def on_train_batch_start(self, trainer, plan, *args):
+        if trainer.current_epoch == 2:
+            with torch.no_grad():
+                for parameter in plan.module.parameters():
+                    parameter.fill_(float("nan"))
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_interrupt_keeps_no_weights_that_are_not_finite(adata, name):
+    model, quick = small(adata, name)
+    model.train(max_epochs=7, batch_size=100, callbacks=[PoisonThenStop()], **quick)
+    assert model.was_interrupted_
+    assert all(torch.isfinite(p).all() for p in model.module.parameters())
 
 
 class Modes(Callback):

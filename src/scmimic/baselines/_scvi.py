@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
+from scmimic._interrupts import plain_interrupts
 from scmimic.baselines._base import ReferenceGenerator, draw_members
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ class SCVIReference(ReferenceGenerator):
         with seeded(int(rng.integers(2**31))):
             scvi.model.SCVI.setup_anndata(cells)
             self.model_ = scvi.model.SCVI(cells, **self.model_kwargs)
-            self.model_.train(max_epochs=self.max_epochs, **(quiet | self.train_kwargs))
+            with plain_interrupts():
+                self.model_.train(max_epochs=self.max_epochs, **(quiet | self.train_kwargs))
         self._classifier = None
         if len(self.categories) > 1:
             from sklearn.linear_model import LogisticRegression

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
@@ -225,6 +226,13 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         if early_stopping:
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
         self._run_training(locals())
+
+    @torch.inference_mode()
+    def _after_training(self, plan: LightningModule) -> None:
+        x = self._x()[np.sort(self.train_indices_)[:512]]
+        x = x.toarray() if sp.issparse(x) else np.asarray(x)
+        cells = torch.as_tensor(x.astype(np.float32, copy=False), device=self.device)
+        self._check_useful("the probabilities that it gives to types", self.module.classifier(cells).softmax(-1))
 
     @torch.inference_mode()
     def predict(

@@ -7,6 +7,7 @@ identification using introspective variational autoencoders. Bioinformatics 38, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -30,6 +31,7 @@ from scmimic._arguments import (
     check_ranges,
     check_widths,
 )
+from scmimic._interrupts import interrupted_part
 from scmimic.cells._columns import Value
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, without_weights
@@ -146,6 +148,7 @@ class ACTIVA(
         self._remember_registration()
         n_input = self.summary_stats.n_vars
         n_labels = max(self.summary_stats.get("n_labels", 1), 1)
+        self.interrupted_source_ = interrupted_part(classifier)
         network, self._classifier_is_given = conditioner(classifier, self.label_categories_, n_input)
         self.module = self._module_cls(
             n_input,
@@ -360,13 +363,12 @@ class ACTIVA(
             **preset.plan,
             **(plan_kwargs or {}),
         }
-        runner = self._training_runner(locals(), plan_kwargs=settings)
-        try:
-            runner()
-        finally:
-            if self.is_trained:
-                self._remember_posterior()
-                self._calibrate(dispersion=calibrate_dispersion, spread=calibrate_spread, margins=calibrate_margins)
+        calibration = {
+            "dispersion": calibrate_dispersion,
+            "spread": calibrate_spread,
+            "margins": calibrate_margins,
+        }
+        self._run_training(locals(), plan_kwargs=settings, finish=partial(self._calibrate, **calibration))
 
     @torch.inference_mode()
     def classify(

@@ -355,13 +355,7 @@ class BetaTCVAE(
         self._check_training(locals())
         if max_epochs is None:
             max_epochs = default_epochs(self.adata.n_obs, batch_size)
-        runner = self._training_runner(locals())
-        try:
-            runner()
-        finally:
-            if self.is_trained:
-                self._remember_posterior()
-                self._report_vanished_latents()
+        self._run_training(locals(), finish=self._report_vanished_latents)
 
 
 def default_epochs(n_obs: int, batch_size: int) -> int:

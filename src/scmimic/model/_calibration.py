@@ -32,11 +32,20 @@ class CalibrationMixin:
 
     @torch.inference_mode()
     def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
-        """Match dispersions, then variance within types, then margins."""
+        """Match dispersions, then variance within types, then margins; all of it, or none where it is interrupted."""
         self.module.eval()
-        self.margins_ = None
         if not self.module.is_count:
             return
+        learned = None if self.module.px_r is None else self.module.px_r.clone()
+        try:
+            self._match(dispersion=dispersion, spread=spread, margins=margins)
+        except BaseException:
+            if learned is not None:
+                self.module.px_r.copy_(learned)
+            self.margins_, self.posterior_.center, self.posterior_.spread = None, None, 1.0
+            raise
+
+    def _match(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
         if dispersion and self.module.px_r is not None:
             pool_dispersion(self.module, self._training_batches())
             match_zeros(self.module, self._training_batches())

@@ -194,13 +194,13 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             max_epochs = default_epochs(preset, self.adata.n_obs, batch_size, self._default_steps())
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
-        self._run_training(locals(), plan_kwargs=plan, state=self.training_state_)
-        self.plan_kwargs_ = asked
+        self._run_training(locals(), keep={"plan_kwargs_": asked}, plan_kwargs=plan, state=self.training_state_)
 
     def _default_steps(self) -> int:
         """Steps of the critic in a run whose length was not said."""
         return CRITIC_STEPS if self.module.makes_counts else CRITIC_STEPS_OF_VALUES
 
+    @torch.no_grad()
     def _after_training(self, plan: WassersteinTrainingPlan) -> None:
         """Keep what generation and further training need; also after an interrupt."""
         self.training_state_ = plan.state()
@@ -211,6 +211,9 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         noise = torch.randn(len(z), self.module.n_noise, generator=stream, device=self.module.device)
         labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
         self.module.refresh_statistics(Draw(z, noise, labels))
+        size = torch.as_tensor(self.posterior_.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
+        made = self.module.decode(Draw(z, noise, labels, size))
+        self._check_useful("the cells that it generates", made, is_count=self.module.makes_counts)
 
     def _remember_cells(self) -> None:
         """Labels, library sizes and codes of the training cells, so that a saved model generates without its data."""

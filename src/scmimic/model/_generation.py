@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
 
 from scmimic._sampling import ALL_CELLS, Labels, resolve_counts
@@ -276,6 +277,25 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             block = (torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns)
             parts.append(module.expected(module.decode(*block)).cpu().numpy())
         return np.concatenate(parts)
+
+    def _after_training(self, plan: LightningModule) -> None:
+        # a map from the counts of other weights
+        self.margins_ = None
+        self._remember_posterior()
+        self._check_generation()
+
+    @torch.inference_mode()
+    def _check_generation(self, n_cells: int = 512) -> None:
+        """Reject weights by which no cell can be generated."""
+        posterior, module = self.posterior_, self.module
+        codes = torch.as_tensor(np.concatenate([posterior.mean, posterior.std]))
+        self._check_useful("the codes of its training cells", codes)
+        cells = np.arange(0, len(posterior), max(len(posterior) // n_cells, 1))
+        label = posterior.labels[cells]
+        sampler = CellSampler(self, seed=0)
+        z, log_library, batches = sampler._codes(cells, label, None, sampler._generator(0, 0))
+        px = module.decode(z, log_library, batches, torch.as_tensor(label, device=z.device).unsqueeze(1))
+        self._check_useful("the cells that it generates", module.expected(px), is_count=module.is_count)
 
     @torch.inference_mode()
     def _remember_posterior(self) -> None:

@@ -121,6 +121,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         asked = torch.as_tensor(cells.obsm[_keys.latent(type(self).__name__)], device=self.device)
         # in the units of the training layer, which a generator that has learned little need not show
         found = torch.as_tensor(self._codes_shown_by(cells.X), device=self.device)
+        self._check_useful("the codes that it finds in cells", found)
         self.module.calibrate(asked, found)
 
     @classmethod

@@ -20,6 +20,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, KEY, LAYER, NATURAL, Choice
+from scmimic._interrupts import interrupted_part
 from scmimic.cells._columns import Value
 from scmimic.cells._units import ExpressionSpace
 from scmimic.model._gan import GANMixin
@@ -195,6 +196,7 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         made = cls(adata, **kwargs)
         made.representation, made.representation_class_ = model, class_path(model)
         made.representation_space_, made.code_width_ = space_of(model), width
+        made.interrupted_source_ = interrupted_part(model)
         return made
 
     @classmethod
@@ -282,7 +284,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         """
         NATURAL.check(n_faithfulness_cells=n_faithfulness_cells)
         super().train(max_epochs, **kwargs)
-        self._record_faithfulness(n_faithfulness_cells)
+        with self._after_learning():
+            self._record_faithfulness(n_faithfulness_cells)
 
     def _default_steps(self) -> int:
         # values too: the codes hold them, and the longer the run, the better they are kept

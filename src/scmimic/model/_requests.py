@@ -21,6 +21,7 @@ from scmimic._arguments import (
     check_ranges,
     shown,
 )
+from scmimic._interrupts import interrupted_part
 from scmimic.cells._columns import Value, as_list
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._units import made_space
@@ -115,6 +116,7 @@ class CellRequestsMixin:
             labels=self._labels,
             batches=self._batches,
             source=fingerprint(weights_sample(self.module), *asked),
+            interrupted=interrupted_part(self) is not None,
         )
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from scvi.dataloaders import AnnDataLoader, DataSplitter
+from scvi.model.base import BaseModelClass
 from scvi.train import Trainer as ScviTrainer
 from torch.utils.data import DataLoader
 
+from scmimic import _interrupts
 from scmimic._arguments import (
     COUNT,
     COUNT_OR_NONE,
@@ -31,7 +36,8 @@ from scmimic._arguments import (
     check_ranges,
 )
 from scmimic._compat import use_distributed_sampler
-from scmimic.train import KeepingTrainRunner
+from scmimic._interrupts import interrupted_part, terminable
+from scmimic.train import DIVERGENCE_ADVICE, KeepingTrainRunner
 
 SINGLE = (None, 32, "32", "32-true")
 """What Lightning calls single precision, and mixed with half precision."""
@@ -103,13 +109,87 @@ _PLAN = {
 }
 
 
+# Larger counts have no place in the integers that are made of them.
+_MAX_COUNT = 2**31
+
+
+class ModelState:
+    """All that a training changes in a model, to go back to it.
+
+    Parameters
+    ----------
+    model
+        The model. Its weights are copied to the CPU's memory.
+    """
+
+    def __init__(self, model: BaseModelClass):
+        self._attributes = dict(vars(model))
+        self._history = model.history_
+        self._epochs = dict(self._history) if isinstance(self._history, dict) else None
+        self._device = model.device
+        self._tensors = {name: value.detach().to("cpu", copy=True) for name, value in _tensors(model.module)}
+        self._trained = {name: value.requires_grad for name, value in model.module.named_parameters()}
+        self._settings = [(part, _settings(part)) for part in model.module.modules()]
+
+    @torch.no_grad()
+    def restore(self, model: BaseModelClass) -> None:
+        """Make the model what it was."""
+        vars(model).clear()
+        vars(model).update(self._attributes)
+        if self._epochs is not None:
+            # trainings write to the history in place
+            self._history.clear()
+            self._history.update(self._epochs)
+        for part, settings in self._settings:
+            for name in _settings(part).keys() - settings.keys():
+                delattr(part, name)
+            vars(part).update(settings)
+        for name, value in model.module.named_parameters():
+            value.requires_grad_(self._trained[name])
+            value.grad = None
+        model.to_device(self._device)
+        for name, value in _tensors(model.module):
+            value.copy_(self._tensors[name])
+        if torch.cuda.is_available():
+            # where memory ran out, the next attempt finds it free
+            torch.cuda.empty_cache()
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())
+
+
+def _settings(part: torch.nn.Module) -> dict[str, Any]:
+    # its tensors and parts stand under private names
+    return {name: value for name, value in vars(part).items() if not name.startswith("_")}
+
+
 class PlanTrainingMixin:
-    """Build splitter, plan and runner, and run them."""
+    """Build splitter, plan and runner, and run them.
+
+    Attributes
+    ----------
+    was_interrupted_
+        Whether Ctrl-C or SIGTERM ended the last training.
+    interrupted_source_
+        Class of what the model was made on (a classifier, a representation), where its training was interrupted.
+    """
 
     _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
     # in others the networks stay so after the training, and what comes to them later does not fit
     _precisions: ClassVar[tuple] = (*SINGLE, *MIXED)
+    # of the class, so that models whose files do not say have them too
+    was_interrupted_: bool = False
+    interrupted_source_: str | None = None
+
+    @property
+    def summary_string(self) -> str:
+        """What the model is, and whether it is trained to the end."""
+        summary, part = super().summary_string, interrupted_part(self)
+        if self.was_interrupted_:
+            return f"{summary}, interrupted before the end"
+        return summary if part is None else f"{summary}\nMade on: {part} whose training was interrupted"
 
     def _check_training(self, arguments: Mapping[str, Any], **kinds: Kind) -> None:
         """Refuse what no training can be made of, before anything is computed from it.
@@ -170,11 +250,58 @@ class PlanTrainingMixin:
         self.adata_manager.validate()
         return self.adata.n_obs
 
-    def _run_training(self, arguments: Mapping[str, Any], **changes: Any) -> None:
-        """Train; the arguments are those of :meth:`_training_runner`."""
-        runner = self._training_runner(arguments, **changes)
-        runner()
-        self._after_training(runner.training_plan)
+    def _run_training(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        keep: Mapping[str, Any] | None = None,
+        finish: Callable[[], None] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Train; a training that fails, or ends before its first step, leaves the model as it was.
+
+        Parameters
+        ----------
+        arguments
+            Those of :meth:`_training_runner`.
+        keep
+            Attributes that the model gets with the training.
+        finish
+            What is done with the trained model at last; SIGTERM leaves it out.
+        **changes
+            As of :meth:`_training_runner`.
+        """
+        before, runner = ModelState(self), None
+        with terminable():
+            try:
+                runner = self._training_runner(arguments, **changes)
+                runner.keep = dict(keep or {})
+                runner()
+            except BaseException:
+                if runner is None or not runner.has_learned:
+                    before.restore(self)
+                raise
+            if isinstance(runner.ended_by, SystemExit):
+                raise runner.ended_by
+            if finish is not None:
+                with self._after_learning():
+                    finish()
+
+    @contextmanager
+    def _after_learning(self) -> Iterator[None]:
+        """What a model does once it has learned; an interrupt ends it, and leaves what was learned."""
+        try:
+            with terminable():
+                yield
+        except KeyboardInterrupt:
+            self.was_interrupted_ = True
+            _interrupts.logger.warning(
+                "Interrupted after the training itself: the model keeps what it has learned, without what was still to "
+                "be done with it, such as its calibration."
+            )
+        except SystemExit:
+            self.was_interrupted_ = True
+            raise
 
     def _training_runner(self, arguments: Mapping[str, Any], **changes: Any) -> KeepingTrainRunner:
         """What trains; nothing of the model changes before it is called.
@@ -213,7 +340,16 @@ class PlanTrainingMixin:
         )
 
     def _after_training(self, plan: LightningModule) -> None:
-        """What a model does once its training has ended, by itself or by an interrupt."""
+        """What belongs to the weights and is set with them, also after an interrupt."""
+
+    def _check_useful(self, what: str, values: torch.Tensor, *, is_count: bool = False) -> None:
+        """Reject weights that are finite, but of no use: what comes of them is not, or has no place in a count."""
+        if torch.isfinite(values).all() and not (is_count and (values >= _MAX_COUNT).any()):
+            return
+        raise RuntimeError(
+            f"The training of {type(self).__name__} has failed: {what} are not finite or beyond all bounds. The model "
+            f"stays what it was before. {DIVERGENCE_ADVICE}"
+        )
 
 
 def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:

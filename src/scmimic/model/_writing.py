@@ -49,6 +49,8 @@ class CellDescription:
     batches: ObsColumn | None
     source: str
     """Fingerprint of the model, and of what the parameters do not say of the request."""
+    interrupted: bool
+    """Whether the training of the model, or of what it was made on, was interrupted."""
 
     def __post_init__(self) -> None:
         # new cells may hold more counts than those of a layer whose type just holds them
@@ -116,7 +118,7 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     parts = list(chunks)
     labels = np.concatenate([part.labels for part in parts])
     batches = np.concatenate([part.batches for part in parts])
-    return assemble(
+    result = assemble(
         sp.vstack([part.x for part in parts], format="csr"),
         about.var,
         about.columns(labels, batches),
@@ -127,6 +129,8 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
         obsm={_keys.latent(about.model_name): np.concatenate([part.z for part in parts])},
         dtype=about.dtype,
     )
+    result.uns[_keys.UNS][_keys.INTERRUPTED] = about.interrupted
+    return result
 
 
 def check_path(path: str | os.PathLike | None, overwrite: bool) -> Path | None:
@@ -153,7 +157,7 @@ def stream(
 def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDescription, n: int) -> None:
     empty = ad.AnnData(obs=pd.DataFrame(index=pd.RangeIndex(0).astype(str)), var=gene_annotation(about.var))
     record = generation_record(about.model_name, about.parameters, about.seed)
-    empty.uns[_keys.UNS] = record
+    empty.uns[_keys.UNS] = record | {_keys.INTERRUPTED: about.interrupted}
     write_elem(group, "/", empty)
     # an empty `raw` would make a backed AnnData look for raw values
     if "raw" in group:

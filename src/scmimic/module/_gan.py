@@ -20,6 +20,7 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
+from scmimic.module._relaxation import poisson_counts
 from scmimic.nn import Critic, ExpressionGenerator
 
 CODE_KEY = "code"
@@ -58,7 +59,7 @@ def drawn_log_counts(rate: torch.Tensor) -> torch.Tensor:
         Cells x genes.
     """
     with torch.no_grad():
-        counts = torch.poisson(rate)
+        counts = poisson_counts(rate)
         factor = COUNTS_TARGET_SUM / counts.sum(-1, keepdim=True).clamp_min(1.0)
         values = torch.log1p(counts * factor)
         slope = torch.log1p((counts + 1) * factor) - values if rate.requires_grad else None

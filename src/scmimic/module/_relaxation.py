@@ -13,6 +13,21 @@ from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBi
 from torch.distributions import Distribution
 
 
+def poisson_counts(rate: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Poisson counts of `rate`, and NaN where it is not finite: so a training that diverges shows it by its loss.
+
+    torch refuses such rates, on a GPU with an error that nothing on it survives.
+
+    Parameters
+    ----------
+    rate
+        Rates.
+    generator
+        Source of randomness; None uses torch's global one.
+    """
+    return torch.poisson(rate.nan_to_num(nan=0.0, posinf=0.0), generator=generator) + 0 * rate
+
+
 def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Integer counts of ``px`` and the factor by which each entry's draw multiplied its rate.
 
@@ -29,7 +44,7 @@ def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> t
         if isinstance(px, NegativeBinomial):
             theta = px.theta.expand_as(rate)
             factor = torch._standard_gamma(theta.contiguous(), generator=generator) / theta
-        counts = torch.poisson(rate if factor is None else rate * factor, generator=generator)
+        counts = poisson_counts(rate if factor is None else rate * factor, generator)
     return _inflate_zeros(counts, px, generator), factor
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._interrupts import stop_if_interrupted
 from scmimic.baselines._scvi import seeded
 from scmimic.metrics._arrays import Matrix
 from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies
 from scmimic.tl._holdout_spaces import HoldoutSpaces
 from scmimic.tl._holdout_trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial
-from scmimic.tl._interrupts import stop_if_interrupted
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, encode, stream
 

@@ -4,32 +4,52 @@ from __future__ import annotations
 
 import copy
 import logging
-import signal
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import TrainRunner
 
+from scmimic import _interrupts
+from scmimic._interrupts import Terminated, held_signals, plain_interrupts
+
 logger = logging.getLogger(__name__)
+
+DIVERGENCE_ADVICE = (
+    "Lower the learning rate (plan_kwargs={'lr': ...}), or check the data for NaN, infinite and extreme values."
+)
 
 
 class KeepFiniteWeights(Callback):
     """Stop at the first loss that is not finite, with the weights of the last epoch that was.
 
     The weights are copied once an epoch; the copy lives for the time of the training alone.
+
+    Attributes
+    ----------
+    diverged
+        Whether a loss or a weight was not finite.
+    n_finite_epochs
+        Epochs that ended with finite weights.
     """
 
     def __init__(self):
         self.diverged = False
+        self.n_finite_epochs = 0
         self._state: dict | None = None
-        self._epoch = 0
+        self._first_step: int | None = None
 
     def on_train_start(self, trainer, plan) -> None:
         """Take the weights that training starts from."""
-        self._keep(trainer, plan)
+        self._first_step = trainer.global_step
+        self._keep(plan)
+
+    def has_stepped(self, trainer) -> bool:
+        """Whether an optimiser has taken a step in this run; a run that resumes counts those of the earlier too."""
+        return self._first_step is not None and trainer.global_step > self._first_step
 
     def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
         """Look at the loss."""
@@ -41,23 +61,23 @@ class KeepFiniteWeights(Callback):
         """Keep the epoch's weights if they are finite."""
         if self.diverged:
             return
-        if self._anywhere(trainer, not all(torch.isfinite(p).all() for p in plan.module.parameters())):
+        if self._anywhere(trainer, not _is_finite(plan.module)):
             self._restore(trainer, plan)
         else:
-            self._keep(trainer, plan)
+            self._keep(plan)
+            self.n_finite_epochs += 1
 
     @staticmethod
     def _anywhere(trainer, found: bool) -> bool:
         """Whether any process has found it: they stop together, or those that go on would wait for ever."""
         return trainer.strategy.reduce_boolean_decision(found, all=False)
 
-    def _keep(self, trainer, plan) -> None:
+    def _keep(self, plan) -> None:
         if self._state is None:
             self._state = copy.deepcopy(plan.module.state_dict())
         else:
             for name, value in plan.module.state_dict().items():
                 self._state[name].copy_(value)
-        self._epoch = trainer.current_epoch
 
     def _restore(self, trainer, plan) -> None:
         if not self.diverged:
@@ -67,19 +87,29 @@ class KeepFiniteWeights(Callback):
                 optimizer.state.clear()
             self.diverged = True
             trainer.should_stop = True
-            logger.warning(
-                "The loss of epoch %d is not finite. Training stopped; the model keeps the weights of the last finite "
-                "epoch. Lower the learning rate (plan_kwargs={'lr': ...}) or check the data for extreme values.",
-                trainer.current_epoch,
-            )
+            # without a finite epoch the runner raises an error
+            if self.n_finite_epochs > 0:
+                logger.warning(
+                    "The loss of epoch %d is not finite. Training stopped; the model keeps the weights of the last "
+                    "finite epoch. %s",
+                    trainer.current_epoch,
+                    DIVERGENCE_ADVICE,
+                )
 
     def on_train_end(self, trainer, plan) -> None:
         """Free the copy."""
         self._state = None
 
     def on_exception(self, trainer, plan, exception) -> None:
-        """Free the copy after an interrupt too: the model keeps its trainer, and that its callbacks."""
+        """Leave no diverging weights behind an interrupt, and free the copy: it would stay in the trainer."""
+        is_kept = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if is_kept and self._state is not None and not _is_finite(plan.module):
+            self._restore(trainer, plan)
         self._state = None
+
+
+def _is_finite(module: torch.nn.Module) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in module.parameters())
 
 
 def n_epochs(history: Mapping[str, pd.DataFrame]) -> int:
@@ -88,11 +118,28 @@ def n_epochs(history: Mapping[str, pd.DataFrame]) -> int:
 
 
 class KeepingTrainRunner(TrainRunner):
-    """Finish what was begun: after an interrupt the model is in eval mode, marked as trained, with its history."""
+    """Finish what was begun: after an interrupt the model is in eval mode, marked as trained, with its history.
+
+    Where nothing was learned, because no step was taken or no epoch ended with finite weights, an error says so; who
+    calls the runner takes the model back to what it was.
+
+    Attributes
+    ----------
+    has_learned
+        Whether the model now is what this training has made of it.
+    ended_by
+        The KeyboardInterrupt or SystemExit that ended the training early.
+    keep
+        Attributes that the model gets with what it has learned.
+    """
 
     def __init__(self, model, training_plan, data_splitter, max_epochs, **kwargs):
-        kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), KeepFiniteWeights()]
+        self._keeper = KeepFiniteWeights()
+        kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), self._keeper]
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
+        self.has_learned = False
+        self.ended_by: KeyboardInterrupt | SystemExit | None = None
+        self.keep: dict[str, Any] = {}
 
     def _update_history(self) -> None:
         """Append to the history, also the losses that an earlier run did not have, and number the epochs on."""
@@ -122,28 +169,82 @@ class KeepingTrainRunner(TrainRunner):
             history[name].index = epoch
 
     def _run_training_core(self) -> None:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
         # Lightning trains modules in the mode in which they are, and an earlier training left them in eval mode
         self.training_plan.train()
         try:
-            super()._run_training_core()
-        except (KeyboardInterrupt, SystemExit):
-            if not self.trainer.interrupted and self.trainer.current_epoch == 0 and self.trainer.global_step == 0:
+            # a second Ctrl-C must not get between what was learned and its place in the model
+            with held_signals() as released:
+                self.ended_by = self._fit(released)
+                self._check_learned()
+                self._hand_over()
+                self.has_learned = True
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not self.has_learned:
                 raise
-            logger.warning(
+            self.ended_by, self.model.was_interrupted_ = error, True
+
+    def _hand_over(self) -> None:
+        """Give the model what it has learned."""
+        model = self.model
+        if self.ended_by is not None:
+            _interrupts.logger.warning(
                 "Training was interrupted after %d of %d epochs; the model keeps what it has learned so far.",
                 self.trainer.current_epoch,
                 self.trainer.max_epochs,
             )
-            self.model.train_indices = getattr(self.data_splitter, "train_idx", None)
-            self.model.test_indices = getattr(self.data_splitter, "test_idx", None)
-            self.model.validation_indices = getattr(self.data_splitter, "val_idx", None)
-            self.model.module.eval()
-            self.model.is_trained_ = True
-            self.model.to_device(self.device)
-            self.model.trainer = self.trainer
-        finally:
-            # Lightning ignores further interrupts from the first one on, and leaves it so
-            if in_main_thread:
-                signal.signal(signal.SIGINT, handler)
+        self._update_history()
+        # the splitter has them only after the fit
+        model.train_indices = getattr(self.data_splitter, "train_idx", None)
+        model.test_indices = getattr(self.data_splitter, "test_idx", None)
+        model.validation_indices = getattr(self.data_splitter, "val_idx", None)
+        model.module.eval()
+        model.is_trained_ = True
+        model.was_interrupted_ = self.ended_by is not None
+        model.to_device(self.device)
+        model.trainer = self.trainer
+        vars(model).update(self.keep)
+        model._after_training(self.training_plan)
+
+    def _fit(self, released: Callable[[], AbstractContextManager[None]]) -> KeyboardInterrupt | SystemExit | None:
+        """Fit, and give what ended it early, unless that is an error."""
+        try:
+            # Lightning ends in order once it has heard of SIGTERM: after the step, and in all processes
+            with released(), plain_interrupts(taken=lambda: self.trainer.received_sigterm):
+                self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
+        except (KeyboardInterrupt, SystemExit) as error:
+            early = error
+        else:
+            early = Terminated() if self.trainer.received_sigterm else None
+        if isinstance(early, Terminated) and not self.trainer.is_global_zero:
+            # Lightning kills the first process where another one ends with any other status
+            return SystemExit(0)
+        return early
+
+    def _check_learned(self) -> None:
+        """Raise where the model is none the wiser."""
+        diverged_at_once = self._keeper.diverged and self._keeper.n_finite_epochs == 0
+        if self._keeper.has_stepped(self.trainer) and not diverged_at_once:
+            return
+        if self.ended_by is not None:
+            raise self.ended_by
+        name = type(self.model).__name__
+        if diverged_at_once:
+            raise RuntimeError(
+                f"The training of {name} has failed: its loss is not finite in the very first epoch. The model stays "
+                f"what it was before. {DIVERGENCE_ADVICE}"
+            )
+        raise ValueError(f"{name} was not trained, for there was no batch to train on: {self._why_no_batch()}")
+
+    def _why_no_batch(self) -> str:
+        trainer, splitter = self.trainer, self.data_splitter
+        if trainer.limit_train_batches == 0:
+            return "`limit_train_batches` is 0. Leave it out."
+        if trainer.num_training_batches == 0:
+            return (
+                f"with `drop_last` the {splitter.n_train} training cells do not fill a batch of "
+                f"{splitter.data_loader_kwargs['batch_size']}. Lower `batch_size`, or leave `drop_last` out."
+            )
+        return (
+            f"Lightning ended the run before its first step. Look at what bounds it, such as `max_steps` "
+            f"({trainer.max_steps}), `max_time` or the epoch of a checkpoint (`ckpt_path`)."
+        )
