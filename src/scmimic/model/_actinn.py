@@ -218,6 +218,21 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
             ``lr_decay_steps``.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, or there is no batch to train on.
+        TypeError
+            If an argument is of another kind, or `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
+
+        Notes
+        -----
+        Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells. SIGTERM does too, and then
+        ends the process by `SystemExit`. A loss that is not finite ends the training with the weights of the last good
+        epoch. See the user guide on trainings that end early.
         """
         self._check_training(locals())
         if max_epochs is None:

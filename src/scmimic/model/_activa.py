@@ -340,14 +340,17 @@ class ACTIVA(
         Raises
         ------
         ValueError
-            If a number of epochs is not positive.
+            If an argument is out of range, or there is no batch to train on.
         TypeError
-            If `plan_kwargs` holds an unknown setting.
+            If an argument is of another kind, or `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
 
         Notes
         -----
-        An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not finite ends the training with
-        the weights of the last good epoch.
+        Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells. SIGTERM does too, and then
+        ends the process by `SystemExit`. A loss that is not finite ends the training with the weights of the last good
+        epoch. See the user guide on trainings that end early.
         """
         self._check_training(locals())
         preset = preset_for(self.module.gene_likelihood)

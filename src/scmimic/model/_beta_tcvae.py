@@ -342,15 +342,19 @@ class BetaTCVAE(
         Raises
         ------
         ValueError
-            If the number of epochs is not positive.
+            If an argument is out of range, or there is no batch to train on.
         TypeError
-            If `plan_kwargs` holds an unknown setting.
+            If an argument is of another kind, or `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
 
         Notes
         -----
         ``history`` holds, beside the ELBO and its parts, the terms of the KL: ``mutual_information_train``,
-        ``total_correlation_train`` and ``dimension_wise_kl_train``. An interrupt (Ctrl-C) keeps the model as it is at
-        that moment; a loss that is not finite ends the training with the weights of the last good epoch.
+        ``total_correlation_train`` and ``dimension_wise_kl_train``. Ctrl-C ends the training and keeps what was
+        learned; ``was_interrupted_`` tells. SIGTERM does too, and then ends the process by `SystemExit`. A loss that is
+        not finite ends the training with the weights of the last good epoch. See the user guide on trainings that end
+        early.
         """
         self._check_training(locals())
         if max_epochs is None:

@@ -168,16 +168,19 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ------
         ValueError
             If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping,
-            several devices or half precision are asked for.
+            several devices or half precision are asked for, or there is no batch to train on.
         TypeError
             If `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
 
         Notes
         -----
         ``history`` holds, for each epoch, the means of ``critic_loss_train``, ``wasserstein_train`` (mean score of real
         minus generated cells), ``gradient_penalty_train`` (without its weight), ``gradient_norm_train`` and
-        ``generator_loss_train``. An interrupt (Ctrl-C) keeps the model as it is at that moment; a loss that is not
-        finite ends the training with the weights of the last good epoch.
+        ``generator_loss_train``. Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells.
+        SIGTERM does too, and then ends the process by `SystemExit`. A loss that is not finite ends the training with
+        the weights of the last good epoch. See the user guide on trainings that end early.
         """
         self._check_training(locals(), batch_size=COUNT_OR_NONE)
         if early_stopping:

@@ -278,9 +278,17 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If the number of epochs or of cells is out of range, or early stopping or several devices are asked for.
+            If the number of epochs or of cells is out of range, early stopping or several devices are asked for, or
+            there is no batch to train on.
         TypeError
             If `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
+
+        Notes
+        -----
+        As of :meth:`WGANGP.train <scmimic.model.WGANGP.train>`; the mark of an interrupt, in the cells' ``.uns`` too,
+        also comes of a representation whose training was interrupted when the model was made.
         """
         NATURAL.check(n_faithfulness_cells=n_faithfulness_cells)
         super().train(max_epochs, **kwargs)
