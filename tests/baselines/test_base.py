@@ -102,6 +102,7 @@ def test_a_type_without_counts_and_a_type_of_one_cell(name):
     adata = ad.AnnData(x, obs=pd.DataFrame({"cell_type": ["empty", "one"]}, index=["a", "b"]))
     synthetic = make(name, adata).fit().generate(labels={"empty": 3, "one": 4}, seed=0)
     assert synthetic.X[:3].sum() == 0
+    assert synthetic.X[3:].sum() > 0
     assert synthetic.shape == (7, 2)
 
 

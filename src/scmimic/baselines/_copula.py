@@ -151,7 +151,8 @@ class GaussianCopula(IndependentNB):
         scores /= np.maximum(scores.std(axis=0), 1e-6)
         if len(expressed) == 0 or len(rows) < 2:
             return np.zeros((1, len(expressed)), dtype=np.float32), 1.0, expressed
-        shrinkage = float(ledoit_wolf_shrinkage(scores, assume_centered=True))
+        # rounding may leave the range, and a negative one would make NaN of every cell
+        shrinkage = float(np.clip(ledoit_wolf_shrinkage(scores, assume_centered=True), 0, 1))
         scores /= np.sqrt(len(rows))
         if len(rows) > len(expressed):
             # the triangular factor has the same cross product with fewer rows

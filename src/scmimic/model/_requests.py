@@ -131,7 +131,8 @@ def library_sizes(library_size, n: int) -> np.ndarray:
     values = _positive("library_size", library_size)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
         raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
-    return np.broadcast_to(values, (n,))
+    # a copy: torch refuses arrays that cannot be written to
+    return np.array(np.broadcast_to(values, (n,)))
 
 
 def numbers(name: str, values: Any) -> np.ndarray:

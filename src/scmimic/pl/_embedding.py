@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -25,6 +26,7 @@ from scmimic.pl._figure import (
     make_axes,
     stored_colors,
 )
+from scmimic.tl._checks import get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -231,7 +233,8 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str 
         if color in a.obs:
             columns.append(a.obs[color])
         elif color in a.var_names:
-            columns.append(pd.Series(a.obs_vector(color, layer=layer if layer in a.layers else None)))
+            x = get_matrix(a, layer, optional=True)[:, [a.var_names.get_loc(color)]]
+            columns.append(pd.Series(np.ravel(x.toarray() if sp.issparse(x) else x)))
         else:
             raise KeyError(f"`color={color!r}` is neither a column of `{name}.obs` nor a gene of `{name}`.")
     if all(pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in columns):
