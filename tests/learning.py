@@ -51,7 +51,7 @@ class Learned:
             Value of the quantity where what the test is about is switched off, if that is known without a training:
             1 for the ratio of a quantity with and without it. The bounds must exclude it.
         """
-        value = float(value)
+        value, off = float(value), None if off is None else float(off)
         assert name not in self.names, f"{name!r} is recorded twice"
         self.names.add(name)
         assert off is None or not above < off < below, f"{name!r} would also hold without learning"

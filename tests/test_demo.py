@@ -2,7 +2,6 @@ import json
 
 import anndata as ad
 import pytest
-from learning import SEED
 from typer.testing import CliRunner
 
 import scmimic as sm
@@ -15,7 +14,7 @@ from scmimic._report._page import _number
 def demo(tmp_path_factory):
     lines = []
     folder = tmp_path_factory.mktemp("demo") / "new"
-    result = _demo.run_demo(folder, epochs=2, n_trees=10, seed=SEED + 1, report=lines.append)
+    result = _demo.run_demo(folder, epochs=2, n_trees=10, seed=1, report=lines.append)
     return result, lines
 
 
@@ -34,7 +33,7 @@ def test_files(demo):
 def test_as_many_cells_of_each_type_as_held_out(demo):
     result, _ = demo
     real = sm.datasets.pbmc68k_reduced()
-    sm.pp.balanced_split(real, _demo.LABELS_KEY, test_size=_demo.TEST_SIZE, seed=SEED + 1)
+    sm.pp.balanced_split(real, _demo.LABELS_KEY, test_size=_demo.TEST_SIZE, seed=1)
     expected = real.obs.loc[real.obs["split"] == "test", _demo.LABELS_KEY].value_counts().to_dict()
     synthetic = ad.read_h5ad(result.files["synthetic cells"])
     assert synthetic.obs[_demo.LABELS_KEY].value_counts().to_dict() == expected
@@ -43,12 +42,11 @@ def test_as_many_cells_of_each_type_as_held_out(demo):
     assert result.n_train + result.n_test == real.n_obs
 
 
-def test_scores(demo, learned):
+def test_scores(demo):
     result, _ = demo
     scores = {score.source: score for score in result.scores}
     assert list(scores) == [_demo.MODEL, _demo.REPLICATE, _demo.TRIVIAL]
-    difference = scores[_demo.REPLICATE].auc - scores[_demo.MODEL].auc
-    learned("AUC of training cells less that of the model", difference, below=0)
+    assert scores[_demo.REPLICATE].auc < scores[_demo.MODEL].auc
     assert all(0 <= s.auc <= 1 and 0 <= s.error <= 100 for s in scores.values())
     assert all(s.auc_interval[0] < s.auc < s.auc_interval[1] for s in scores.values())
     assert scores[_demo.REPLICATE].copy_ratio == pytest.approx(1, abs=0.1)

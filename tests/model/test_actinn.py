@@ -31,7 +31,7 @@ def test_learns_held_out_types(split, learned):
     learned("accuracy", (predicted.astype(str) == truth).mean(), above=0.9)
     assert predicted.index.equals(test.obs_names)
     soft = model.predict(test, soft=True)
-    np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=1e-5)
     assert (soft.idxmax(axis=1) == predicted.astype(str)).all()
     part = model.predict(test, indices=[3, 5], batch_size=1)
     assert (part == predicted.iloc[[3, 5]]).all()

@@ -45,9 +45,9 @@ def test_every_likelihood(adata, gene_likelihood, dispersion):
     assert expression.shape == (7, 60)
     assert (expression.to_numpy() >= 0).all()
     if gene_likelihood != "normal":
-        np.testing.assert_allclose(expression.sum(1), 1, rtol=1e-4)
+        np.testing.assert_allclose(expression.sum(axis=1), 1, rtol=1e-4)
     assert model.posterior_predictive_sample(indices=range(7), n_samples=2).shape == (7, 60, 2)
-    assert np.isfinite(model.get_elbo())
+    assert np.isfinite(float(model.get_elbo()))
     new = model.generate(20, seed=0)
     assert (new.X.data > 0).all()
     assert ((new.X.data == np.rint(new.X.data)).all()) == (gene_likelihood != "normal")
@@ -66,8 +66,8 @@ def test_means_and_zeros_of_genes_are_learned(trained, learned):
     real = trained.adata.X.toarray()
     new = trained.generate(2000, seed=0).X.toarray()
     correlation = np.corrcoef(np.log1p(real.mean(0)), np.log1p(new.mean(0)))[0, 1]
-    learned("correlation of log means", correlation, above=0.98)
-    learned("error of the share of zeros", abs((real == 0).mean() - (new == 0).mean()), below=0.05)
+    learned("correlation of log means", correlation, above=0.999)
+    learned("error of the share of zeros", abs((real == 0).mean() - (new == 0).mean()), below=0.01)
 
 
 def test_game_starts_after_warmup(adata):
@@ -82,7 +82,8 @@ def test_m_of_the_paper_and_from_the_warmup(adata, learned):
     model = fit(adata, train={"plan_kwargs": {"m": "auto", "m_factor": 2.0}})
     kl = model.history["kl_local_train"].to_numpy(dtype=float)[2, 0]
     found = model.history["m_train"].to_numpy(dtype=float)[-1, 0]
-    learned("relative error of m", abs(found / (2 * kl) - 1), below=0.05)
+    error, of_the_paper = (abs(value / (2 * kl) - 1) for value in (found, 110 * 6 / 128))
+    learned("relative error of m", error, below=0.05, off=of_the_paper)
 
 
 def test_softadapt_changes_the_run(adata):

@@ -46,7 +46,7 @@ def model():
 
 @pytest.mark.parametrize("library", ["latent", "observed"])
 @pytest.mark.parametrize("gene_likelihood", ["normal", "nb", "zinb", "poisson"])
-def test_every_likelihood(logged, learned, gene_likelihood, library):
+def test_every_likelihood(logged, gene_likelihood, library):
     setup = {
         "layer": "log" if gene_likelihood == "normal" else None,
         "labels_key": "cell_type",
@@ -60,18 +60,19 @@ def test_every_likelihood(logged, learned, gene_likelihood, library):
     expression = model.get_normalized_expression(indices=range(7))
     assert (expression.to_numpy() >= 0).all()
     if gene_likelihood != "normal":
-        np.testing.assert_allclose(expression.sum(1), 1, rtol=1e-4)
+        np.testing.assert_allclose(expression.sum(axis=1), 1, rtol=1e-4)
     sample = model.posterior_predictive_sample(indices=range(7), n_samples=2)
     assert sample.shape == (7, 60, 2)
     assert sample.todense().min() >= 0
-    assert np.isfinite(model.get_elbo())
-    learned("marginal likelihood less ELBO", model.get_marginal_ll(n_mc_samples=30) - float(model.get_elbo()), above=-2)
+    assert np.isfinite(float(model.get_elbo()))
+    # at least the ELBO, but for the error of two estimates
+    assert model.get_marginal_ll(n_mc_samples=30) > float(model.get_elbo()) - 4
     new = model.generate(20, seed=0)
     assert (new.X.data > 0).all()
     assert ((new.X.data == np.rint(new.X.data)).all()) == (gene_likelihood != "normal")
 
 
-def test_marginal_likelihood_equals_quadrature(logged, learned):
+def test_marginal_likelihood_equals_quadrature(logged):
     model = fit(logged, gene_likelihood="normal", n_latent=1)
     ours = model.get_marginal_ll(n_mc_samples=300, n_mc_samples_per_pass=100, return_mean=False)
     module, grid = model.module, torch.linspace(-6, 6, 2001)[:, None]
@@ -81,7 +82,7 @@ def test_marginal_likelihood_equals_quadrature(logged, learned):
         log_px = torch.stack([px.log_prob(cell).sum(-1) for cell in x])
         log_prior = torch.distributions.Normal(0.0, 1.0).log_prob(grid[:, 0])
         exact = torch.logsumexp(log_px + log_prior, 1) + np.log(12 / 2000)
-    learned("largest error", np.abs(np.asarray(ours)[:5] - exact.numpy()).max(), below=0.3)
+    np.testing.assert_allclose(np.asarray(ours)[:5], exact, atol=0.3)
 
 
 def test_loss_is_vae_plus_beta_times_total_correlation(logged):
@@ -119,13 +120,14 @@ def test_beta_lowers_total_correlation(learned):
             data, train={"max_epochs": 20, "batch_size": 64, "plan_kwargs": {"memory_size": 128}}, beta=beta, n_latent=3
         )
         z = model.posterior_.mean + model.posterior_.std * np.random.default_rng(0).normal(size=(500, 3))
-        values[beta] = -0.5 * np.linalg.slogdet(np.corrcoef(z.T))[1], last(model, "total_correlation_train")
+        estimated = model.history["total_correlation_train"].to_numpy(dtype=float)[-10:].mean()
+        values[beta] = -0.5 * np.linalg.slogdet(np.corrcoef(z.T))[1], estimated
     learned("Gaussian total correlation, beta 30 over 0", values[30.0][0] / values[0.0][0], below=1, off=1)
-    learned("estimated total correlation, beta 30 less 0", values[30.0][1] - values[0.0][1], below=0, off=0)
+    learned("estimated total correlation, beta 30 over 0", values[30.0][1] / values[0.0][1], below=0.8, off=1)
 
 
 def test_kl_weight_lowers_the_kl(logged, learned):
-    kls = [last(fit(logged, beta=0, kl_weight=w, train={"max_epochs": 15}), "kl_local_train") for w in (1.0, 20.0)]
+    kls = [last(fit(logged, beta=0, kl_weight=w, train={"max_epochs": 25}), "kl_local_train") for w in (1.0, 20.0)]
     learned("KL, weight 20 over 1", kls[1] / kls[0], below=0.5, off=1)
 
 
@@ -142,8 +144,7 @@ def test_library_size_is_in_the_code_or_not(adata, learned):
         return np.corrcoef(fitted, depth)[0, 1] ** 2
 
     latent, observed = explained("latent"), explained("observed")
-    learned("share of the depth that a latent library size explains", latent, above=0.7)
-    learned("the same of an observed one, less", observed - latent, below=-0.3, off=0)
+    learned("share of the depth that the code explains, observed less latent", observed - latent, below=-0.4, off=0)
 
 
 def test_asked_library_size(adata, model):
@@ -159,7 +160,7 @@ def test_types_are_generated_though_not_trained_on(model, learned):
     assert new.obs["cell_type"].value_counts().to_dict() == {"type_1": 7, "type_0": 3, "type_2": 0}
     decoded = model.decode(model.get_latent_representation()[:20], seed=0)
     right = (decoded.obs["cell_type"].to_numpy() == model.adata.obs["cell_type"].to_numpy()[:20]).mean()
-    learned("accuracy of the nearest codes", right, above=0.9)
+    learned("accuracy of the nearest codes", right, above=0.9, off=1 / 3)
 
 
 def test_expected_expression(model):
@@ -215,7 +216,7 @@ def test_encoder_reads_principal_components(adata, sparse):
     with torch.no_grad():
         counts = torch.as_tensor(counts, dtype=torch.float32)
         ours = module.encoder.input_map(torch.log1p(module.encoder_input(counts, module.log_library(counts))))
-    np.testing.assert_allclose(np.abs(ours), np.abs(expected), rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(np.abs(ours.numpy()), np.abs(expected), rtol=0.01, atol=0.01)
 
 
 def test_fewer_cells_than_components(adata):
@@ -264,7 +265,7 @@ def test_memory(logged, memory_size, held):
 def test_weighted_sampling_carries_a_constant(logged, learned):
     stratified, weighted = (last(fit(logged, estimator=name), "total_correlation_train") for name in ("mss", "mws"))
     # log q(z) lacks log(cells) once, the sum over latents once for each of the four
-    learned("relative error of the constant", abs((weighted - stratified) / (3 * np.log(300)) - 1), below=0.1)
+    learned("relative error of the constant", abs((weighted - stratified) / (3 * np.log(300)) - 1), below=0.1, off=1)
 
 
 @pytest.mark.parametrize("through", [False, True])

@@ -45,7 +45,7 @@ def test_genes_of_a_mudata(modalities, model_class, tmp_path):
         frame = known.get_normalized_expression()
         assert list(frame.columns) == genes
         assert list(frame.index) == list(modalities.obs_names)
-        np.testing.assert_allclose(frame.sum(1), 1, rtol=1e-4)
+        np.testing.assert_allclose(frame.sum(axis=1), 1, rtol=1e-4)
         scvi.settings.seed = 0
         some = known.get_normalized_expression(indices=[3, 5], gene_list=[genes[7], genes[2]])
         assert list(some.columns) == [genes[2], genes[7]]
@@ -69,7 +69,7 @@ def test_fold_changes_are_those_of_the_cells(learned, gene_likelihood):
     counts = adata.X.toarray()
     adata.layers["log"] = adata.X.log1p()
     setup = {"layer": "log"} if gene_likelihood == "normal" else {}
-    model = on_counts(sm.BetaTCVAE, adata, 60, setup, beta=0.0, gene_likelihood=gene_likelihood)
+    model = on_counts(sm.BetaTCVAE, adata, 30, setup, beta=0.0, gene_likelihood=gene_likelihood)
     effects = model.differential_expression(
         groupby="cell_type", group1="type_0", group2="type_1", mode="change", silent=True
     )

@@ -11,7 +11,7 @@ import scmimic as sm
 
 QUIET = {"enable_progress_bar": False}
 SMALL = {"n_latent": 8, "n_hidden_generator": (32, 32), "n_hidden_critic": (64, 32)}
-PLAN = {"lr": 2e-3, "n_critic": 2, "average_decay": 0.99}
+PLAN = {"lr": 2e-3, "n_critic": 4, "average_decay": 0.99}
 MEANS = np.array([[2.0] * 6 + [4.0] * 6, [5.0] * 6 + [1.0] * 6])
 
 
@@ -37,29 +37,29 @@ def cells_of(generated, label):
     return generated[generated.obs["type"] == label].X.toarray()
 
 
-# with batch norm the types' means come as early, what the genes share in a type later
-@pytest.mark.parametrize(("conditioning", "epochs"), [("projection", 150), ("concat", 150), ("batch_norm", 300)])
+# the types' means come early, what the genes share in a type later
+@pytest.mark.parametrize(("conditioning", "epochs"), [("projection", 300), ("concat", 150), ("batch_norm", 300)])
 def test_conditional_distribution(toy, learned, conditioning, epochs):
     new = fit(sm.WGANGP, toy, epochs=epochs, conditioning=conditioning).generate(2000, seed=0)
     for label, mean in zip("ab", MEANS, strict=True):
         x = cells_of(new, label)
         # the types are 3 apart in every gene
         learned(f"largest error of a gene's mean, type {label}", np.abs(x.mean(0) - mean).max(), below=0.5)
-        learned(f"standard deviation of a gene, type {label}", x.std(0).mean(), above=0.2, below=0.8)
+        learned(f"standard deviation of a gene, type {label}", x.std(0).mean(), above=0.1, below=1)
         correlation = np.corrcoef(x.T)[np.triu_indices(12, 1)]
-        learned(f"correlation of genes, type {label}", correlation.mean(), above=0.15)
+        learned(f"correlation of genes, type {label}", correlation.mean(), above=0.3)
 
 
 def test_averaged_weights_are_better_than_the_last_ones(toy, learned):
     def error(decay):
-        new = fit(sm.WGANGP, toy, epochs=40, plan_kwargs={"average_decay": decay}).generate(2000, seed=0)
+        new = fit(sm.WGANGP, toy, epochs=100, plan_kwargs={"average_decay": decay}).generate(2000, seed=0)
         return np.mean([np.abs(cells_of(new, t).mean(0) - m).mean() for t, m in zip("ab", MEANS, strict=True)])
 
     learned("error of the mean with averaged weights over that without", error(0.99) / error(0.0), below=1, off=1)
 
 
 def test_unconditional_model_finds_both_types(toy, learned):
-    x = fit(sm.WGANGP, toy, epochs=90, labels_key=None).generate(2000, seed=0).X.toarray()
+    x = fit(sm.WGANGP, toy, epochs=120, labels_key=None).generate(2000, seed=0).X.toarray()
     is_b = x[:, :6].mean(1) > x[:, 6:].mean(1)
     learned("share of type b", is_b.mean(), above=1 / 3 - 0.2, below=1 / 3 + 0.2)
     for label, chosen, mean in (("a", ~is_b, MEANS[0]), ("b", is_b, MEANS[1])):
@@ -70,7 +70,7 @@ def test_codes_come_back_and_labels_are_guided_by_a_few(toy, learned):
     """ssInfoGAN with every fifth label: types are the requested ones, codes are found again in new cells."""
     few = toy.copy()
     few.obs["type"] = np.where(np.arange(600) % 5 == 0, few.obs["type"], "Unknown")
-    model = fit(sm.InfoWGANGP, few, epochs=100)
+    model = fit(sm.InfoWGANGP, few, epochs=200)
     assert sorted(model.label_categories_) == ["a", "b"]
     new = model.generate(1000, ["a", "b"], seed=0)
     for label, mean in zip("ab", MEANS, strict=True):
@@ -81,7 +81,7 @@ def test_codes_come_back_and_labels_are_guided_by_a_few(toy, learned):
     learned("median correlation of a code", np.median(correlation), above=0.6)
     # what is lost of a code is its variance given the cell: both together vary as the codes that were asked for
     variance = model.get_latent_representation(new, return_dist=True)[1][0]
-    learned("largest error of a code's variance", np.abs(found.var(0) + variance - 1).max(), below=0.15)
+    learned("largest error of a code's variance", np.abs(found.var(0) + variance - 1).max(), below=0.3)
     table = sm.tl.code_faithfulness(new, model)
     clear = np.square(correlation) > 0.6
     learned("codes that are clear", clear.sum(), above=0.5)

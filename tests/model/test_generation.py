@@ -76,7 +76,7 @@ def test_types_are_the_requested_ones(trained, learned):
     own = judge.score(lognorm(real.X), real.obs["cell_type"].astype(str))
     new = trained.generate(300, seed=0)
     found = judge.score(lognorm(new.X), new.obs["cell_type"].astype(str))
-    learned("accuracy less that of real cells", found - own, above=-0.1)
+    learned("accuracy less that of real cells", found - own, above=-0.1, off=1 / 3 - own)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,8 @@ def test_prior_needs_acceptance_by_the_classifier(trained):
 def test_min_confidence_is_kept(trained, learned):
     new = trained.generate(60, method="posterior", min_confidence=0.9, seed=0)
     assert new.n_obs == 60
-    learned("accuracy", trained.classify(new).astype(str).eq(new.obs["cell_type"].astype(str)).mean(), above=0.8)
+    right = trained.classify(new).astype(str).eq(new.obs["cell_type"].astype(str)).mean()
+    learned("accuracy", right, above=0.8, off=1 / 3)
 
 
 def test_unreachable_confidence_names_type_and_rate(trained):
@@ -136,7 +137,7 @@ def test_unreachable_confidence_names_type_and_rate(trained):
         trained.generate(50, trained.label_categories_[1], min_confidence=1.0, max_draws=256, seed=0)
 
 
-def test_library_size(trained, learned):
+def test_library_size(trained):
     fixed = trained.generate(200, library_size=5000, seed=0)
     assert np.asarray(fixed.X.sum(1)).mean() == pytest.approx(5000, rel=0.05)
     each = np.repeat([100.0, 1000.0], 200)
@@ -145,7 +146,7 @@ def test_library_size(trained, learned):
     assert totals[200:].mean() == pytest.approx(1000, rel=0.1)
     real = np.asarray(trained.adata.X.sum(1)).ravel()
     own = np.asarray(trained.generate(300, seed=0).X.sum(1)).ravel()
-    learned("error of the median total", abs(np.median(own) / np.median(real) - 1), below=0.1)
+    assert np.median(own) == pytest.approx(np.median(real), rel=0.1)
 
 
 def test_transform_batch(trained):

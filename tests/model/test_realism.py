@@ -29,11 +29,13 @@ def test_untrained_network_loses_and_says_so(adata, learned, caplog):
         table = model.realism_report(n_trees=50)
     assert set(table.index) == {"ACTIVA", "independent_nb", "copula", "training cells"}
     assert table.index[-1] == "ACTIVA"
-    learned("AUC of two epochs", table.loc["ACTIVA", "auc"], above=0.7)
-    learned("lower end of the AUC of training cells", table.loc["training cells", "auc_low"], below=0.7)
+    learned("AUC of two epochs", table.loc["ACTIVA", "auc"], above=0.7, off=0.5)
+    learned("lower end of the AUC of training cells", table.loc["training cells", "auc_low"], below=0.7, off=1)
     assert ((table["auc_low"] <= table["auc"]) & (table["auc"] <= table["auc_high"])).all()
     assert table.loc["training cells", "dcr"] == 0
-    learned("distance to the closest record of the independent NB", table.loc["independent_nb", "dcr"], above=0.8)
+    learned(
+        "distance to the closest record of the independent NB", table.loc["independent_nb", "dcr"], above=0.8, off=0
+    )
     assert "closer to held-out cells than ACTIVA" in caplog.text
 
 

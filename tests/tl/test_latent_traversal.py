@@ -146,7 +146,7 @@ def test_start_near_cells_without_an_encoder(gan, learned):
         distance = np.square(np.log1p(made) - np.log1p(real.mean(0))).sum(1)
     else:
         distance = np.square(made - real.mean(0)).sum(1)
-    learned("share of codes that are nearer", (distance[1:] <= distance[0]).mean(), below=0.02)
+    learned("share of codes that are nearer", (distance[1:] <= distance[0]).mean(), below=0.1, off=0.5)
 
 
 def test_labels_that_codes_do_not_hold_are_those_of_the_start(adata):
@@ -175,11 +175,12 @@ def test_vaes_hold_library_size_and_batch(trained, learned):
         assert set(cells.obs["batch"]) == {name}
     cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", dims=[0, 3], n_steps=150, seed=0)
     assert cells.obs["batch"].nunique() == 1
-    total = np.asarray(cells.X.sum(axis=1)).ravel()
-    learned("spread of totals over that of a Poisson", total.std() / np.sqrt(total.mean()), below=2.5)
     free = {"share_noise": False}
-    cells = sm.tl.latent_traversal(trained.adata, trained, start="type_1", n_steps=40, decode_kwargs=free, seed=0)
-    assert cells.obs["batch"].nunique() == 2
+    many = sm.tl.latent_traversal(trained.adata, trained, start="type_1", n_steps=40, decode_kwargs=free, seed=0)
+    assert many.obs["batch"].nunique() == 2
+    totals = [np.asarray(a.X.sum(axis=1)).ravel() for a in (cells, many)]
+    one, free = (total.std() / np.sqrt(total.mean()) for total in totals)
+    learned("spread of totals over that of a Poisson", one, below=2.5, off=free)
 
 
 def test_only_the_code_moves(adata):
