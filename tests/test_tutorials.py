@@ -22,7 +22,7 @@ def test_the_code_of_a_tutorial_runs(name, tmp_path, monkeypatch):
     splat = sm.datasets.splat
     monkeypatch.setattr(KeepingTrainRunner, "__init__", short)
     monkeypatch.setattr(sm.datasets, "splat", lambda n_obs, n_vars, **kwargs: splat(500, 100, **kwargs))
-    monkeypatch.setattr(sm.metrics, "random_forest_error", partial(sm.metrics.random_forest_error, n_trees=10))
+    monkeypatch.setattr(sm.tl, "evaluate", partial(sm.tl.evaluate, n_trees=10))
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (TUTORIALS / f"{name}.md").read_text(), re.DOTALL)
     assert blocks
