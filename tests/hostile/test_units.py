@@ -4,6 +4,7 @@ import copy
 import re
 import warnings
 
+import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
@@ -627,3 +628,73 @@ def test_record_tells_what_values_do_not(cells):
     made.uns["scmimic"] = {"parameters": {"units": "log1p", "layer": "None"}}
     with pytest.warns(UserWarning, match="synthetic cells log1p values"):
         sm.tl.evaluate(cells, made, **options)
+
+
+# scanpy's own order: normalise, log, choose genes. The cells have no total in common then.
+
+
+@pytest.fixture
+def chosen():
+    cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=60, n_batches=2, seed=0)
+    cells.layers["counts"] = cells.X.copy()
+    cells = scale(cells, 500)[:, 5:25].copy()
+    return cells[cells.layers["counts"].sum(1).A1 > 2].copy()
+
+
+@pytest.mark.parametrize("layer", [None, "counts"])
+def test_michigan_on_genes_chosen_after_the_logarithm(chosen, layer):
+    sm.BetaTCVAE.setup_anndata(chosen, labels_key="cell_type")
+    encoder = sm.BetaTCVAE(chosen, n_latent=3, n_hidden=(16,), n_comps=5)
+    encoder.train(2, **QUIET)
+    model = sm.MichiGAN.from_representation(encoder, layer=layer, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    model.train(1, n_faithfulness_cells=50, **QUIET)
+    recorded = model.history["code_faithfulness"].to_numpy().item()
+    cells = model.generate(50, seed=0)
+    assert cells.uns["scmimic"]["parameters"]["units"] == ("log1p" if layer is None else "counts")
+    sm.tl.code_faithfulness(cells, model)
+    assert cells.uns["code_faithfulness"]["median"] == pytest.approx(recorded, nan_ok=True)
+    sm.tl.code_faithfulness(cells, encoder, use_rep="X_michigan")
+    keys = {"group_key": "cell_type", "condition_key": "batch", "target": ("type_1", "batch_1")}
+    assert sm.tl.latent_arithmetic(chosen, model, **keys, n=5, seed=0).shape == (5, 20)
+
+
+def test_counts_for_an_encoder_of_logarithms_are_worth_the_median(chosen):
+    """Codes of real counts, by the record of generated cells, are nearly those of the logarithms."""
+    sm.BetaTCVAE.setup_anndata(chosen)
+    encoder = sm.BetaTCVAE(chosen, n_latent=3, n_hidden=(16,), n_comps=5)
+    encoder.train(8, **QUIET)
+    asked = encoder.get_latent_representation()
+    cells = ad.AnnData(chosen.layers["counts"].copy(), obs=chosen.obs.copy(), var=chosen.var.copy())
+    cells.obsm["X_betatcvae"] = asked
+    cells.uns["scmimic"] = {"parameters": {"units": "counts", "layer": "counts", "one_count": 1.0}}
+    table = sm.tl.code_faithfulness(cells, encoder)
+    assert table["pearson"].min() > 0.9
+
+
+@pytest.mark.parametrize("layer", [None, "counts"])
+def test_library_sizes_of_chosen_genes(chosen, layer):
+    """Those of generated counts are totals over the genes that are left, whatever the cells were scaled to."""
+    sm.WGANGP.setup_anndata(chosen, layer=layer)
+    model = sm.WGANGP(chosen, n_latent=2, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    observed = chosen.layers["counts"].sum(1).A1
+    single = chosen.layers["counts"].toarray()
+    single = np.where(single == 0, np.inf, single).min(1) == 1
+    assert single.mean() > 0.9
+    np.testing.assert_array_equal(model._library_size[single], observed[single])
+
+
+def test_evaluation_and_augmentation_of_chosen_genes(chosen):
+    sm.ACTIVA.setup_anndata(chosen, labels_key="cell_type")
+    model = sm.ACTIVA(chosen, n_latent=2, n_hidden=(8,), gene_likelihood="normal")
+    model.train(1, warmup_epochs=1, **QUIET)
+    new = model.generate(80, seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = {"metrics": "mmd", "log1p": False, "min_cells": 10, "n_comps": 3}
+        table = sm.tl.evaluate(chosen.copy(), new, **options).set_index("metric")
+        both = sm.tl.augment(chosen, model, n=10, seed=0)
+    assert table.loc["same_space", "value"] != 0
+    assert not [w for w in caught if "space" in str(w.message) or "fractions" in str(w.message)]
+    assert both.n_obs == chosen.n_obs + 10
+    assert len(model.classify(new)) == 80
+    assert model.get_latent_representation(new).shape == (80, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from scmimic import _keys
 from scmimic._plain import saved_as
 from scmimic._sampling import storable
 from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, scale_cells
+
+logger = logging.getLogger(__name__)
 
 Units = Literal["counts", "linear", "log1p", "log2", "log10", "scaled"]
 
@@ -291,7 +294,8 @@ def made_space(space: ExpressionSpace, units: Units | None) -> ExpressionSpace:
     """The space of cells that were generated in these units by a model of a layer."""
     if units == space.units:
         return space
-    return ExpressionSpace(space.layer, units, one_count=1.0 if units == "counts" else None)
+    # expected counts are linear, and one count is one there too
+    return ExpressionSpace(space.layer, units, one_count=1.0 if "counts" in (units, space.units) else None)
 
 
 def convert(x: Matrix, have: ExpressionSpace, want: ExpressionSpace) -> Matrix:
@@ -318,6 +322,12 @@ def convert(x: Matrix, have: ExpressionSpace, want: ExpressionSpace) -> Matrix:
     check_convertible(have, want)
     if _same(have, want):
         return x
+    if want.total is None:
+        logger.info(
+            "`%s` has no total common to all cells: a count is taken for %.4g there, its median over the cells.",
+            place(want.layer),
+            want.one_count,
+        )
     x = as_matrix(x, "adata", dtype=np.float32)
     x = _mapped(x, lambda values: _amounts(values, have.units)) if have.units in BASES else x
     x = x * np.float32(want.one_count / have.one_count) if want.total is None else scale_cells(x, want.total)

@@ -52,7 +52,10 @@ class MichiGANCodesMixin:
     def _median_faithfulness(self, n_cells: int) -> float | None:
         """That of newly generated cells; None where the representation cannot read their units."""
         want = self.representation_space_
-        as_counts = want is not None and want.units == "counts" and self.count_units_ is not None
+        # cells as the model makes them, or counts of them where the representation reads no others
+        as_counts = self.count_units_ == "counts" or (
+            want is not None and want.units == "counts" and self.count_units_ is not None
+        )
         if want is not None:
             try:
                 check_convertible(made_space(self.expression_space_, self._units_made(as_counts)), want)

@@ -35,7 +35,8 @@ def code_faithfulness(
     ----------
     adata
         Generated cells with their codes in ``.obsm``. Cells in other units than the encoder's are converted, such as
-        counts to the logarithms that it was trained on.
+        counts to the logarithms that it was trained on: scaled to their total, or, where genes were chosen after
+        scaling and there is none, with a count worth what it is in the median of the training cells.
     model
         A trained :class:`~scmimic.model.MichiGAN` from a representation, or any model with
         ``get_latent_representation(adata, return_dist=True)``.
