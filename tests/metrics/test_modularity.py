@@ -27,3 +27,9 @@ def test_constructed(codes, factors):
 def test_one_factor_is_too_few(codes):
     with pytest.raises(ValueError, match="at least two"):
         modularity(codes["perfect"], codes["perfect"][:, 0])
+
+
+def test_numbers_are_read_by_their_quarters(codes, factors):
+    quarter = (4 * factors["library"].argsort().argsort() / 3000).astype(int).astype(str)
+    latent = codes["rotated"]
+    assert modularity(latent, factors) == pytest.approx(modularity(latent, factors | {"library": quarter}))

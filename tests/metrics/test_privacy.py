@@ -116,6 +116,8 @@ def test_attack_equals_brute_force(kind):
     np.testing.assert_allclose(result.train, -cdist(train, synthetic).min(axis=1), rtol=1e-6)
     assert result.interval[0] < result.auc < result.interval[1]
     assert result.donors is None
+    # numbers in a line of print: no arrays
+    assert "array" not in repr(result)
 
 
 def test_a_memoriser_is_caught_and_independent_cells_are_not(arrays):

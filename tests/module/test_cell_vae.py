@@ -71,3 +71,15 @@ def test_proportions_are_kept_beside_the_counts():
         torch.testing.assert_close(scale.sum(1), torch.ones(N))
         rate = px.rate if gene_likelihood == "poisson" else px.mu
         torch.testing.assert_close(rate, scale * np.exp(3), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_decoder_is_told_the_library_size_or_not(told):
+    torch.manual_seed(0)
+    settings = {} if told else {"library_covariate": False}
+    module = ACTIVAModule(GENES, n_latent=1, n_hidden=(6,), gene_likelihood="nb", **settings).eval()
+    for parameter in module.decoder.parameters():
+        torch.nn.init.normal_(parameter)
+    z, zeros = torch.zeros(N, 1), torch.zeros(N, 1)
+    small, large = (module.decode(z, torch.full((N, 1), size), zeros, zeros).scale for size in (1.0, 9.0))
+    assert torch.allclose(small, large) != told

@@ -133,7 +133,11 @@ def test_what_networks_are_told(n_labels, conditioning):
     assert module.run(module.generator, draw).shape == (6, 4)
     condition = module.condition(draw)
     assert condition is None if told is None else torch.equal(condition, told)
-    assert module.critic(torch.ones(6, 4), condition).shape[0] == 6
+    for parameter in module.critic.parameters():
+        torch.nn.init.normal_(parameter)
+    scores = module.critic(torch.ones(6, 4), condition).flatten()
+    # cells alike in all but their label
+    assert len(scores.detach().unique()) == max(n_labels, 1)
 
 
 @pytest.mark.parametrize("supervised", [True, False])
