@@ -205,6 +205,7 @@ def chosen_tests(file: str, lines: range | None, seen: dict[str, Any], budget: f
 def run_child(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float], limit: int, write: int) -> None:
     """In the child: load the fault, run the tests, say what happened."""
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # in seconds of the processor: a busy machine kills no fault
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_AS, (24 * 2**30, 24 * 2**30))
@@ -245,11 +246,14 @@ def judge(mutant: Mutant | None, code: CodeType | None, tests: dict[str, float],
             os._exit(0)
     os.close(write)
     ended = False
-    while not ended and time.perf_counter() - start < 20 * limit:
-        ended = os.waitpid(child, os.WNOHANG)[0] == child
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)
+    try:
+        while not ended and time.perf_counter() - start < 20 * limit:
+            ended = os.waitpid(child, os.WNOHANG)[0] == child
+            time.sleep(0.02)
+    finally:
+        # also the processes that a test started, and the child itself where this run is stopped
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
     if not ended:
         os.waitpid(child, 0)
     with os.fdopen(read, "rb") as pipe:
@@ -371,6 +375,8 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def page(args: argparse.Namespace) -> None:
     """The table per file, what was judged equivalent and why, what survived."""
+    from _common import environment
+
     out = Path(args.out)
     drawn = [Mutant(**row) for row in json.loads((out / "drawn.json").read_text())]
     first: dict[tuple[Any, ...], str] = {}
@@ -386,12 +392,14 @@ def page(args: argparse.Namespace) -> None:
         outcome = "equivalent" if ran == "survived" and mutant.name in reasons else ran
         files[mutant.file].update([outcome, "drawn"])
         files[mutant.file]["at first"] += first.get(mutant.name) == "survived"
+        files[mutant.file]["at once"] += first.get(mutant.name) == "killed"
     total = sum(files.values(), Counter())
     columns = ["drawn", "at first", "killed", "survived", "equivalent", *(c for c in ("gone", "not run") if total[c])]
     titles = {"at first": "survived the first run"}
     shown = [*sorted(files.items()), ("**all**", total)]
     judged = total["killed"] + total["survived"]
     points = sum(len(mutants(text, file)) for file, text in sources().items())
+    versions = ", ".join(f"{name} {version}" for name, version in environment().items())
     lines = [
         "# Mutation",
         "",
@@ -407,11 +415,14 @@ def page(args: argparse.Namespace) -> None:
         "```",
         "",
         f"{len(drawn)} faults were drawn with seed {args.seed} from the {points:,} possible ones, in every file in",
-        f"proportion to its number. Of the {judged} that are not equivalent, **{total['killed']} die"
-        f" ({total['killed'] / max(judged, 1):.0%})**.",
+        f"proportion to its number; {len(last)} of them ran. Of the {judged} that are not equivalent,",
+        f"**{total['killed']} die ({total['killed'] / max(judged, 1):.0%})**. Before the survivors got their tests",
+        f"{total['at once']} did ({total['at once'] / max(judged, 1):.0%}).",
         "",
-        "A fault that no test executes survives; one that makes the tests last longer than the limit is killed.",
-        '"Survived the first run" is before the survivors got their tests.',
+        "A fault that no test executes survives; one that makes the tests last longer than the limit is killed. To",
+        "save time, the first run took the cheaper tests of each fault, and of most metrics the test file of the same",
+        "name; the second took the test files of the same name alone. With all tests more can die, and none fewer.",
+        f"Versions: {versions}.",
         "",
         *_table(
             ["file", *(titles.get(c, c) for c in columns)],
@@ -460,6 +471,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="run all tests without a fault")
     parser.add_argument("--page", action="store_true", help="write the page of the documentation")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     Path(args.out).mkdir(parents=True, exist_ok=True)
     (page if args.page else check if args.check else run)(args)
 
