@@ -51,11 +51,11 @@ def test_marginal_likelihood_is_the_integral_over_the_code(per_pass):
     step = (grid[1] - grid[0]).log() - 0.5 * np.log(2 * np.pi)
     expected = torch.logsumexp(torch.stack(parts), 0) + step
     torch.manual_seed(0)
-    # 200 is no multiple of 64
-    found = module.marginal_ll(tensors, 200, n_mc_samples_per_pass=per_pass)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.15)
+    # 600 is no multiple of 64
+    found = module.marginal_ll(tensors, 600, n_mc_samples_per_pass=per_pass)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.2)
     torch.manual_seed(0)
-    mean = module.marginal_ll(tensors, 200, return_mean=True, n_mc_samples_per_pass=per_pass)
+    mean = module.marginal_ll(tensors, 600, return_mean=True, n_mc_samples_per_pass=per_pass)
     assert mean == pytest.approx(found.mean().item(), abs=1e-4)
     torch.manual_seed(0)
     assert module.marginal_ll(tensors, 3).shape == (N,)
