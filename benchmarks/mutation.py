@@ -381,15 +381,20 @@ def page(args: argparse.Namespace) -> None:
     drawn = [Mutant(**row) for row in json.loads((out / "drawn.json").read_text())]
     first: dict[tuple[Any, ...], str] = {}
     last: dict[tuple[Any, ...], str] = {}
+    times: Counter[tuple[Any, ...]] = Counter()
     for row in read_rows(out / "mutants.jsonl"):
         name = Mutant(**row["mutant"]).name
         first.setdefault(name, row["outcome"])
+        times[name] += 1
         last[name] = row["outcome"]
     reasons = read_equivalent()
     files: dict[str, Counter[str]] = defaultdict(Counter)
+    waiting: list[Mutant] = []
     for mutant in drawn:
         ran = last.get(mutant.name, "not run")
         outcome = "equivalent" if ran == "survived" and mutant.name in reasons else ran
+        if outcome == "survived" and times[mutant.name] == 1:
+            waiting.append(mutant)
         files[mutant.file].update([outcome, "drawn"])
         files[mutant.file]["at first"] += first.get(mutant.name) == "survived"
         files[mutant.file]["at once"] += first.get(mutant.name) == "killed"
@@ -422,6 +427,7 @@ def page(args: argparse.Namespace) -> None:
         "A fault that no test executes survives; one that makes the tests last longer than the limit is killed. To",
         "save time, the first run took the cheaper tests of each fault, and of most metrics the test file of the same",
         "name; the second took the test files of the same name alone. With all tests more can die, and none fewer.",
+        '"Gone" is a fault whose place in the code no longer existed in the second run.',
         f"Versions: {versions}.",
         "",
         *_table(
@@ -430,7 +436,11 @@ def page(args: argparse.Namespace) -> None:
         ),
         "## Survivors",
         "",
-        "No test sees these.",
+        *(
+            [f"{len(waiting)} of these have not run again since tests were written for them; they count as survivors."]
+            if waiting
+            else ["No test sees these."]
+        ),
         "",
         *_table(
             ["function", "code", "fault"],
