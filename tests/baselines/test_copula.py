@@ -130,5 +130,5 @@ def test_max_cells_bounds_the_scores():
     adata = ad.AnnData(sp.csr_matrix(planted(200, 8)))
     copula = GaussianCopula(adata, labels_key=None, min_cells=5, max_cells=12).fit()
     assert copula._correlations[0][0].shape == (12, GENES)
-    with pytest.raises(ValueError, match="min_cells <= max_cells"):
+    with pytest.raises(ValueError, match="`max_cells` must be at least `min_cells`"):
         GaussianCopula(adata, labels_key=None, min_cells=50, max_cells=12)

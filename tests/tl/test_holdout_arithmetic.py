@@ -342,7 +342,7 @@ def test_mistakes_with_layers(logged):
         sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fit(made))
     with pytest.raises(KeyError, match="'mine'"):
         sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fit(made), layers=["mine"])
-    with pytest.raises(ValueError, match="list of names"):
+    with pytest.raises(TypeError, match="`layers` must be a list"):
         sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fit(made), layers="log")
     with pytest.raises(ValueError, match="needs `log1p=True`"):
         sm.tl.holdout_arithmetic(logged, **SETTINGS, fit=fit(made), layers=["log"], log1p=False)
