@@ -37,8 +37,8 @@ MAY_IMPORT = {
     "module": {"_compat", "nn"},
     "train": {"_arguments", "_compat", "_interrupts", "module", "nn"},
     "model": {*HELPERS, "baselines", "cells", "metrics", "train", "module", "nn"},
-    "pp": {"_arguments", "_keys", "cells"},
-    "datasets": {"_arguments", "_keys", "_sampling", "cells", "pp"},
+    "pp": {"_arguments", "_keys", "cells", "metrics"},
+    "datasets": {"_arguments", "_keys", "_sampling", "cells", "metrics", "pp"},
     "baselines": {"_arguments", "_interrupts", "_keys", "_sampling", "cells", "metrics", "pp"},
     "tl": {
         "_arguments",

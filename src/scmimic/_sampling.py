@@ -15,6 +15,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic.cells._columns import ObsColumn, Value, Values, as_list
+from scmimic.cells._counts import in_type
 from scmimic.cells._generated import cell_names, gene_annotation
 
 ALL_CELLS = ""
@@ -253,9 +254,9 @@ def assemble(
     Raises
     ------
     ValueError
-        If the shapes do not match.
+        If the shapes do not match, or `dtype` does not hold the values.
     """
-    x = sp.csr_matrix(x, dtype=dtype)
+    x = in_type(x, dtype)
     n, n_vars = x.shape
     if n_vars != len(var):
         raise ValueError(f"x has {n_vars} columns, but var has {len(var)} rows.")

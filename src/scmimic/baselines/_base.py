@@ -13,8 +13,10 @@ from anndata import AnnData
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
 from scmimic.cells._columns import ObsColumn, check_column
+from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
+from scmimic.metrics._arrays import canonical, check_unmasked
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""
@@ -31,13 +33,19 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     values = adata.X if layer is None else adata.layers[layer]
     if values is None:
         raise ValueError("adata.X is empty. Name the layer that holds raw counts with layer=.")
-    x = sp.csr_matrix(values)
+    check_unmasked(**{where: values})
+    x = canonical(sp.csr_matrix(values))
     if 0 in x.shape:
         raise ValueError(f"{where} has shape {x.shape}: there is nothing to learn from.")
     if not np.all(np.isfinite(x.data)) or (x.data < 0).any() or (x.data != np.rint(x.data)).any():
         raise ValueError(
             f"{where} must hold raw counts (finite, non-negative, integer). Name the layer that does with layer=."
         )
+    check_size_of_counts(x.data, where)
+    if not x.data.all():
+        # stored zeros would count as expressed
+        x = x.copy()
+        x.eliminate_zeros()
     return x
 
 
@@ -124,7 +132,7 @@ class ReferenceGenerator(ABC):
 
         Returns
         -------
-        AnnData with integer counts in CSR ``.X`` (type of the training counts), the requested label in
+        AnnData with integer counts in CSR ``.X`` (type of the training counts, 32 bits or more), the requested label in
         ``.obs[labels_key]`` (type of the training column), names that differ from those of other calls, the training
         ``.var`` without its statistics of cells, and the record of the draw in ``.uns["scmimic"]``.
 

@@ -15,7 +15,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._plain import saved_as
 from scmimic._sampling import storable
-from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, scale_cells
+from scmimic.metrics._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def _blocks(x: np.ndarray | sp.csr_matrix) -> Iterator[tuple[slice, np.ndarray, 
     """Blocks of cells: where they are, their values but zeros, and the row of each within the block."""
     for start in range(0, x.shape[0], _BLOCK):
         rows = slice(start, start + _BLOCK)
-        part = sp.csr_matrix(x[rows])
+        part = canonical(sp.csr_matrix(x[rows]))
         # stored zeros are left out of a copy: the matrix is that of the user
         kept = part.data != 0
         yield rows, part.data[kept], np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))[kept]
@@ -173,7 +173,7 @@ def find_units(x: Matrix) -> tuple[Units | None, bool]:
     x
         Cells x genes, dense or sparse. All of them are looked at.
     """
-    n, part = x.shape[0], sp.csr_matrix(x)
+    n, part = x.shape[0], canonical(sp.csr_matrix(x))
     kept = part.data != 0
     values = part.data[kept].astype(np.float64)
     row = np.repeat(np.arange(n), np.diff(part.indptr))[kept]
@@ -215,7 +215,7 @@ def expression_space(x: Any, layer: str | None) -> ExpressionSpace:
     layer
         Name of the layer.
     """
-    part = sp.csr_matrix(_some_cells(x))
+    part = canonical(sp.csr_matrix(_some_cells(x)))
     units, shows_counts = find_units(part)
     if units in (None, "scaled"):
         return ExpressionSpace(layer, units)

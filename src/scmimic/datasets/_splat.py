@@ -12,6 +12,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, SEVERAL, Choice
 from scmimic._sampling import generation_record
+from scmimic.cells._counts import LARGEST_COUNT
 from scmimic.datasets._splat_cells import Cells, draw_cells, draw_counts
 from scmimic.datasets._splat_genes import bridges, check_given, draw_genes
 from scmimic.datasets._splat_parameters import SplatParameters, per_level
@@ -175,6 +176,12 @@ def splat(
         parameters,
         np.random.default_rng(cell_seed),
     )
+    if cells.library_size.max() > LARGEST_COUNT:
+        raise ValueError(
+            f"`lib_loc={parameters.lib_loc:g}` and `lib_scale={parameters.lib_scale:g}` give cells of up to "
+            f"{cells.library_size.max():.3g} counts, but {LARGEST_COUNT:,} is the most that can be drawn. They are on "
+            "the scale of natural logarithms, unless `lib_norm` is True."
+        )
     counts, totals = draw_counts(
         cells,
         base,

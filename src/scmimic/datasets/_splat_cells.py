@@ -51,7 +51,8 @@ def draw_cells(
         step[group == k] = 1 + np.searchsorted(edge[:-1], place[group == k])
     draw = rng.normal(parameters.lib_loc, parameters.lib_scale, n_obs)
     if not parameters.lib_norm:
-        return Cells(batch, group, step, np.exp(draw))
+        with np.errstate(over="ignore"):
+            return Cells(batch, group, step, np.exp(draw))
     if not (draw > 0).any():
         raise ValueError(
             f"No normal library size is above 0 with lib_loc={parameters.lib_loc:g} and "

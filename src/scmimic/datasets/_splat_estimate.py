@@ -118,6 +118,7 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     x = adata.X if layer is None else adata.layers[layer]
     check_counts(x, name, hint="Name the layer that holds raw counts with `layer=`.")
     counts = sp.csr_matrix(x, dtype=np.float64, copy=True)
+    counts.sum_duplicates()
     counts.eliminate_zeros()
     if counts.shape[0] < 10:
         raise ValueError(f"`{name}` has {counts.shape[0]} cells. At least 10 are needed.")

@@ -45,6 +45,18 @@ def check_unmasked(**arrays: Any) -> None:
             )
 
 
+def canonical(x: Any) -> Any:
+    """A sparse matrix in which every entry stands once, in order; others come back as they are.
+
+    The matrix itself is left alone, where it belongs to the user.
+    """
+    if not sp.issparse(x) or getattr(x, "has_canonical_format", True):
+        return x
+    x = x.copy()
+    x.sum_duplicates()
+    return x
+
+
 def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
     """Return `x` (cells x features) as a float ndarray or CSR matrix, whichever it was, after checking it.
 
@@ -66,7 +78,7 @@ def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
         if x.ndim != 2:
             raise ValueError(f"`{name}` must be two-dimensional (cells x features), got shape {x.shape}.")
         # scikit-learn still treats sparse matrices and sparse arrays differently in places
-        x = sp.csr_matrix(x)
+        x = canonical(sp.csr_matrix(x))
     else:
         x = np.asarray(x)
         if x.ndim != 2 or x.dtype.kind not in "fiub":

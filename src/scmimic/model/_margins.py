@@ -19,9 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
+from scmimic.cells._counts import LARGEST_COUNT, whole_counts
 
 # a count is below 2^31 and a row (label x gene) below 2^31: one integer orders both
-_ROW = 2**31
+_ROW = LARGEST_COUNT + 1
 PRIOR_CELLS = 10.0
 """Weight of the model's own margin, in cells: the margin of a handful of cells is a poor guess."""
 
@@ -63,7 +64,7 @@ def histogram(blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]], n_labels: int,
 
 def _keys(x: sp.csr_matrix, labels: np.ndarray, n_genes: int) -> np.ndarray:
     row = np.repeat(labels.astype(np.int64), np.diff(x.indptr)) * n_genes + x.indices
-    return (row * _ROW + x.data.astype(np.int64))[x.data > 0]
+    return (row * _ROW + whole_counts(x.data))[x.data > 0]
 
 
 def _merge(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +207,7 @@ class GeneMargins:
         labels = labels.astype(np.int64)
         cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         rows = labels[cell] * self.n_genes + x.indices
-        counts = x.data.astype(np.int64)
+        counts = whole_counts(x.data)
         lower, upper = self._from.bounds(rows, counts)
         values = self._to.quantile(rows, lower + uniform[cell, x.indices] * (upper - lower), guess=counts)
         flipped = uniform < self._flip[labels]

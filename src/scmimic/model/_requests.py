@@ -23,6 +23,7 @@ from scmimic._arguments import (
 )
 from scmimic._interrupts import interrupted_part
 from scmimic.cells._columns import Value, as_list
+from scmimic.cells._counts import LARGEST_COUNT
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._units import made_space
 from scmimic.metrics._arrays import check_unmasked
@@ -131,6 +132,11 @@ def library_sizes(library_size, n: int) -> np.ndarray:
     values = _positive("library_size", library_size)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
         raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+    if values.max() > LARGEST_COUNT:
+        raise ValueError(
+            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
+            f"{values.max():.3g}."
+        )
     # a copy: torch refuses arrays that cannot be written to
     return np.array(np.broadcast_to(values, (n,)))
 

@@ -11,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from scmimic.metrics._arrays import canonical
 from scmimic.module import SMALLEST_SIZE
 from scmimic.nn import GeneProjection
 
@@ -55,7 +56,8 @@ def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix)
         factors = np.asarray(manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=np.float64).ravel()
         module.log_counts_per_size_factor.fill_(float(np.log(max(size.sum(), SMALLEST_SIZE) / factors.sum())))
         size = factors
-    log_size = np.log(np.maximum(size, SMALLEST_SIZE)) + module.log_counts_per_size_factor.item()
+    log_size = np.log(np.maximum(size, np.finfo(float).tiny)) + module.log_counts_per_size_factor.item()
+    log_size = np.maximum(log_size, np.log(SMALLEST_SIZE))
     module.decoder.log_library_mean.fill_(float(log_size.mean()))
     module.decoder.log_library_std.fill_(float(max(log_size.std(), 1e-3)))
     return log_size
@@ -116,7 +118,7 @@ def principal_components(
 
 def _transform(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None) -> np.ndarray | sp.spmatrix:
     """Cells as the encoder reads them."""
-    x = x.astype(np.float64)
+    x = canonical(x.astype(np.float64))
     if log_factor is not None:
         factor = np.exp(log_factor)
         x = sp.diags(factor) @ x if sp.issparse(x) else factor[:, None] * x

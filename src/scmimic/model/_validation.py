@@ -11,10 +11,17 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic.cells._columns import complete_column
+from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._layers import layer_names
 from scmimic.cells._units import place
+from scmimic.metrics._arrays import canonical, check_unmasked
 
 _CHUNK = 1 << 24
+# Size factors of cells: of one count, and of a hundred million; in single precision.
+_SPREAD, _SMALLEST = 1e8, 1e-30
+# what SciPy's sparse matrices and files hold alike
+_TYPES = tuple(map(np.dtype, ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))))
+_TYPES += (np.dtype("float32"), np.dtype("float64"))
 
 
 def get_matrix(adata: AnnData, layer: str | None):
@@ -46,14 +53,28 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
         raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
     x = get_matrix(adata, layer)
     where = place(layer)
+    check_unmasked(**{where: x})
+    if hasattr(x, "to_memory"):
+        raise ValueError(f"`{where}` lies in a file. Read it into memory first: `{where} = {where}.to_memory()`.")
+    if not isinstance(x, np.ndarray | sp.spmatrix | sp.sparray) or x.dtype not in _TYPES:
+        raise TypeError(
+            f"`{where}` is {f'of type {x.dtype}' if hasattr(x, 'dtype') else f'a {type(x).__name__}'}, which matrices "
+            f"of cells cannot be worked with. Convert it: `{where} = {where}.astype('float32')`."
+        )
     if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
         raise TypeError(
             f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
             f"Convert it: `{where} = scipy.sparse.csr_matrix({where})`."
         )
+    if canonical(x) is not x and x.dtype.itemsize < 4:
+        raise TypeError(
+            f"`{where}` holds entries several times, whose sums may be too large for {x.dtype}. Add them up first: "
+            f"`{where} = {where}.astype('float32')`, then `{where}.sum_duplicates()`."
+        )
 
 
 def _value_chunks(x) -> Iterator[np.ndarray]:
+    x = canonical(x)
     values = x.data if sp.issparse(x) else np.asarray(x).reshape(-1)
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
@@ -77,8 +98,9 @@ def check_values(x, where: str) -> None:
 def check_counts(x, where: str, gene_likelihood: str) -> None:
     """Reject what is no matrix of raw counts, and cells without any."""
     for chunk in _value_chunks(x):
+        check_size_of_counts(chunk, where)
         if chunk.dtype.kind in "iub":
-            break
+            continue
         off = chunk != np.rint(chunk)
         if off.any():
             example = float(chunk[off][0])
@@ -133,6 +155,13 @@ def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
         values = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
         if not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(f"`adata.obs[{key!r}]` must hold positive numbers to serve as size factors.")
+        low, high = values.min(), values.max()
+        if high / low > _SPREAD or not _SMALLEST < low <= high < 1 / _SMALLEST:
+            raise ValueError(
+                f"`adata.obs[{key!r}]` holds size factors from {low:.3g} to {high:.3g}: the largest may be "
+                f"{_SPREAD:,.0f} times the smallest, and all must lie between {_SMALLEST:g} and {1 / _SMALLEST:g}. "
+                "They are the cells' depths relative to each other, such as their totals over the mean total."
+            )
 
 
 def check_genes(var_names: pd.Index, expected: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic._sampling import assemble, generation_record
 from scmimic.cells._columns import ObsColumn
+from scmimic.cells._counts import generated_type, in_type
 from scmimic.cells._generated import cell_names, gene_annotation
 
 
@@ -53,11 +54,7 @@ class CellDescription:
     """Whether the training of the model, or of what it was made on, was interrupted."""
 
     def __post_init__(self) -> None:
-        # new cells may hold more counts than those of a layer whose type just holds them
-        if self.dtype.kind in "biu" and self.dtype.itemsize < 4:
-            self.dtype = np.dtype(np.int32)
-        elif self.dtype == np.float16:
-            self.dtype = np.dtype(np.float32)
+        self.dtype = generated_type(self.dtype)
 
     def columns(self, labels: np.ndarray, batches: np.ndarray) -> list[tuple[ObsColumn, np.ndarray]]:
         """Columns of ``.obs`` with the code of each cell."""
@@ -164,7 +161,7 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         del group["raw"]
     latent, x, labels, batches, start = None, None, [], [], 0
     for chunk in chunks:
-        values = chunk.x.astype(about.dtype, copy=False)
+        values = in_type(chunk.x, about.dtype)
         # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
         values.indptr = values.indptr.astype(np.int64)
         if x is None:

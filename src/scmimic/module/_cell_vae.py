@@ -68,9 +68,12 @@ class CellVAEModule(BaseModuleClass):
 
     def log_library(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> torch.Tensor:
         """Log of the cell's total, or of the counts that its size factor stands for; shape ``(n, 1)``."""
-        if size_factor is None:
-            return x.sum(-1, keepdim=True).clamp_min(SMALLEST_SIZE).log()
-        return size_factor.clamp_min(SMALLEST_SIZE).log() + self.log_counts_per_size_factor
+        size = x.sum(-1, keepdim=True) if size_factor is None else size_factor
+        smallest = torch.finfo(size.dtype).tiny
+        log_size = size.clamp_min(smallest).log()
+        if size_factor is not None:
+            log_size = log_size + self.log_counts_per_size_factor
+        return log_size.clamp_min(math.log(SMALLEST_SIZE))
 
     def decode(
         self,

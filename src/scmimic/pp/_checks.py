@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic.cells._columns import check_column
+from scmimic.metrics._arrays import canonical, check_unmasked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,8 @@ def check_counts(x: Any, name: str, *, hint: str) -> None:
         raise ValueError(f"`{name}` is empty (None). {hint}")
     if 0 in x.shape:
         raise ValueError(f"`{name}` is empty: {x.shape[0]} cells x {x.shape[1]} genes.")
+    check_unmasked(**{name: x})
+    x = canonical(x)
     values = x.data if sp.issparse(x) else np.asarray(x)
     if values.dtype.kind not in "fiub":
         raise ValueError(f"`{name}` must hold numbers, not {values.dtype}. {hint}")

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
+from scmimic.metrics._arrays import canonical
 from scmimic.pp._checks import check_counts
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ def recipe_marouf20(
         )
 
     adata = adata.copy() if copy else adata
+    if sp.issparse(adata.X):
+        # scanpy counts an entry that stands twice as two genes
+        adata.X = canonical(adata.X)
     sc.pp.filter_cells(adata, min_genes=min_genes)
     sc.pp.filter_genes(adata, min_cells=min_cells)
     filled, _ = sc.pp.filter_cells(adata.X, min_counts=1, inplace=False)

@@ -182,8 +182,13 @@ def _training_layer(model: Any) -> str | None:
 
 
 def _stack(first: Any, second: Any) -> sp.csr_matrix:
-    first = sp.csr_matrix(first)
-    return sp.vstack([first, sp.csr_matrix(second, dtype=first.dtype)], format="csr")
+    """Both below each other in the type of the first, or in one that holds the second as well."""
+    first, second = sp.csr_matrix(first), sp.csr_matrix(second)
+    dtype = first.dtype
+    with np.errstate(invalid="ignore"):
+        if (second.data.astype(dtype) != second.data).any() and dtype.kind != "f":
+            dtype = np.promote_types(dtype, second.dtype)
+    return sp.vstack([first.astype(dtype, copy=False), second.astype(dtype, copy=False)], format="csr")
 
 
 def _check_same_space(adata: AnnData, synthetic: AnnData, layer: str | None) -> None:
