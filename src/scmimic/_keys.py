@@ -11,6 +11,12 @@ UNLABELED = "Unknown"
 FINGERPRINT = "scmimic_fingerprint"
 """Entry of scvi-tools' registry of an AnnData: what the registered data were like."""
 
+
+def colors(column: str) -> str:
+    """`.uns` key under which scanpy keeps the colours of a column's categories: ``"cell_type_colors"``."""
+    return f"{column}_colors"
+
+
 OBS_SOURCE = "source"
 """`.obs` column that tells real from synthetic cells where both stand in one object."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
 from scmimic.cells._columns import ObsColumn, check_column
@@ -79,7 +80,7 @@ class ReferenceGenerator(ABC):
         self._labels, self._codes = None, np.zeros(adata.n_obs, dtype=np.int64)
         if labels_key is not None:
             column = check_column(adata.obs, labels_key, "labels_key")
-            colors = adata.uns.get(f"{labels_key}_colors")
+            colors = adata.uns.get(_keys.colors(labels_key))
             self._labels, self._codes = ObsColumn.read(column, colors=colors, by_value=True)
         self.categories = [ALL_CELLS] if self._labels is None else self._labels.names
         self._library = np.asarray(self._x.sum(axis=1), dtype=np.float64).ravel()

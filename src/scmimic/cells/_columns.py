@@ -17,6 +17,8 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 from pandas.api.types import pandas_dtype
 
+from scmimic import _keys
+
 Value = str | int | float | bool
 Values = Value | Sequence[Value]
 Kind = Literal["text", "integers", "decimals", "truth values"]
@@ -55,9 +57,9 @@ def as_list(values: Any) -> list[Any]:
     >>> as_list("B"), as_list(0), as_list(np.array([0, 1]))
     (['B'], [0], [0, 1])
     """
-    if not np.iterable(values) or isinstance(values, str):
-        return [values]
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    return list(values) if np.iterable(values) and not isinstance(values, str) else [values]
 
 
 def _plain(value: Any) -> Any:
@@ -451,7 +453,7 @@ class ObsColumn:
         color = dict(self.colors)
         if not names or not all(name in color for name in names):
             return {}
-        return {f"{self.key}_colors": [color[name] for name in names]}
+        return {_keys.colors(self.key): [color[name] for name in names]}
 
 
 def _colors(colors: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:

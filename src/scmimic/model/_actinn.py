@@ -156,9 +156,9 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         layer
             Layer that holds the expression; None: ``adata.X``.
         labels_key
-            Column of ``adata.obs`` with the type of each cell.
+            Column of ``adata.obs`` with the type of each cell: text, numbers, truth values or categories of these.
         unlabeled_category
-            Value in that column that means "no type known"; these cells are not trained on.
+            Value in that column that means "no type known"; these cells are not trained on. None: all are types.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -167,7 +167,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         KeyError
             If the layer or the column does not exist.
         ValueError
-            If values are NaN or negative, a label is missing, or gene names repeat.
+            If values are NaN or negative, labels are missing, of several kinds or all unknown, or gene names repeat.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         COLUMN.check(labels_key=labels_key)
@@ -273,7 +273,8 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
 
         Returns
         -------
-        Series of types, or DataFrame of probabilities (cells x types), indexed by ``obs_names``.
+        Series of types in the type of the training column, or DataFrame of probabilities (cells x types), indexed by
+        ``obs_names``.
 
         Raises
         ------

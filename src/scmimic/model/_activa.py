@@ -200,9 +200,11 @@ class ACTIVA(
         layer
             Layer that holds the expression; None: ``adata.X``.
         labels_key
-            Column of ``adata.obs`` with the type of each cell. None: a model without types.
+            Column of ``adata.obs`` with the type of each cell: text, numbers, truth values or categories of these.
+            None: a model without types.
         unlabeled_category
-            Value in that column that means "no type known"; these cells train the VAE, not the classifier.
+            Value in that column that means "no type known"; these cells train the VAE, not the classifier. None: all
+            are types.
         batch_key
             Column of ``adata.obs`` with the batch of each cell.
         size_factor_key
@@ -215,7 +217,8 @@ class ACTIVA(
         KeyError
             If the layer or a column does not exist.
         ValueError
-            If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
+            If values are NaN or negative, labels are missing, of several kinds or all unknown, gene names repeat, or
+            `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
@@ -397,7 +400,8 @@ class ACTIVA(
 
         Returns
         -------
-        Series of types, or DataFrame of probabilities (cells x types), indexed by ``obs_names``.
+        Series of types in the type of the training column, or DataFrame of probabilities (cells x types), indexed by
+        ``obs_names``.
 
         Raises
         ------

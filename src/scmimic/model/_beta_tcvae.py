@@ -234,7 +234,8 @@ class BetaTCVAE(
         KeyError
             If the layer or a column does not exist.
         ValueError
-            If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
+            If values are NaN or negative, labels are missing or of several kinds, gene names repeat, or `adata` is a
+            view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(

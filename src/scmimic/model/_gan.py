@@ -276,7 +276,8 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             Total number of cells.
         labels
             None: all types, in the proportions of the training data. One type, a list of types (`n` is shared evenly,
-            the remainder goes to the first), or a dict from type to number of cells (then `n` is left out).
+            the remainder goes to the first), or a dict from type to number of cells (then `n` is left out). Types are
+            given as they stand in the column, or as text.
         library_size
             Counts per cell: one number, or one for each cell. None: those of training cells of the same type. Only
             with counts.
@@ -305,10 +306,13 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         ``.X`` : CSR matrix
             Expression in the units and the dtype of the training layer, or integer counts; integers of fewer than 32
             bits become 32-bit ones, which do not overflow.
-        ``.obs[labels_key]`` : categorical
-            The requested type.
+        ``.obs[labels_key]``
+            The requested type, in the type of the training column.
         ``.obsm["X_<model>"]`` : ndarray
             The codes.
+        ``.obs_names``, ``.var``, ``.uns["<column>_colors"]``
+            Names that differ from those of other calls; the training genes without statistics of the training cells;
+            the training cells' colours.
         ``.uns["scmimic"]`` : dict
             Model, version, parameters and seed.
 

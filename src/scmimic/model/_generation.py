@@ -55,7 +55,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         labels
             None: all types, in the proportions of the training data (``method="prior"``: as the prior gives them).
             One type, a list of types (`n` is shared evenly, the remainder goes to the first), or a dict from type to
-            number of cells (then `n` is left out).
+            number of cells (then `n` is left out). Types are given as they stand in the column, or as text.
         method
             Where the latent codes come from. ``"posterior"`` (default): the aggregated posterior of the requested type,
             that is q(z|x) of its training cells, each used equally often, with the library size of the same cell; exact
@@ -97,10 +97,13 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         ``.X`` : CSR matrix
             Integer counts for count likelihoods, else the units of the training layer; in its dtype, but for integers
             of fewer than 32 bits, which become 32-bit ones.
-        ``.obs[labels_key]`` : categorical
-            The requested type.
+        ``.obs[labels_key]``
+            The requested type, in the type of the training column.
         ``.obsm["X_<model>"]`` : ndarray
             The latent codes.
+        ``.obs[batch_key]``, ``.obs_names``, ``.var``, ``.uns["<column>_colors"]``
+            The batch; names that differ from those of other calls; the training genes without statistics of the
+            training cells; the training cells' colours.
         ``.uns["scmimic"]`` : dict
             Model, version, parameters and seed.
 

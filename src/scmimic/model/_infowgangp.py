@@ -145,7 +145,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         labels_key
             Column of ``adata.obs`` with the type of each cell, for all cells or some. None: no supervision.
         unlabeled_category
-            Value in that column that means "no type known".
+            Value in that column that means "no type known". None: all are types.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -154,7 +154,8 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         KeyError
             If the layer or the column does not exist.
         ValueError
-            If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
+            If values are NaN or negative, labels are missing, of several kinds or all unknown, gene names repeat, or
+            `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)

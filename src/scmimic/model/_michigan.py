@@ -237,8 +237,8 @@ class MichiGAN(MichiGANCodesMixin, GANMixin, BaseModelClass):
         KeyError
             If the layer, a key or the column does not exist.
         ValueError
-            If values are NaN or negative, codes are NaN, shapes differ, a label is missing, gene names repeat, or
-            `adata` is a view or backed.
+            If values are NaN or negative, codes are NaN, shapes differ, labels are missing or of several kinds, gene
+            names repeat, or `adata` is a view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(

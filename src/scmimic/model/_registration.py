@@ -89,7 +89,7 @@ class ColumnField(fields.CategoricalObsField):
         if self.is_default:
             return super().register_field(adata)
         values = self._values(adata)
-        colors = adata.uns.get(f"{self._original_attr_key}_colors")
+        colors = adata.uns.get(_keys.colors(self._original_attr_key))
         column, codes = ObsColumn.read(values, unlabeled=self.unlabeled, colors=colors)
         where = f"`{self.name}.obs[{self._original_attr_key!r}]`"
         if self.needs_known and column.n_unlabeled == len(values):

@@ -124,7 +124,8 @@ class WGANGP(GANMixin, BaseModelClass):
         KeyError
             If the layer or the column does not exist.
         ValueError
-            If values are NaN or negative, a label is missing, gene names repeat, or `adata` is a view or backed.
+            If values are NaN or negative, labels are missing or of several kinds, gene names repeat, or `adata` is a
+            view or backed.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key)

@@ -147,7 +147,7 @@ def _joint_colors(adata: AnnData, synthetic: AnnData, both: AnnData) -> dict[str
     """Colours of the categories of both sides, in the joint order; those of the real cells come first."""
     found = {}
     for name in both.obs:
-        key, column = f"{name}_colors", both.obs[name]
+        key, column = _keys.colors(name), both.obs[name]
         if not isinstance(column.dtype, pd.CategoricalDtype):
             continue
         colors: dict[Any, Any] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic import _keys
 from scmimic._arguments import POSITIVE
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._layers import layer_names
@@ -200,4 +201,4 @@ def label_column(
 ) -> tuple[ObsColumn, np.ndarray]:
     """The column of labels and the code of each cell; arguments as :func:`label_array`."""
     values = check_column(adata.obs, labels_key, argument, name=name)
-    return ObsColumn.read(values, colors=adata.uns.get(f"{labels_key}_colors"))
+    return ObsColumn.read(values, colors=adata.uns.get(_keys.colors(labels_key)))
