@@ -48,6 +48,11 @@ def test_found_however_they_are_stored(store):
     assert np.array_equal(found, shared_cells(store(DEEP[:100]), others))
 
 
+def test_logarithms_in_both_precisions():
+    logs = np.log1p(DEEP.astype(np.float64) / 7)
+    assert shared_cells(logs[:100], logs[50:].astype(np.float32)).sum() == 50
+
+
 def test_one_count_more_is_another_cell():
     near = DEEP[:100].copy()
     near[:, 3] += 1
@@ -83,12 +88,13 @@ def test_a_hundred_expressed_genes_are_certain():
     x, y = RNG.poisson(2.0, (2, 50, 200)).astype(np.float32)
     y[0] = x[7]
     assert np.flatnonzero(shared_cells(x, y)).tolist() == [7]
-    few = x.copy()
-    few[:, 90:] = 0
-    other = y.copy()
-    other[:, 90:] = 0
-    other[0] = few[7]
-    assert not shared_cells(few, other).any()
+    expressed = np.flatnonzero(x[7])
+    assert len(expressed) > 100
+    for n in (99, 100):
+        few, other = x.copy(), y.copy()
+        few[7, expressed[n:]] = 0
+        other[0] = few[7]
+        assert shared_cells(few, other).sum() == (n >= 100)
 
 
 def test_repeated_cells_are_shared_too():
