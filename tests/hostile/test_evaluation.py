@@ -193,6 +193,16 @@ def test_privacy_needs_unseen_cells(cells):
     assert table["value"].equals(clean["value"])
 
 
+def test_donors_follow_their_cells(cells):
+    train, test = cells["train"].copy(), cells["test"].copy()
+    train.obs["donor"], test.obs["donor"] = np.array(["a", "b"] * 130), np.array(["c", "d"] * 80)
+    holdout = ad.concat([train[:20], test], index_unique="-")
+    with pytest.warns(UserWarning, match="20 of the 180 cells of `holdout` are in `adata` too"):
+        found = sm.tl.privacy(train, cells["synthetic"], holdout=holdout, n_comps=5, donor_key="donor")
+    clean = sm.tl.privacy(train, cells["synthetic"], holdout=test, n_comps=5, donor_key="donor")
+    assert found["value"].equals(clean["value"])
+
+
 def test_a_model_is_not_judged_by_its_training_cells(trained):
     with pytest.raises(ValueError, match="300 of the 300 cells of `adata` are in `the training data` too"):
         trained.realism_report(trained.adata.copy(), n_trees=5)
@@ -201,11 +211,12 @@ def test_a_model_is_not_judged_by_its_training_cells(trained):
 # ---------------------------------------------------------------------------------------------- copies
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
-def test_copies_of_the_cells_that_judge_are_a_finding(cells, share):
+@pytest.mark.parametrize(("share", "train"), [(1.0, True), (0.5, True), (1.0, False)])
+def test_copies_of_the_cells_that_judge_are_a_finding(cells, share, train):
     n = int(share * 160)
     mixed = ad.concat([cells["test"][:n], cells["synthetic"][n:]], index_unique="-")
-    overall, _, texts = evaluate(cells, given={"synthetic": mixed}, metrics=FORESTS, max_cells=160, labels_key=None)
+    given = {"synthetic": mixed} | ({} if train else {"train": None})
+    overall, _, texts = evaluate(cells, given=given, metrics=FORESTS, max_cells=160, labels_key=None)
     assert overall.loc["real_copies", "value"] == pytest.approx(share)
     assert any(text.startswith(f"{100 * share:.0f} % of the synthetic cells are exact copies") for text in texts)
     verdict = judge(overall.reset_index().assign(label=OVERALL))
@@ -289,6 +300,8 @@ def test_a_failed_measure_keeps_its_rows_and_is_told_of(cells, monkeypatch, erro
     rows = table[table["metric"] == "ks_median"]
     assert rows["label"].tolist() == [OVERALL, "type_0", "type_1", "type_2"]
     assert rows["value"].isna().all()
+    # one function gives four metrics, of which one was asked for
+    assert set(table.loc[table["group"] != "diagnostic", "metric"]) == {"ks_median", "mmd"}
     assert overall.loc["ks_median", "warning"] == f"Not measured, {type(error).__name__}: {error}"
     assert np.isfinite(overall.loc["mmd", "value"])
     (told,) = [text for text in texts if "no value" in text]

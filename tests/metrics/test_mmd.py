@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.spatial.distance import pdist
 
 from scmimic.metrics import _mmd, mmd
 
@@ -50,6 +51,14 @@ def test_chunks_and_sparse_input_change_nothing():
     assert mmd(real, fake, bandwidth=2.0, working_memory=1) == pytest.approx(expected, abs=1e-12)
     assert mmd(sp.csr_array(real), sp.csc_matrix(fake), bandwidth=2.0) == pytest.approx(expected, abs=1e-12)
     assert mmd(sp.csr_matrix(real), fake, bandwidth=2.0) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_median_of_all_pairs_does_not_depend_on_chunks():
+    real, fake = np.random.default_rng(1).normal(size=(2, 700, 3))
+    expected = np.median(pdist(real, "sqeuclidean"))
+    for memory in (1, 1024):
+        found = mmd(real, fake, working_memory=memory)
+        assert found == pytest.approx(mmd(real, fake, bandwidth=np.sqrt(expected)), abs=1e-12)
 
 
 def test_gaussian_closed_form():

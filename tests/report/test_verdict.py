@@ -6,10 +6,13 @@ from scmimic._report._verdict import judge
 
 
 def table(*rows):
-    columns = ["metric", "group", "label", "value", "replicate", "trivial_value", "score", "n_real", "warning"]
+    columns = ["metric", "group", "label", "value", "low", "high", "replicate", "trivial_value", "score", "n_real"]
+    columns.append("warning")
     defaults = {
         "label": "overall",
         "value": 0.6,
+        "low": np.nan,
+        "high": np.nan,
         "replicate": 0.5,
         "trivial_value": 0.9,
         "score": np.nan,
@@ -50,6 +53,19 @@ def test_strictest_forest_decides():
     # without a forest, the median of what there is
     rows = [{"metric": name, "group": "genes", "score": s} for name, s in (("a", 0.2), ("b", 0.6), ("c", 0.7))]
     assert judge(table(SPACE, *rows)).headline.startswith("Close")
+
+
+def test_few_cells_do_not_decide_between_partly_and_close():
+    """(0.9 - 0.72) / (0.9 - 0.5) is 0.45; the ends of its interval are 0.7 and 0.2."""
+    unsure = judge(table(SPACE, forest(0.45, value=0.72, low=0.62, high=0.82)))
+    assert unsure.headline.startswith("Partly real, or close")
+    assert (unsure.answers[1].answer, unsure.tone) == ("partly, or close", "fair")
+    assert "0.45 (0.20 to 0.70 with other cells) in the strictest test" in unsure.answers[1].detail
+    sure = judge(table(SPACE, forest(0.45, value=0.72, low=0.71, high=0.73)))
+    assert sure.headline.startswith("Partly real: better")
+    # a replicate that was lucky does not stretch the scale
+    lucky = judge(table(SPACE, forest(0.45, value=0.72, low=0.62, high=0.82, replicate=0.41)))
+    assert lucky.answers[1].detail == unsure.answers[1].detail
 
 
 def test_copies_come_before_realism():

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmimic.tl._evaluation import OVERALL, beyond_chance
 from scmimic.tl._guards import CERTAIN_COPIES
+from scmimic.tl._measures import METRICS
 
 Tone = Literal["good", "fair", "bad", "unknown"]
 
@@ -63,7 +64,8 @@ _BEYOND_CHANCE = "Closer to the real cells than a second sample of them could be
 _HEADLINES = {
     "very close": "Very close: hardly to be told from a second sample of real cells.",
     "close": "Close: nearer to real cells than to the best trivial generator.",
-    "partly": "Partly real: better than the best trivial generator, but still far from real cells.",
+    "partly": "Partly real: better than the best trivial generator, but nearer to it than to real cells.",
+    "partly, or close": "Partly real, or close: beyond the best trivial generator; more cells would tell how far.",
     "no": "Not real yet: no better than a generator that draws each gene on its own.",
     "not known": "Measured, but without a scale: there are no trivial generators or replicate to compare with.",
 }
@@ -81,26 +83,41 @@ def _valid(overall: pd.DataFrame) -> Answer:
 
 def _close(overall: pd.DataFrame) -> Answer:
     scores = overall["score"].astype(float).dropna()
-    keys = [name for name in _KEY_METRICS if name in scores]
     if scores.empty:
         return Answer("Close?", "not known", "unknown", "No metric has a calibrated score.")
+    median = float(scores.median())
+    keys = [name for name in _KEY_METRICS if name in scores]
     if keys:
         # a cell is as real as its most telling side
         name = min(keys, key=lambda k: scores[k])
-        score = float(scores[name])
+        score, (low, high) = float(scores[name]), _score_interval(overall.loc[name])
+        interval = f" ({low:.2f} to {high:.2f} with other cells)" if np.isfinite(high) else ""
+        detail = f"Calibrated score {score:.2f}{interval} in the strictest test; median {median:.2f}"
     else:
-        score = float(scores.median())
-    detail = (
-        f"Calibrated score {score:.2f} in the strictest test; median {scores.median():.2f} of {len(scores)} metrics."
-    )
-    for limit, answer, tone in (
-        (_VERY_CLOSE, "very close", "good"),
-        (_CLOSE, "close", "good"),
-        (_BETTER, "partly", "fair"),
-    ):
-        if score >= limit:
-            return Answer("Close?", answer, tone, detail)
-    return Answer("Close?", "no", "bad", detail)
+        score, high = median, np.nan
+        detail = f"Median of the calibrated scores {median:.2f}"
+    answer, tone = next((found for limit, *found in _ANSWERS if score >= limit), ("no", "bad"))
+    if answer == "partly" and high >= _CLOSE:
+        answer = "partly, or close"
+    return Answer("Close?", answer, tone, f"{detail} of {len(scores)} metrics.")
+
+
+_ANSWERS: tuple[tuple[float, str, Tone], ...] = (
+    (_VERY_CLOSE, "very close", "good"),
+    (_CLOSE, "close", "good"),
+    (_BETTER, "partly", "fair"),
+)
+
+
+def _score_interval(row: pd.Series) -> tuple[float, float]:
+    """The scores at both ends of the interval of a value."""
+    metric = METRICS[row.name]
+    columns = ("trivial_value", "replicate", "low", "high")
+    best, real, *ends = (metric.loss(row[column], metric.ideal, row["n_real"]) for column in columns)
+    if not best > real:
+        return np.nan, np.nan
+    first, second = ((best - end) / (best - real) for end in ends)
+    return min(first, second), max(first, second)
 
 
 def _private(overall: pd.DataFrame) -> Answer:
