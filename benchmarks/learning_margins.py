@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +73,26 @@ def values(path: Path) -> dict[str, list[float]]:
     return found
 
 
-def measure(out: Path, seeds: int, threads: list[int], only: str | None) -> None:
+def measure(out: Path, seeds: int, threads: list[int], only: str | None, jobs: int) -> None:
     """Run what is missing, or the tests of `only` in any case."""
     out.mkdir(parents=True, exist_ok=True)
-    for number in threads:
-        tests: set[str] = set()
-        for seed in range(seeds):
-            name = f"seed{seed}_threads{number}.jsonl"
-            if seed and number != threads[0]:
-                one, other = (values(out / f"seed0_threads{n}.jsonl") for n in (threads[0], number))
-                tests = {test for test in other if other[test] != one.get(test)}
-                if not tests:
-                    break
-            if only is not None or not (out / name).exists():
-                run(out, name, tests, only, number, SCMIMIC_TRAINING_SEED=str(seed))
+
+    def run_seeds(number: int, chosen: Iterable[int], tests: Collection[str] = ()) -> None:
+        names = {seed: f"seed{seed}_threads{number}.jsonl" for seed in chosen}
+        missing = [seed for seed, name in names.items() if only is not None or not (out / name).exists()]
+        with ThreadPoolExecutor(jobs) as pool:
+            for done in [
+                pool.submit(run, out, names[seed], tests, only, number, SCMIMIC_TRAINING_SEED=str(seed))
+                for seed in missing
+            ]:
+                done.result()
+
+    run_seeds(threads[0], range(seeds))
+    for number in threads[1:]:
+        run_seeds(number, [0])
+        one, other = (values(out / f"seed0_threads{n}.jsonl") for n in (threads[0], number))
+        if tests := {test for test in other if other[test] != one.get(test)}:
+            run_seeds(number, range(1, seeds), tests)
     if only is not None or not (out / OFF).exists():
         run(out, OFF, (), only, threads[0], SCMIMIC_NO_LEARNING="1")
 
@@ -189,9 +196,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", help="part of the names of the tests to run once more")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--page", action="store_true", help="write the page of the documentation")
     args = parser.parse_args()
-    measure(args.out, args.seeds, args.threads, args.only)
+    measure(args.out, args.seeds, args.threads, args.only, args.jobs)
     table = summarise(args.out)
     print("\n".join(lines(table)))
     if args.page:
