@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+import scvi
 import torch
 from mudata import MuData
 
@@ -698,3 +699,51 @@ def test_evaluation_and_augmentation_of_chosen_genes(chosen):
     assert both.n_obs == chosen.n_obs + 10
     assert len(model.classify(new)) == 80
     assert model.get_latent_representation(new).shape == (80, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_value, "but the values of `adata.X` changed"),
+        (edit_label, r"but `adata.obs\['cell_type'\]` holds other values"),
+        (add_columns, None),
+        (other_format, None),
+    ],
+)
+def test_loading_with_the_same_cells(cells, change, message, tmp_path):
+    made("ACTIVA", cells).save(tmp_path / "model")
+    change(cells)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sm.ACTIVA.load(tmp_path / "model", adata=cells)
+    texts = [str(w.message) for w in caught if "the cells that this ACTIVA was saved with" in str(w.message)]
+    assert len(texts) == (message is not None)
+    assert message is None or re.search(message, texts[0])
+
+
+def test_generators_of_baselines_keep_what_they_were_given(cells):
+    generator = sm.baselines.Bootstrap(cells, labels_key="cell_type").fit()
+    before = generator.generate(20, seed=0).X.toarray()
+    log1p(cells)
+    np.testing.assert_array_equal(generator.generate(20, seed=0).X.toarray(), before)
+
+
+@pytest.mark.parametrize("method", ["fit", "get_latent_representation"])
+def test_ppca_notices(cells, method):
+    model = sm.baselines.PPCA(scale(cells), n_latent=2).fit()
+    with pytest.raises(ValueError, match="holds counts, but the model was trained on log1p values"):
+        model.get_latent_representation(sm.datasets.synthetic_counts(n_obs=20, n_vars=30, seed=0))
+    decoded = model.decode(np.zeros((3, 2)), seed=0)
+    assert model.get_latent_representation(decoded).shape == (3, 2)
+    cells.X = cells.X * 2
+    with pytest.raises(ValueError, match="the values of `adata.X` changed|The values of `adata.X` changed"):
+        getattr(model, method)()
+
+
+def test_models_of_scvi_are_given_the_units_they_were_trained_on(cells):
+    scvi.model.SCVI.setup_anndata(cells)
+    model = scvi.model.SCVI(cells, n_latent=2, n_hidden=8)
+    model.train(1, **QUIET)
+    other = scale(cells.copy())
+    with pytest.raises(ValueError, match="holds log1p values, but the model was trained on counts"):
+        sm.tl.latent_entropy(other, model, group_key="cell_type", condition_key="batch")

@@ -35,7 +35,8 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     if values is None:
         raise ValueError("adata.X is empty. Name the layer that holds raw counts with layer=.")
     check_unmasked(**{where: values})
-    x = canonical(sp.csr_matrix(values))
+    # a copy: cells that are normalised in place later must not change what is drawn from them
+    x = canonical(sp.csr_matrix(values, copy=True))
     if 0 in x.shape:
         raise ValueError(f"{where} has shape {x.shape}: there is nothing to learn from.")
     if not np.all(np.isfinite(x.data)) or (x.data < 0).any() or (x.data != np.rint(x.data)).any():

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
 from scmimic._sampling import assemble
+from scmimic.cells._fingerprint import matrix_fingerprint, same_values
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
+from scmimic.cells._units import check_units, expression_space, place
 from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 
 
@@ -80,7 +83,8 @@ class PPCA:
                 f"`n_latent` must be from 1 to {limit} for {adata.n_obs} x {adata.n_vars}, got {n_latent}."
             )
         self.adata, self.n_latent, self.layer = adata, n_latent, layer
-        self._values(adata)
+        x = self._values(adata)
+        self._space, self._fingerprint = expression_space(x, layer), matrix_fingerprint(x)
         self.is_fitted = False
 
     def fit(self, seed: int = 0) -> Self:
@@ -98,10 +102,10 @@ class PPCA:
         Raises
         ------
         ValueError
-            If the cells vary in fewer than `n_latent` directions.
+            If the cells vary in fewer than `n_latent` directions, or changed since the model was made.
         """
         SEED.check(seed=seed)
-        pca = fit_pca(self._values(self.adata).astype(np.float64, copy=False), self.n_latent, seed=seed)
+        pca = fit_pca(self._own_values().astype(np.float64, copy=False), self.n_latent, seed=seed)
         self.components_, self.eigenvalues_ = pca.components_, pca.explained_variance_
         self.noise_variance_, self.mean_ = float(pca.noise_variance_), np.asarray(pca.mean_).ravel()
         if not self.eigenvalues_[-1] > max(self.noise_variance_, 0) * (1 + 1e-9):
@@ -154,7 +158,7 @@ class PPCA:
         RuntimeError
             If called before :meth:`fit`.
         ValueError
-            If the genes differ from those of the training cells, or values are missing.
+            If genes or units differ from those of the training cells, these changed, or values are missing.
         """
         ORDERED.check(indices=indices)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
@@ -163,7 +167,10 @@ class PPCA:
         cells = self.adata if adata is None else adata
         if not cells.var_names.equals(self.adata.var_names):
             raise ValueError("The cells must have the genes of the training cells in the same order.")
-        x = self._values(cells)
+        x = self._own_values() if cells is self.adata else self._values(cells)
+        # cells that were decoded with noise hold negative values too
+        if cells is not self.adata and (x.data if sp.issparse(x) else x).min(initial=0) >= 0:
+            check_units(x, self._space, place(self.layer))
         if indices is not None:
             x = x[check_rows("indices", indices, x.shape[0])]
         scores = np.asarray(x @ self.components_.T) - self.mean_ @ self.components_.T
@@ -220,6 +227,15 @@ class PPCA:
             obsm={_keys.latent(name): z},
             dtype=np.float32,
         )
+
+    def _own_values(self) -> Matrix:
+        x = self._values(self.adata)
+        if not same_values(matrix_fingerprint(x), self._fingerprint):
+            raise ValueError(
+                f"The values of `{place(self.layer)}` changed since this {type(self).__name__} was made. Undo the "
+                "change, or make a new model."
+            )
+        return x
 
     def _values(self, adata: AnnData) -> Matrix:
         if self.layer is not None and self.layer not in adata.layers:

@@ -70,7 +70,7 @@ def take_fingerprint(manager: AnnDataManager, *, columns_only: bool = False) -> 
         "n_obs": int(manager.adata.n_obs),
         "n_vars": len(names),
         "genes": _digest("\n".join(names).encode()),
-        "values": {name: _of_matrix(x) for name, x in _matrices(manager)},
+        "values": {name: matrix_fingerprint(x) for name, x in _matrices(manager)},
         "columns": columns,
     }
 
@@ -100,17 +100,22 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
     values = {}
     for name, now in after["values"].items():
         then = before["values"].get(name, now)
-        if not np.allclose(now, then, rtol=_ROUNDING, atol=0, equal_nan=True):
+        if not same_values(now, then):
             part = f", with a sum of {now[0]:,.8g} in place of {then[0]:,.8g}" if now[0] != then[0] else ""
             values[name] = f"the values of `{name}` changed{part}"
     return Changes(cells, genes, values, columns)
+
+
+def same_values(now: list[float], then: list[float]) -> bool:
+    """Whether two fingerprints of a matrix are those of the same values."""
+    return bool(np.allclose(now, then, rtol=_ROUNDING, atol=0, equal_nan=True))
 
 
 def _digest(text: bytes) -> str:
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def _of_matrix(x: np.ndarray | sp.spmatrix) -> list[float]:
+def matrix_fingerprint(x: np.ndarray | sp.spmatrix) -> list[float]:
     """Sum of all values, and the sum of those of some cells, each with a weight of its own."""
     n, m = x.shape
     rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.int64))

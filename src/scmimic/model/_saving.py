@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,13 @@ from anndata import AnnData
 from mudata import MuData
 from torch import nn
 
+from scmimic import _keys
 from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
 from scmimic._sampling import package_version
+from scmimic.cells._fingerprint import changes
 from scmimic.cells._units import check_units, place
 from scmimic.model._representation import REPRESENTATION_PREFIX
 from scmimic.model._validation import check_genes, get_matrix
@@ -229,7 +232,10 @@ class SafeSaveMixin:
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)
-        return super().load(str(dir_path), adata=adata, **kwargs)
+        model = super().load(str(dir_path), adata=adata, **kwargs)
+        if model.adata is not None:
+            _warn_of_changes(saved["attr_dict"]["registry_"], model)
+        return model
 
     @classmethod
     def _saved(
@@ -275,6 +281,24 @@ class SafeSaveMixin:
             if known is not None:
                 x, where = get_matrix(cells, known.layer), place(known.layer)
                 check_units(x, known, where, any_scale=cls._takes_any_scale)
+
+
+def _warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:
+    """Warn where a model gets the cells that it was saved with, but with other values or labels.
+
+    They are taken for the same where either is the same for all cells, in their order.
+    """
+    before, now = saved.get(_keys.FINGERPRINT), model.adata_manager.registry.get(_keys.FINGERPRINT)
+    if not before or not now or not before["columns"]:
+        return
+    found = changes(before, now)
+    if found and not found.cells and not found.genes and not (found.values and found.columns):
+        warnings.warn(
+            f"`adata` holds the cells that this {type(model).__name__} was saved with, but {found}. What it learned is "
+            "of the cells as they were.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
