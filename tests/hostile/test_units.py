@@ -747,3 +747,16 @@ def test_models_of_scvi_are_given_the_units_they_were_trained_on(cells):
     other = scale(cells.copy())
     with pytest.raises(ValueError, match="holds log1p values, but the model was trained on counts"):
         sm.tl.latent_entropy(other, model, group_key="cell_type", condition_key="batch")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (logs, r"such as [\d.]+ \(log1p values\), but gene_likelihood='nb' needs raw counts"),
+        (size_factors, r"such as [\d.]+ \(scaled counts\), but gene_likelihood='nb' needs raw counts"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ACTIVA", "BetaTCVAE nb"])
+def test_a_model_of_counts_says_what_it_was_given(cells, name, other, message):
+    with pytest.raises(ValueError, match=message):
+        made(name, other(cells))

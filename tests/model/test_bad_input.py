@@ -62,7 +62,7 @@ TABLE = [
     ("nan", put(np.nan), SETUP, {}, ValueError, "NaN or infinite"),
     ("inf", put(np.inf), SETUP, {}, ValueError, "NaN or infinite"),
     ("fraction under nb", put(0.5), SETUP, {}, ValueError, "no integers, such as 0.5.*gene_likelihood='normal'"),
-    ("log-normalised under nb", lognormalised, SETUP, {}, ValueError, "log-normalised"),
+    ("log-normalised under nb", lognormalised, SETUP, {}, ValueError, r"\(log1p values\)"),
     ("missing label", missing_label, SETUP, {}, ValueError, "1 of 300 cells have no value.*fillna"),
     ("empty cell", empty_cell, SETUP, {}, ValueError, "1 of the cells .*filter_cells"),
     ("repeated gene", repeated_gene, SETUP, {}, ValueError, "var_names_make_unique"),

@@ -13,7 +13,7 @@ from anndata import AnnData
 from scmimic.cells._columns import complete_column
 from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._layers import layer_names
-from scmimic.cells._units import place
+from scmimic.cells._units import UNIT_NAMES, expression_space, place
 from scmimic.metrics._arrays import canonical, check_unmasked
 
 _CHUNK = 1 << 24
@@ -104,11 +104,12 @@ def check_counts(x, where: str, gene_likelihood: str) -> None:
         off = chunk != np.rint(chunk)
         if off.any():
             example = float(chunk[off][0])
-            looks_logged = float(chunk.max()) < 20
+            units = expression_space(x, None).units
+            what = "" if units in (None, "counts") else f" ({UNIT_NAMES[units]})"
             raise ValueError(
-                f"`{where}` holds values that are no integers, such as {example:.4g}"
-                f"{' (log-normalised expression?)' if looks_logged else ''}, but gene_likelihood={gene_likelihood!r} "
-                "needs raw counts. Register the layer with counts (`layer=...`), or use gene_likelihood='normal'."
+                f"`{where}` holds values that are no integers, such as {example:.4g}{what}, but "
+                f"gene_likelihood={gene_likelihood!r} needs raw counts. Register the layer with counts (`layer=...`), "
+                "or use gene_likelihood='normal'."
             )
     totals = np.asarray(x.sum(axis=1)).ravel()
     if (totals <= 0).any():
@@ -121,13 +122,8 @@ def check_counts(x, where: str, gene_likelihood: str) -> None:
 
 def warn_of_counts(x, where: str) -> None:
     """Warn of raw counts where log expression is expected."""
-    largest = 0.0
-    for chunk in _value_chunks(x):
-        if (chunk != np.rint(chunk)).any():
-            return
-        largest = max(largest, float(chunk.max(initial=0)))
-    # log expression does not reach far, and what is 0 and 1 alone may be a mask
-    if largest > 1:
+    # what is 0 and 1 alone may be a mask
+    if expression_space(x, None).units == "counts" and x.max() > 1:
         warnings.warn(
             f"`{where}` holds integers only. gene_likelihood='normal' expects log expression: register a layer of it, "
             "such as `adata.layers['log'] = adata.X.log1p()`, or use gene_likelihood='nb' for raw counts.",
