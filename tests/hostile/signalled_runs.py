@@ -241,7 +241,7 @@ def start(name, folder):
     folder.mkdir()
     os.chdir(folder)
     # a run that hears of nothing ends by another signal
-    signal.alarm(120)
+    signal.alarm(300)
     # shells let programs in the background ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return None

@@ -231,8 +231,8 @@ FAILURES = {
     "setting out of range": (ValueError, "`lr` must be", lambda: {"plan_kwargs": {"lr": -1.0}}),
     "unknown argument of the trainer": (TypeError, "unknown", lambda: {"unknown": 1}),
     "error in a step": (ZeroDivisionError, "by zero", lambda: {"callbacks": [InStep(ZeroDivisionError("by zero"))]}),
-    "lack of memory": (MemoryError, "", lambda: {"callbacks": [InStep(MemoryError())]}),
-    "Ctrl-C before the first step": (KeyboardInterrupt, "", lambda: {"callbacks": [BeforeStep(KeyboardInterrupt())]}),
+    "lack of memory": (MemoryError, None, lambda: {"callbacks": [InStep(MemoryError())]}),
+    "Ctrl-C before the first step": (KeyboardInterrupt, None, lambda: {"callbacks": [BeforeStep(KeyboardInterrupt())]}),
     "exit before the first step": (SystemExit, "9", lambda: {"callbacks": [BeforeStep(SystemExit(9))]}),
     "drop_last": (
         ValueError,
