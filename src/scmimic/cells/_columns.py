@@ -285,7 +285,8 @@ class ObsColumn:
     @classmethod
     def named(cls, key: str, names: Sequence[str]) -> ObsColumn:
         """A categorical column of text."""
-        return cls(key, tuple(names), categories=tuple(names))
+        # text of the type that this pandas gives it
+        return cls(key, tuple(names), categories=tuple(names), categories_dtype=str(pd.Index(list(names)).dtype))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ObsColumn:
