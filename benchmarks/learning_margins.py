@@ -48,6 +48,8 @@ def run(out: Path, name: str, tests: Collection[str], only: str | None, threads:
     options += [] if only is None else ["-k", only]
     command = [sys.executable, "-m", "pytest", *options, *(sorted(tests) or ["tests"])]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | settings | variables, capture_output=True, text=True)
+    if done.returncode < 0:
+        raise SystemExit(f"{name}: the run was killed.")
     rows = read(record)
     again = {row["test"] for row in rows}
     kept = [row for row in read(out / name) if row["test"] not in again]
