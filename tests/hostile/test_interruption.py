@@ -148,7 +148,9 @@ def ends(tmp_path_factory):
 def test_signals(ends, name):
     status, out, err, files = ENDS[name]
     found = ends[name]
-    assert found["status"] == status, found["err"]
+    # of an interrupt that nobody catches, Python ends by the signal or, with a traceback alone, with 1
+    uncaught = status == 130 and not name.startswith("command")
+    assert found["status"] in ((130, 1) if uncaught else (status,)), found["err"]
     # what scvi-tools prints by itself
     said = [line for line in found["out"] if "NameError" not in line and "already downloaded" not in line]
     assert said == out
