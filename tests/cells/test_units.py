@@ -241,3 +241,12 @@ def test_smallest_values_of_several_counts():
     np.testing.assert_array_equal(found.library_size[:-1], mostly.sum(1)[:-1])
     # nothing in the cell of 2, 4, 6 and 8 shows it
     assert found.library_size[-1] == 10
+
+
+def test_entries_that_stand_twice_are_one_value():
+    x = sp.csr_matrix(DATA["shallow"])
+    halves = sp.csr_matrix((np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), 2 * x.indptr), x.shape)
+    assert find_units(halves)[0] == "counts"
+    found = count_units(halves)
+    assert found.units == "counts"
+    np.testing.assert_allclose(found.library_size, DATA["shallow"].sum(1))
