@@ -18,6 +18,7 @@ from scmimic.pl._figure import (
     check_figure,
     finish,
     make_axes,
+    plain,
     plain_frame,
 )
 from scmimic.tl._rare_augmentation import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
@@ -153,7 +154,7 @@ def augmentation(
         found = [values[np.isfinite(values)] for values in runs]
         drawn = [at for at, values in enumerate(found) if len(values)]
         mean, low, high = (np.array([f(found[at]) for at in drawn]) for f in (np.mean, np.min, np.max))
-        ax.bar(x[drawn], mean, width=0.92 * width, color=colors[method], label=method, zorder=2)
+        ax.bar(x[drawn], mean, width=0.92 * width, color=colors[method], label=plain(method), zorder=2)
         ax.errorbar(
             x[drawn],
             mean,
@@ -185,7 +186,7 @@ def augmentation(
         ylim=(0, 1.02),
         xlabel="training cells of the type",
         ylabel=_NAMES.get(score, score),
-        title=label if title is None else title,
+        title=(plain(label) if label else "") if title is None else title,
     )
     ax.yaxis.grid(True, color="0.9", linewidth=0.8)
     ax.set_axisbelow(True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scmimic.pl._figure import plain_frame
+from scmimic.pl._figure import plain, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +25,9 @@ def grouped_bars(ax: Axes, matrix: np.ndarray, groups: Sequence[str], colors: Ma
     at, width = np.arange(len(groups)), _GROUP_WIDTH / len(colors)
     for k, (name, color) in enumerate(colors.items()):
         x = at - _GROUP_WIDTH / 2 + (k + 0.5) * width
-        ax.bar(x, matrix[:, k], width=0.94 * width, color=color, label=name, zorder=2)
-    ax.set_xticks(at, groups, rotation=90 if max(map(len, groups)) > 3 else 0)
+        ax.bar(x, matrix[:, k], width=0.94 * width, color=color, label=plain(name), zorder=2)
+    names = [plain(group) for group in groups]
+    ax.set_xticks(at, names, rotation=90 if max(map(len, names)) > 3 else 0)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(groups) - 0.4)
     ax.yaxis.grid(True, color="0.9", linewidth=0.8)

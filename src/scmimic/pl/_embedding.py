@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
+from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,
@@ -24,6 +24,7 @@ from scmimic.pl._figure import (
     check_figure,
     finish,
     make_axes,
+    plain,
     stored_colors,
 )
 from scmimic.tl._checks import get_matrix
@@ -42,7 +43,7 @@ def embedding(
     synthetic: AnnData,
     *,
     basis: str = "umap",
-    color: str | None = None,
+    color: str | Sequence[str] | None = None,
     layer: str | None = None,
     palette: Any = None,
     cmap: Any = "viridis",
@@ -68,7 +69,8 @@ def embedding(
         `"umap"`, `"tsne"` or `"pca"` of :func:`scmimic.tl.joint_embedding`, or any other key that `.obsm` of both has
         (its first two columns are drawn).
     color
-        A column of `.obs` of both, categorical or numeric, or a gene. `None` colours real and synthetic cells.
+        A column of `.obs` of both, categorical or numeric, or a gene; several have a row of panels each. `None` colours
+        real and synthetic cells.
     layer
         Layer with the gene's expression; `.X` where it is `None`, or in an object that has no such layer.
     palette
@@ -89,7 +91,7 @@ def embedding(
     seed
         Seed of the order in which cells are drawn, so that none systematically hides another.
     ax
-        Three axes to draw into; new ones by default.
+        Three axes to draw into, for each `color`; new ones by default.
     figsize
         Size of a new figure in inches.
     show
@@ -101,7 +103,7 @@ def embedding(
 
     Returns
     -------
-    The figure if `return_fig`, nothing if shown, the list of the three axes otherwise.
+    The figure if `return_fig`, nothing if shown, the list of the axes otherwise, three for each `color`.
 
     Raises
     ------
@@ -121,7 +123,7 @@ def embedding(
     3
     """
     TEXT.check(basis=basis)
-    COLUMN.or_none.check(color=color)
+    COLUMNS.or_none.check(color=color)
     LAYER.check(layer=layer)
     POSITIVE.or_none.check(size=size)
     PROBABILITY.check(alpha=alpha)
@@ -131,59 +133,23 @@ def embedding(
     SEED.check(seed=seed)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     coordinates = joint_coordinates(adata, synthetic, basis)
-    coloring = _coloring(adata, synthetic, color, layer, palette)
+    shown = [color] if color is None or isinstance(color, str) else list(color)
+    colorings = [_coloring(adata, synthetic, name, layer, palette) for name in shown]
     if size is None:
         size = float(np.clip(20_000 / max(adata.n_obs, synthetic.n_obs), 2, 14))
-    rng = np.random.default_rng(seed)
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
-
-    has_side_legend = coloring.names is not None and legend_loc == "right margin"
-    extra = 0.0
-    if has_side_legend:
-        extra = 0.5 + 0.085 * max(len(str(name)) for name in coloring.names) * _n_columns(coloring.names)
-    elif coloring.limits is not None:
-        extra = 0.8
-    fig, axes = make_axes(
-        3, ax, n_cols=3, panel_size=(3.2, 3.5), figsize=figsize or (9.6 + extra, 3.5), layout="compressed"
-    )
-
-    drawn: ScalarMappable | None = None
-    for panel, xy, values in zip(axes, coordinates, coloring.values, strict=False):
-        order = rng.permutation(len(xy))
-        numeric = (
-            {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
-        )
-        drawn = panel.scatter(*xy[order].T, c=values[order], **numeric, **style)
-    both = np.vstack(coordinates)
-    source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
-    order = rng.permutation(len(both))
-    # a quarter more transparent, since twice as many cells share the panel
-    axes[2].scatter(*both[order].T, c=source[order], **{**style, "alpha": 0.75 * alpha})
-
-    frame(axes, both, basis, titles)
-    if coloring.limits is not None:
-        bar = fig.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, aspect=25)
-        bar.solids.set(alpha=1)
-        bar.outline.set_visible(False)
-        bar.set_label(color)
-    elif has_side_legend:
-        _legend(
-            axes[2],
-            coloring.names,
-            title=color,
-            title_fontsize="small",
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            ncols=_n_columns(coloring.names),
-            alignment="left",
-        )
-    elif coloring.names is not None and legend_loc == "on data":
-        for panel, xy, values in zip(axes, coordinates, coloring.values, strict=False):
-            _names_on_data(panel, xy, values, coloring.names)
+    if figsize is None:
+        figsize = (9.6 + max(coloring.width(legend_loc) for coloring in colorings), 3.5 * len(colorings))
+    fig, axes = make_axes(3 * len(shown), ax, n_cols=3, panel_size=(3.2, 3.5), figsize=figsize, layout="compressed")
+    for row, (name, coloring) in enumerate(zip(shown, colorings, strict=True)):
+        panels = axes[3 * row : 3 * row + 3]
+        drawn = _scatter(panels, coordinates, coloring, style, cmap, np.random.default_rng(seed))
+        frame(panels, np.vstack(coordinates), basis, () if row else titles)
+        _explain(panels, coordinates, coloring, drawn, name, legend_loc)
     # stands where the other panels have their titles
     _legend(
         axes[2],
-        dict(zip(titles, (REAL_COLOR, SYNTHETIC_COLOR), strict=True)),
+        zip(titles, (REAL_COLOR, SYNTHETIC_COLOR), strict=True),
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
         borderpad=0,
@@ -192,6 +158,57 @@ def embedding(
         fontsize=axes[0].title.get_fontsize(),
     )
     return finish(fig, axes, show=show, return_fig=return_fig)
+
+
+def _scatter(
+    panels: Sequence[Axes],
+    coordinates: tuple[np.ndarray, np.ndarray],
+    coloring: _Coloring,
+    style: dict[str, Any],
+    cmap: Any,
+    rng: np.random.Generator,
+) -> ScalarMappable:
+    """Draw real cells, synthetic cells, and both in random order; what a colour bar is of."""
+    numeric = {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
+    for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
+        order = rng.permutation(len(xy))
+        drawn = panel.scatter(*xy[order].T, c=values[order], **numeric, **style)
+    both = np.vstack(coordinates)
+    source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
+    order = rng.permutation(len(both))
+    # a quarter more transparent, since twice as many cells share the panel
+    panels[2].scatter(*both[order].T, c=source[order], **{**style, "alpha": 0.75 * style["alpha"]})
+    return drawn
+
+
+def _explain(
+    panels: Sequence[Axes],
+    coordinates: tuple[np.ndarray, np.ndarray],
+    coloring: _Coloring,
+    drawn: ScalarMappable,
+    name: str | None,
+    legend_loc: str | None,
+) -> None:
+    """Say what the colours mean: beside the panels, or on the points."""
+    if coloring.limits is not None:
+        bar = panels[0].figure.colorbar(drawn, ax=panels, fraction=0.03, pad=0.01, aspect=25)
+        bar.solids.set(alpha=1)
+        bar.outline.set_visible(False)
+        bar.set_label(plain(name))
+    elif coloring.names is not None and legend_loc == "right margin":
+        _legend(
+            panels[2],
+            [(plain(category), color) for category, color in coloring.names.items()],
+            title=plain(name),
+            title_fontsize="small",
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            ncols=_n_columns(coloring.names),
+            alignment="left",
+        )
+    elif coloring.names is not None and legend_loc == "on data":
+        for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
+            _names_on_data(panel, xy, values, coloring.names)
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,12 @@ class _Coloring:
     """Colour of each category, where the colours are categories."""
     limits: tuple[float, float] | None = None
     """Ends of the colour map, where the colours are numbers."""
+
+    def width(self, legend_loc: str | None) -> float:
+        """Width in inches of what explains the colours beside the panels."""
+        if self.names is not None and legend_loc == "right margin":
+            return 0.5 + 0.085 * max((len(plain(name)) for name in self.names), default=0) * _n_columns(self.names)
+        return 0.8 if self.limits is not None else 0.0
 
 
 def joint_coordinates(
@@ -256,7 +279,7 @@ def frame(axes: Sequence[Axes], both: np.ndarray, basis: str, titles: Sequence[s
     """Give the panels of an embedding the same limits around all points, names instead of ticks, and titles."""
     low, high = both.min(axis=0), both.max(axis=0)
     margin = 0.04 * np.where(high > low, high - low, 1)
-    name = _AXIS_NAMES.get(basis.removeprefix("X_").removeprefix("joint_"), basis.removeprefix("X_"))
+    name = plain(_AXIS_NAMES.get(basis.removeprefix("X_").removeprefix("joint_"), basis.removeprefix("X_")))
     for ax in axes:
         ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
         ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
@@ -272,14 +295,16 @@ def _n_columns(names: dict[Any, str]) -> int:
     return 1 + (len(names) - 1) // 14
 
 
-def _legend(ax: Axes, names: dict[Any, str], **kwargs: Any) -> None:
+def _legend(ax: Axes, names: Iterable[tuple[str, str]], **kwargs: Any) -> None:
+    """Name colours: pairs of a text and a colour."""
+    names = list(names)
     handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=c, label=str(name))
-        for name, c in names.items()
+        Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=color, label=name)
+        for name, color in names
     ]
     options = {"fontsize": "small", "frameon": False, "handletextpad": 0.1, "columnspacing": 0.8} | kwargs
     # added as an artist, since a second legend would replace the first
-    legend = ax.add_artist(Legend(ax, handles, [str(name) for name in names], **options))
+    legend = ax.add_artist(Legend(ax, handles, [name for name, _ in names], **options))
     # the layout makes no room for what is clipped to the axes
     legend.set_clip_on(False)
 
@@ -290,7 +315,7 @@ def _names_on_data(ax: Axes, xy: np.ndarray, values: np.ndarray, names: dict[Any
         if len(cells):
             ax.text(
                 *np.median(cells, axis=0),
-                str(name),
+                plain(name),
                 ha="center",
                 va="center",
                 fontsize="small",

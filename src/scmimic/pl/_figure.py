@@ -58,6 +58,31 @@ def make_axes(
     return fig, axes[:n]
 
 
+_LONGEST_NAME = 40
+
+
+def plain(name: Any) -> str:
+    r"""A name of the data (of a gene, a type, a batch) as pictures show it.
+
+    Dollar signs are dollar signs and begin no formula, which would take matplotlib minutes or fail. Line breaks are
+    spaces, the middle of long names is left out, and no name is hidden, as legends hide names that begin with an
+    underscore or are empty.
+
+    Examples
+    --------
+    >>> plain(r"$\frac{g0}$"), plain("_B cells"), plain(""), plain(3)
+    ('\\$\\frac{g0}\\$', ' _B cells', '(empty)', '3')
+    >>> plain("a" * 30 + "b" * 30)
+    'aaaaaaaaaaaaaaaaaaa…bbbbbbbbbbbbbbbbbbbb'
+    """
+    text = " ".join(str(name).split()) or "(empty)"
+    if len(text) > _LONGEST_NAME:
+        half = _LONGEST_NAME // 2
+        text = f"{text[: half - 1]}…{text[-half:]}"
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 TITLES = Listed(TEXT, least=2, most=2)
 """Names of the two sides."""
 

@@ -18,6 +18,7 @@ from scmimic.pl._figure import (
     check_figure,
     finish,
     make_axes,
+    plain,
     plain_frame,
 )
 from scmimic.tl._holdout_trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
@@ -136,7 +137,9 @@ def holdout_arithmetic(
         left.scatter(at + rng.uniform(-0.16, 0.16, len(values)), values, s=22, color=colors[name], linewidths=0)
         if len(values):
             left.hlines(np.median(values), at - 0.3, at + 0.3, color="black", linewidth=1.5)
-    left.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
+    left.set_xticks(
+        range(len(methods)), [plain(name) for name in methods], rotation=40, ha="right", rotation_mode="anchor"
+    )
     left.set(xlim=(-0.6, len(methods) - 0.4), ylabel=_LABELS[score])
     left.yaxis.grid(True, color="0.9", linewidth=0.8)
     left.set_axisbelow(True)
@@ -149,7 +152,7 @@ def holdout_arithmetic(
     varies = len(gain) > 2 and np.ptp(gain) > 0 and np.ptp(entropy) > 0
     title = f"Spearman {spearmanr(entropy, gain).statistic:.2f}" if varies else "no correlation"
     right.set_title(title, fontsize="medium", loc="left")
-    right.set(xlabel=f"ΔH of {method}", ylabel=f"gain over {rival}")
+    right.set(xlabel=f"ΔH of {plain(method)}", ylabel=f"gain over {plain(rival)}")
     for panel in (left, right):
         plain_frame(panel)
     return finish(fig, [left, right], show=show, return_fig=return_fig)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, NATURAL, POSITIVE, PROBABILITY, QUANTILES, SEED, TEXT, Listed
 from scmimic.model._latent_activity import ACTIVE_VARIANCE
-from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, stored_colors
+from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -137,7 +137,7 @@ def latent(
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
     for panel, name in zip(axes, columns, strict=False):
         _draw_column(panel, adata, name, xy, order, cmap, limits, style)
-        panel.set_title(name)
+        panel.set_title(plain(name))
     for panel, j in zip(axes[len(columns) :], dims, strict=True):
         _draw_numbers(panel, codes[:, j], xy, order, cmap, limits, style)
         vanished = codes[:, j].var() < ACTIVE_VARIANCE
@@ -173,7 +173,7 @@ def _draw_column(
     colors = category_palette(list(column.cat.categories), name=name) | stored_colors(adata, name)
     values = column.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str)
     ax.scatter(*xy[order].T, c=values[order], **style)
-    handles = [ax.scatter([], [], s=14, c=colors[c], label=str(c)) for c in column.cat.categories[:6]]
+    handles = [ax.scatter([], [], s=14, c=colors[c], label=plain(c)) for c in column.cat.categories[:6]]
     ax.legend(handles=handles, fontsize=6, frameon=False, handletextpad=0.1, borderpad=0, labelspacing=0.2)
 
 

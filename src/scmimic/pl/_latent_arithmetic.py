@@ -20,6 +20,7 @@ from scmimic.pl._figure import (
     check_figure,
     finish,
     make_axes,
+    plain,
 )
 from scmimic.tl._checks import label_array
 
@@ -156,10 +157,10 @@ def latent_arithmetic(
     color = np.repeat([colors[name] for name in parts], [len(part) for part in parts.values()])[order]
     panel.scatter(*xy.T, c=color, s=size, alpha=alpha, linewidths=0, rasterized=rasterized)
     if title is None:
-        title = f"{group}, {condition}"
+        title = f"{plain(group)}, {plain(condition)}"
         if np.isfinite(record["delta_entropy"]):
             of = "" if record["delta_entropy_of"] == "target" else " (references)"
-            title += f"\n$\\Delta H$ = {record['delta_entropy']:.2f}{of}"
+            title += f"\nΔH = {record['delta_entropy']:.2f}{of}"
     frame([panel], np.vstack([real, new]), basis, [title])
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=colors[name], label=name)

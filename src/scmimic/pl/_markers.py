@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
 from scmimic.metrics._arrays import Matrix, column_variance
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_array, label_column, prepare_expression
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ def markers(
     columns = adata.var_names.get_indexer(genes)
     values = [_by_type(x, columns, side, types, max_cells, rng) for x, side in zip((real, fake), labels, strict=True)]
     width = float(np.clip(0.75 * len(types), 4, 16))
-    long_names = max(len(name) for name in types) * 0.09 > 0.75
-    height = 0.75 * len(genes) + 0.5 + (0.07 * max(len(name) for name in types) if long_names else 0.2)
+    names = [plain(name) for name in types]
+    longest = max(map(len, names))
+    long_names = longest * 0.09 > 0.75
+    height = 0.75 * len(genes) + 0.5 + (0.07 * longest if long_names else 0.2)
     fig, axes = make_axes(
         len(genes), ax, n_cols=1, panel_size=(width, 0.8), figsize=figsize or (width + 0.8, max(height, 1.8))
     )
@@ -141,13 +143,13 @@ def markers(
                     _half_violin(panel, side[name][:, row], position, sign, color)
         panel.set(xlim=(-0.55, len(types) - 0.45), xticks=range(len(types)), xticklabels=[])
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if not log1p else 0)
-        panel.set_ylabel(gene, rotation=0, ha="right", va="center", style="italic")
+        panel.set_ylabel(plain(gene), rotation=0, ha="right", va="center", style="italic")
         panel.tick_params(axis="y", labelsize="x-small")
         plain_frame(panel)
     if long_names:
-        axes[-1].set_xticklabels(types, rotation=45, ha="right", rotation_mode="anchor")
+        axes[-1].set_xticklabels(names, rotation=45, ha="right", rotation_mode="anchor")
     else:
-        axes[-1].set_xticklabels(types)
+        axes[-1].set_xticklabels(names)
     axes[0].legend(
         handles=[Patch(color=c, label=t) for c, t in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)],
         loc="lower right",
@@ -173,7 +175,11 @@ def _find_markers(x: Matrix, labels: np.ndarray, types: list[str], names: pd.Ind
     groups = [name for name in types if counts.get(name, 0) >= 2]
     if len(groups) < 2:
         return [names[i] for i in np.argsort(-column_variance(x), kind="stable")[:n_genes]]
-    cells = AnnData(x, obs=pd.DataFrame({"type": pd.Categorical(labels)}, index=pd.RangeIndex(len(labels)).astype(str)))
+    # the fields of its result cannot have every name that a type can
+    numbers = {name: str(i) for i, name in enumerate(types)}
+    column = pd.Categorical([numbers[label] for label in labels])
+    cells = AnnData(x, obs=pd.DataFrame({"type": column}, index=pd.RangeIndex(len(labels)).astype(str)))
+    groups = [numbers[name] for name in groups]
     sc.tl.rank_genes_groups(cells, "type", groups=groups, method="t-test", n_genes=min(len(names), 50))
     ranked = cells.uns["rank_genes_groups"]
     chosen: dict[str, None] = {}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, PairRange
-from scmimic.pl._figure import check_figure, finish, make_axes
+from scmimic.pl._figure import check_figure, finish, make_axes, plain
 from scmimic.tl._evaluation import OVERALL
 from scmimic.tl._measures import METRICS
 
@@ -132,7 +132,7 @@ def report(
         xlim=limits,
         ylim=(len(overall) - 0.4, -0.6),
         yticks=range(len(overall)),
-        yticklabels=[METRICS[name].title if name in METRICS else name for name in overall["metric"]],
+        yticklabels=[METRICS[name].title if name in METRICS else plain(name) for name in overall["metric"]],
         xticks=[0, 0.5, 1],
         xlabel="calibrated score",
         title=title or "",

@@ -9,7 +9,7 @@ import numpy as np
 
 from scmimic._arguments import TEXT
 from scmimic.metrics import DiscriminatorResult
-from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain_frame
+from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def roc(
         for fold in one.folds:
             ax.plot(fold.fpr, fold.tpr, color=colors[name], linewidth=0.7, alpha=0.4, zorder=2)
         mean = np.mean([np.interp(grid, fold.fpr, fold.tpr) for fold in one.folds], axis=0)
-        label = f"{name or 'all folds'}: AUC {one.auc:.2f}"
+        label = f"{plain(name or 'all folds')}: AUC {one.auc:.2f}"
         if np.isfinite(one.interval).all():
             label += " ({:.2f} to {:.2f})".format(*one.interval)
         ax.plot(np.r_[0, grid], np.r_[0, mean], color=colors[name], linewidth=2.4, label=label, zorder=3)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic._arguments import COUNT, TEXT, Listed
-from scmimic.pl._figure import check_figure, finish, make_axes, plain_frame
+from scmimic.pl._figure import check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,8 +157,8 @@ def _draw(ax: Axes, name: str, curves: dict[str, tuple[str, pd.Series]]) -> None
     if everything.min() > 0 and everything.max() / everything.min() > 100:
         ax.set_yscale("log")
     index = next(iter(curves.values()))[1].index.name
-    ax.set_title(name.replace("_", " "), fontsize="medium")
-    ax.set_xlabel(index or "epoch")
+    ax.set_title(plain(name.replace("_", " ")), fontsize="medium")
+    ax.set_xlabel(plain(index or "epoch"))
     if all(np.issubdtype(values.index.dtype, np.integer) for _, values in curves.values()):
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.margins(x=0.02)
