@@ -106,8 +106,8 @@ def evaluate(
     the place of the value. Elsewhere values beyond the ideal count as the ideal, for the replicate and the synthetic
     cells alike: no sample is closer to real cells than a second sample of them, unless by luck. So an AUC of 0.41 of
     a lucky replicate does not push the score of good cells down. An AUC so far below 0.5, or an error of a forest so
-    far above 50 %, that luck does not explain it (four standard deviations by chance: an AUC of 0.39 with 210 cells per
-    side, 0.46 with 2,000) means copies of `adata`: it counts against the cells, and the row says so. The memoriser of
+    far above 50 %, that luck does not explain it (six standard deviations by chance: an AUC of 0.33 with 210 cells per
+    side, 0.44 with 2,000) means copies of `adata`: it counts against the cells, and the row says so. The memoriser of
     the training cells is no trivial generator: it copies, and only the privacy rows, which have no score, can tell.
 
     Real cells that are also in `train` would judge a generator that has seen them: shared cells are found by their
