@@ -26,7 +26,11 @@ class Terminated(SystemExit):
         super().__init__(128 + number)
 
 
-class _Raise:
+class CtrlC(SystemExit):
+    """Ctrl-C in a training of several processes; of a KeyboardInterrupt Lightning would kill the others."""
+
+
+class Raise:
     """Handler of a signal that raises, unless the signal is `taken` by who will end in order."""
 
     def __init__(self, taken: Callable[[], bool]):
@@ -37,8 +41,8 @@ class _Raise:
             raise Terminated(number)
 
 
-def _in_main_thread() -> bool:
-    # handlers are set and run in this thread alone
+def in_main_thread() -> bool:
+    """Whether this is the thread in which alone handlers are set and run."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -56,10 +60,10 @@ def terminable(taken: Callable[[], bool] = lambda: False, *, by_ctrl_c: bool = F
         Ctrl-C raises it too, so that trainings do not go on to their calibration.
     """
     usual = {signal.SIGTERM: signal.SIG_DFL} | ({signal.SIGINT: signal.default_int_handler} if by_ctrl_c else {})
-    before = {number: signal.getsignal(number) for number in usual} if _in_main_thread() else {}
-    before = {n: handler for n, handler in before.items() if handler == usual[n] or isinstance(handler, _Raise)}
+    before = {number: signal.getsignal(number) for number in usual} if in_main_thread() else {}
+    before = {n: handler for n, handler in before.items() if handler == usual[n] or isinstance(handler, Raise)}
     for number in before:
-        signal.signal(number, _Raise(taken))
+        signal.signal(number, Raise(taken))
     try:
         yield
     finally:
@@ -78,12 +82,14 @@ def plain_interrupts(taken: Callable[[], bool] = lambda: False) -> Iterator[None
     taken
         As of :func:`terminable`.
     """
-    before = signal.getsignal(signal.SIGINT) if _in_main_thread() else None
+    before = signal.getsignal(signal.SIGINT) if in_main_thread() else None
     try:
         with terminable(taken):
             yield
     except SIGTERMException as error:
         raise Terminated from error
+    except CtrlC as error:
+        raise KeyboardInterrupt from error
     except (SystemExit, ValueError) as error:
         # the exit's reason; a ValueError where Lightning has tried to set a handler in another thread
         if isinstance(error.__context__, KeyboardInterrupt) and (isinstance(error, ValueError) or error.code == 1):
@@ -102,7 +108,7 @@ def held_signals() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     ------
     Maker of a context in which they come through.
     """
-    if not _in_main_thread():
+    if not in_main_thread():
         yield nullcontext
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import scanpy
@@ -50,10 +51,18 @@ class Ready(Callback):
 
 
 class WaitInTheFirstStep(Callback):
-    def on_train_batch_start(self, trainer, *args):
+    def on_train_batch_start(self, *args):
+        heard = signal.getsignal(signal.SIGTERM)
+        came = []
+
+        def hear(*args):
+            came.append(args)
+            heard(*args)
+
+        signal.signal(signal.SIGTERM, hear)
         ready()
-        # Ctrl-C ends it; Lightning hears of SIGTERM and lets the step end
-        while not trainer.received_sigterm:
+        # Ctrl-C ends it; SIGTERM lets the step end
+        while not came:
             time.sleep(0.01)
 
 
@@ -273,7 +282,12 @@ def main(folder):
     for i, name in enumerate(RUNS):
         started = start(name, folder / str(i))
         if started is None:
-            return RUNS[name][1](*RUNS[name][2:])
+            try:
+                return RUNS[name][1](*RUNS[name][2:])
+            except KeyboardInterrupt:
+                # the interpreter's own status for it depends on what is imported
+                traceback.print_exc()
+                sys.exit(130)
         ends[name] = watch(name, *started, folder / str(i)) | {"folder": str(folder / str(i))}
     say(json.dumps(ends))
     return None

@@ -415,9 +415,12 @@ def test_weights_that_are_finite_and_of_no_use():
                     parameter.mul_(1e30)
 
     model = make("ACTIVA")
+    before = everything(model)
     with pytest.raises(RuntimeError, match="has failed: .* or beyond all bounds.*Lower the learning rate"):
         train(model, callbacks=[Blow()])
     assert not model.is_trained
+    check_unchanged(model, before)
+    assert not hasattr(model, "trainer")
 
 
 # ---- what an interrupted model says

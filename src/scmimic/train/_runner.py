@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -14,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from scvi.train import TrainRunner
 
 from scmimic import _interrupts
-from scmimic._interrupts import Terminated, held_signals, plain_interrupts
+from scmimic._interrupts import CtrlC, Raise, Terminated, held_signals, in_main_thread, plain_interrupts
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,52 @@ def _is_finite(module: torch.nn.Module) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in module.parameters())
 
 
+class EndInOrder(Callback):
+    """End a training by SIGTERM once a step is done; one of several processes by Ctrl-C too, and in all of them.
+
+    Lightning's own handler sends the news to the other processes amid their steps, where they wait for gradients, and
+    Ctrl-C makes it kill them, of which the first process dies too.
+
+    Attributes
+    ----------
+    came
+        Number of the signal that came; 0: none.
+    """
+
+    def __init__(self):
+        self.came = 0
+        self._handlers: dict[int, Any] = {}
+
+    def remember_handlers(self) -> None:
+        """Look at what is in force before Lightning sets its own."""
+        if in_main_thread():
+            self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_start(self, trainer, plan) -> None:
+        """Relieve Lightning's handlers."""
+        for number, handler in self._handlers.items():
+            is_usual = handler is signal.default_int_handler or isinstance(handler, Raise)
+            # of one process Ctrl-C ends the step itself
+            if number == signal.SIGTERM or (trainer.world_size > 1 and is_usual):
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = number
+        handler = self._handlers[number]
+        is_of_user = callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, Raise)
+        if is_of_user:
+            handler(number, frame)
+
+    def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
+        """End the training if a signal has come to any process."""
+        came = self.came
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            came = int(trainer.strategy.reduce(torch.tensor(came, device=device), reduce_op="max"))
+        if came:
+            raise CtrlC if came == signal.SIGINT else Terminated
+
+
 def n_epochs(history: Mapping[str, pd.DataFrame]) -> int:
     """Epochs that a history spans; some losses are not computed in each, and what callbacks log may go by steps."""
     return 1 + max((int(values.index.max()) for values in history.values() if values.index.name == "epoch"), default=-1)
@@ -134,8 +182,8 @@ class KeepingTrainRunner(TrainRunner):
     """
 
     def __init__(self, model, training_plan, data_splitter, max_epochs, **kwargs):
-        self._keeper = KeepFiniteWeights()
-        kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), self._keeper]
+        self._keeper, self._ending = KeepFiniteWeights(), EndInOrder()
+        kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), self._keeper, self._ending]
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
         self.has_learned = False
         self.ended_by: KeyboardInterrupt | SystemExit | None = None
@@ -207,14 +255,20 @@ class KeepingTrainRunner(TrainRunner):
 
     def _fit(self, released: Callable[[], AbstractContextManager[None]]) -> KeyboardInterrupt | SystemExit | None:
         """Fit, and give what ended it early, unless that is an error."""
+        early = None
         try:
-            # Lightning ends in order once it has heard of SIGTERM: after the step, and in all processes
+            # until the first step Lightning hears of SIGTERM itself
             with released(), plain_interrupts(taken=lambda: self.trainer.received_sigterm):
+                self._ending.remember_handlers()
                 self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
         except (KeyboardInterrupt, SystemExit) as error:
             early = error
-        else:
-            early = Terminated() if self.trainer.received_sigterm else None
+        except BaseException as error:
+            if self._ending.came == signal.SIGTERM:
+                raise Terminated from error
+            raise
+        if early is None and (self.trainer.received_sigterm or self._ending.came == signal.SIGTERM):
+            early = Terminated()
         if isinstance(early, Terminated) and not self.trainer.is_global_zero:
             # Lightning kills the first process where another one ends with any other status
             return SystemExit(0)
