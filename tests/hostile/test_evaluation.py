@@ -316,7 +316,7 @@ def test_too_few_cells_are_expected(cells, monkeypatch):
     fail(monkeypatch, "gene_statistics_distance", TooFewCellsError("one cell only"))
     overall, _, texts = evaluate(cells, metrics="ks_median")
     assert overall.loc["ks_median", "warning"] == "Too few cells. one cell only"
-    assert texts == []
+    assert not any("Too few cells" in text or "no value" in text for text in texts)
 
 
 def test_a_program_fault_is_not_swallowed(cells, monkeypatch):
@@ -333,7 +333,8 @@ def test_a_missing_yardstick_is_named(cells, monkeypatch):
     assert np.isfinite(row[["value", "trivial_value"]].astype(float)).all()
     assert np.isnan(row[["replicate", "score"]].astype(float)).all()
     assert row["warning"] == "replicate: Not measured, ValueError: boom"
-    assert ["(replicate, overall): Not measured" in text for text in texts] == [True]
+    (told,) = [text for text in texts if "no value" in text]
+    assert "(replicate, overall): Not measured" in told
 
 
 @pytest.mark.parametrize(
