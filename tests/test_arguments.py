@@ -34,8 +34,8 @@ from scmimic._arguments import (
     Ordered,
     PairRange,
     Range,
+    check_arguments,
     check_keywords,
-    check_ranges,
     check_rows,
     check_widths,
 )
@@ -92,7 +92,7 @@ NOT_HELD = [
     (DIMENSIONS, {0, 1}, TypeError),
     *((ORDERED, value, TypeError) for value in ({"a"}, frozenset())),
     *((SETTINGS, value, TypeError) for value in (None, [("a", 1)], "a", {1: 2})),
-    (Instance((np.ndarray,)), [0], TypeError),
+    *((Instance((np.ndarray,)), value, TypeError) for value in ([0], "x.npy", None)),
 ]
 
 
@@ -131,9 +131,9 @@ def test_or_none():
 
 
 def test_table():
-    check_ranges({"a": 3, "unknown": object()}, {"a": COUNT, "b": FLAG})
+    check_arguments({"a": 3, "unknown": object()}, {"a": COUNT, "b": FLAG})
     with pytest.raises(ValueError, match="`a` must be a whole number"):
-        check_ranges({"a": 0}, {"a": COUNT, "b": FLAG})
+        check_arguments({"a": 0}, {"a": COUNT, "b": FLAG})
 
 
 def test_widths():

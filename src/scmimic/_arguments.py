@@ -346,7 +346,12 @@ class Instance(Kind):
 
     def describe(self) -> str:
         """The names of the classes."""
-        return f"an object of type {' or '.join(kind.__name__ for kind in self.types)}"
+        return f"of type {' or '.join(kind.__name__ for kind in self.types)}"
+
+    def complain(self, name: str, value: Any) -> str:
+        """As for other kinds; of an object the type says more than its content."""
+        is_simple = value is None or isinstance(value, str | Real | os.PathLike)
+        return f"`{name}` must be {self}, not {shown(value) if is_simple else type(value).__name__}."
 
 
 COUNT = Range(1, whole=True)
@@ -380,8 +385,8 @@ COLUMNS = Listed(COLUMN, alone=True)
 DIMENSIONS = Listed(NATURAL, alone=True)
 
 
-def check_ranges(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
-    """Check the values that have a kind in the table; the others are not looked at."""
+def check_arguments(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    """Check the values, such as the local variables of a function that begins, that have a kind in a table."""
     for name, value in values.items():
         if name in kinds:
             kinds[name].check(**{name: value})

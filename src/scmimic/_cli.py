@@ -32,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, once the new results are whole.")]
 # What the arguments of a check are called here.
 _OUT = {"name": "--out", "flag": "--overwrite"}
@@ -103,9 +103,11 @@ def main(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("scmimic_demo"),
-    epochs: Annotated[int | None, typer.Option(help="Epochs of training; the model's default if left out.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of training; the model's default if left out.")
+    ] = None,
     seed: Seed = 0,
-    trees: Annotated[int, typer.Option(help="Trees of each random forest.")] = 1000,
+    trees: Annotated[int, typer.Option(min=1, help="Trees of each random forest.")] = 1000,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace also files of the same names that no demo has written.")
     ] = False,
@@ -151,7 +153,7 @@ def train(
         Literal["nb", "zinb", "poisson", "normal"],
         typer.Option(help="nb, zinb or poisson for raw counts; normal for any non-negative expression."),
     ] = "nb",
-    max_epochs: Annotated[int | None, typer.Option(help="Epochs; the model's default if left out.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the model's default if left out.")] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     keep_partial: Annotated[
@@ -210,7 +212,7 @@ def _end_of_training(model: ACTIVA, half: Path | None) -> str:
 @app.command()
 def generate(
     model_dir: Annotated[Path, typer.Argument(help="Folder that `scmimic train` or model.save() wrote.")],
-    n: Annotated[int | None, typer.Option(help="Number of cells.")] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Number of cells.")] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(help="A cell type; repeat for several. TYPE=COUNT asks for a number of its own, without --n."),
@@ -262,8 +264,12 @@ def evaluate(
     ] = None,
     report: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("report.html"),
     table: Annotated[Path | None, typer.Option(help="CSV file for the table, if wanted.")] = None,
-    trees: Annotated[int | None, typer.Option(help="Trees of each random forest; the default if left out.")] = None,
-    max_cells: Annotated[int | None, typer.Option(help="Cells compared per side; the default if left out.")] = None,
+    trees: Annotated[
+        int | None, typer.Option(min=1, help="Trees of each random forest; the default if left out.")
+    ] = None,
+    max_cells: Annotated[
+        int | None, typer.Option(min=1, help="Cells compared per side; the default if left out.")
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:

@@ -6,8 +6,10 @@ import scipy.sparse as sp
 import scvi
 import torch
 from mudata import MuData
+from typer.testing import CliRunner
 
 import scmimic as sm
+from scmimic._cli import app
 
 QUIET = {"enable_progress_bar": False}
 SMALL = {"n_hidden_generator": (8,), "n_hidden_critic": (8,)}
@@ -509,3 +511,31 @@ def test_masked_arrays_in_metrics():
             call()
     # a mask that hides nothing is no matter
     assert sm.metrics.duplicate_fraction(np.ma.array(x), x) == 1
+
+
+# ----------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo", "--epochs", "0"],
+        ["demo", "--trees", "-1"],
+        ["demo", "--seed", "-1"],
+        ["train", "no.h5ad", "--max-epochs", "0"],
+        ["train", "no.h5ad", "--seed", "4294967296"],
+        ["train", "no.h5ad", "--likelihood", "gauss"],
+        ["generate", "no", "--n", "0"],
+        ["generate", "no", "--n", "2.5"],
+        ["generate", "no", "--seed", "one"],
+        ["evaluate", "no.h5ad", "no.h5ad", "--trees", "0"],
+        ["evaluate", "no.h5ad", "no.h5ad", "--max-cells", "-5"],
+        ["evaluate", "no.h5ad", "no.h5ad", "--seed", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_command_line(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2 and f"Invalid value for '{command[-2]}'" in done.output
+    assert not list(tmp_path.iterdir())

@@ -27,6 +27,7 @@ WRONG = {
     "Literal": ("no such choice", 5, ["a"]),
     "Sequence": ({"a", "b"}, frozenset({1})),
     "tuple": ((1, 2, 3), 5, "01"),
+    "AnnData": (5, "cells.h5ad", np.zeros((60, 12))),
 }
 # values that are right although they look wrong
 RIGHT = {
@@ -35,8 +36,8 @@ RIGHT = {
     **dict.fromkeys(("transform_batch", "label", "target", "control", "reference_group"), WRONG["str"]),
 }
 RIGHT |= {"group2": WRONG["str"], "labels": (5, ["a"], b"a", (1, 2, 3), "01")}
-# what is not asked for here: data, models, and what belongs to matplotlib
-DATA = {"self", "cls", "registry", "adata", "synthetic", "ax", "palette", "cmap"}
+# what is not asked for here: models, and what belongs to matplotlib
+ELSEWHERE = {"self", "cls", "registry", "ax", "palette", "cmap"}
 
 
 @functools.cache
@@ -141,6 +142,8 @@ def wrong_values(name, annotation, function):
     values = []
     for kind in known:
         values += WRONG.get(kind, ())
+    if values and "None" not in known:
+        values.append(None)
     takes = {
         "str": lambda v: isinstance(v, str) and "str" in known,
         "list": lambda v: isinstance(v, list) and {"Sequence", "list", "Any"} & set(known),
@@ -161,7 +164,7 @@ def parameters():
     for where, function in CALLABLES.items():
         owner = function if not inspect.isclass(function) else function.__init__
         for name, parameter in inspect.signature(function).parameters.items():
-            if name in DATA or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            if name in ELSEWHERE or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             if values := wrong_values(name, parameter.annotation, owner):
                 yield pytest.param(where, name, values, id=f"{where}-{name}")

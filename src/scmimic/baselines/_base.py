@@ -13,6 +13,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
 from scmimic._sampling import ALL_CELLS, Labels, assemble, resolve_counts
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._generated import fingerprint
@@ -75,6 +76,7 @@ class ReferenceGenerator(ABC):
     name: ClassVar[str]
 
     def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
+        ANNDATA.check(adata=adata)
         COLUMN.or_none.check(labels_key=labels_key)
         LAYER.check(layer=layer)
         self._x = _counts(adata, layer)

@@ -19,6 +19,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
 from scmimic._sampling import assemble
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._fingerprint import matrix_fingerprint, same_values
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
@@ -75,6 +76,7 @@ class PPCA:
     """
 
     def __init__(self, adata: AnnData, *, n_latent: int = 10, layer: str | None = None) -> None:
+        ANNDATA.check(adata=adata)
         COUNT.check(n_latent=n_latent)
         LAYER.check(layer=layer)
         limit = min(adata.shape) - 1
@@ -160,6 +162,7 @@ class PPCA:
         ValueError
             If genes or units differ from those of the training cells, these changed, or values are missing.
         """
+        ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
         SEED_OR_NONE.check(seed=seed)

@@ -12,6 +12,7 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
 from scmimic._arguments import LAYER
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._layers import layer_names
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
@@ -88,6 +89,7 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
     >>> sm.datasets.splat(100, 300, parameters=parameters).shape
     (100, 300)
     """
+    ANNDATA.check(adata=adata)
     LAYER.check(layer=layer)
     counts = _counts(adata, layer)
     library = np.asarray(counts.sum(axis=1)).ravel()

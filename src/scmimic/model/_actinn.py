@@ -22,11 +22,12 @@ from scmimic._arguments import (
     NON_NEGATIVE,
     ORDERED,
     Choice,
-    check_ranges,
+    check_arguments,
     check_rows,
     check_widths,
     shown,
 )
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.model._registration import RegistrationMixin, anndata_fields, register
 from scmimic.model._saving import SafeSaveMixin
@@ -90,7 +91,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         input_transform: Literal["log2", "none"] = "log2",
         registry: dict[str, Any] | None = None,
     ):
-        check_ranges(locals(), _KINDS)
+        check_arguments(locals(), _KINDS)
         n_hidden = check_widths("n_hidden", n_hidden)
         super().__init__(adata, registry)
         self._remember_registration()
@@ -283,6 +284,7 @@ class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass
         ValueError
             If the genes or the units differ, or the training data changed.
         """
+        ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)
         FLAG.check(soft=soft)
         COUNT_OR_NONE.check(batch_size=batch_size)

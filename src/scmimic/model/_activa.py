@@ -28,10 +28,11 @@ from scmimic._arguments import (
     SETTINGS,
     SHARE,
     Choice,
-    check_ranges,
+    check_arguments,
     check_widths,
 )
 from scmimic._interrupts import interrupted_part
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.model._actinn import ACTINN, classify_cells
 from scmimic.model._conditioner import conditioner, without_weights
@@ -140,7 +141,7 @@ class ACTIVA(
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
     ):
-        check_ranges(locals(), _KINDS)
+        check_arguments(locals(), _KINDS)
         preset = preset_for(gene_likelihood)
         n_latent = preset.n_latent if n_latent is None else n_latent
         n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)
@@ -410,6 +411,7 @@ class ACTIVA(
         ValueError
             If the model has no classifier, the genes or the units differ, or the training data changed.
         """
+        ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)
         FLAG.check(soft=soft)
         COUNT_OR_NONE.check(batch_size=batch_size)

@@ -23,7 +23,7 @@ from scmimic._arguments import (
     SETTINGS,
     SHARE,
     Choice,
-    check_ranges,
+    check_arguments,
     check_widths,
 )
 from scmimic.model._expression import ExpressionMixin
@@ -154,7 +154,7 @@ class BetaTCVAE(
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
-        check_ranges(locals(), _KINDS)
+        check_arguments(locals(), _KINDS)
         if noise == "gene" and gene_likelihood != "normal":
             raise ValueError(f"`noise` is of gene_likelihood='normal', not of {gene_likelihood!r}.")
         n_hidden = check_widths("n_hidden", n_hidden)

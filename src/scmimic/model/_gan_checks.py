@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scmimic._arguments import COUNT, NATURAL, SHARE, Choice, check_ranges, check_widths
+from scmimic._arguments import COUNT, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic.model._gan_presets import GANPreset
 from scmimic.model._requests import library_sizes
 from scmimic.module import InfoGANModule
@@ -55,7 +55,7 @@ class GANChecksMixin:
         **kwargs: Any,
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Refuse sizes that no network has; the hidden widths of generator and critic."""
-        check_ranges({**kwargs, "dropout_rate": dropout_rate}, _SIZES)
+        check_arguments({**kwargs, "dropout_rate": dropout_rate}, _SIZES)
         generator = preset.n_hidden_generator if n_hidden_generator is None else n_hidden_generator
         critic = preset.n_hidden_critic if n_hidden_critic is None else n_hidden_critic
         return check_widths("n_hidden_generator", generator), check_widths("n_hidden_critic", critic)

@@ -17,6 +17,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, Value
 from scmimic.model._gan import GANMixin
 from scmimic.model._gan_presets import Preset
@@ -200,6 +201,7 @@ class InfoWGANGP(GANMixin, BaseModelClass):
         ValueError
             If the genes or the units differ, or `batch_size` is no positive number.
         """
+        ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, check_rows
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._units import check_convertible, made_space
 from scmimic.model._faithfulness import faithfulness, median_faithfulness
 from scmimic.model._representation import encode
@@ -104,6 +105,7 @@ class MichiGANCodesMixin:
             differ, or generated cells cannot be brought to the units of the representation, such as logarithms to
             counts.
         """
+        ANNDATA.or_none.check(adata=adata)
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
         adata = self._own_data() if adata is None else adata

@@ -15,8 +15,9 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, LABEL, LAYER, check_keywords, check_ranges
+from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
 from scmimic._plain import from_plain
+from scmimic.cells._checks import CELLS
 from scmimic.cells._columns import ObsColumn, Value, check_column
 from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
 from scmimic.cells._layers import layer_names
@@ -147,7 +148,7 @@ def anndata_fields(
     needs_known: bool = True,
 ) -> list:
     """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
-    check_ranges(locals(), _KINDS)
+    check_arguments(locals(), _KINDS)
     check_structure(adata, layer)
     check_values(get_matrix(adata, layer), place(layer))
     for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
@@ -175,7 +176,7 @@ def mudata_fields(
     size_factor_key: str | None,
 ) -> list:
     """Check a MuData and return the fields to register."""
-    check_ranges(locals(), _KINDS)
+    check_arguments(locals(), _KINDS)
     if not isinstance(mdata, MuData):
         raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
     if modalities.rna_layer not in mdata.mod:
@@ -261,6 +262,7 @@ class RegistrationMixin:
     """What was registered, in attributes that are saved with the model."""
 
     def __init__(self, adata: AnnData | MuData | None = None, registry: Mapping[str, Any] | None = None):
+        CELLS.or_none.check(adata=adata)
         super().__init__(adata, from_plain(registry))
 
     def _remember_registration(self) -> None:
@@ -288,6 +290,7 @@ class RegistrationMixin:
 
     def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
         """The cells' expression; None: that of the training cells."""
+        CELLS.or_none.check(adata=adata)
         data = self._own_data() if adata is None else adata
         if isinstance(data, MuData):
             return data.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]

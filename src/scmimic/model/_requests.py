@@ -18,7 +18,7 @@ from scmimic._arguments import (
     PROBABILITY,
     SEED_OR_NONE,
     Choice,
-    check_ranges,
+    check_arguments,
     shown,
 )
 from scmimic._interrupts import interrupted_part
@@ -53,7 +53,7 @@ class CellRequestsMixin:
 
     def _check_request(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
-        check_ranges(arguments, _REQUEST)
+        check_arguments(arguments, _REQUEST)
         if arguments.get("library_size") is not None:
             _positive("library_size", arguments["library_size"])
         self._check_can_generate()

@@ -29,6 +29,7 @@ from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
 from scmimic._sampling import package_version
+from scmimic.cells._checks import CELLS
 from scmimic.cells._fingerprint import changes
 from scmimic.cells._units import check_units, place
 from scmimic.model._representation import REPRESENTATION_PREFIX
@@ -204,6 +205,8 @@ class SafeSaveMixin:
         """
         PATH.check(dir_path=dir_path)
         FLAG.check(allow_pickle=allow_pickle)
+        if adata is not False:
+            CELLS.or_none.check(adata=adata)
         for _ in range(_ATTEMPTS):
             before = cls._state_of(dir_path, kwargs.get("prefix"))
             try:

@@ -32,8 +32,8 @@ from scmimic._arguments import (
     Kind,
     PairRange,
     Range,
+    check_arguments,
     check_keywords,
-    check_ranges,
 )
 from scmimic._compat import use_distributed_sampler
 from scmimic._interrupts import interrupted_part, terminable
@@ -201,7 +201,7 @@ class PlanTrainingMixin:
         **kinds
             What arguments must be that are others here than in the models' other ``train``.
         """
-        check_ranges(arguments, _TRAIN | kinds)
+        check_arguments(arguments, _TRAIN | kinds)
         self._training_cells()
         asked = SimpleNamespace(**arguments)
         if None not in (asked.train_size, asked.validation_size) and asked.train_size + asked.validation_size > 1:
@@ -356,7 +356,7 @@ def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:
     """Reject settings out of range, and misspelt ones: scvi-tools would pass them on to the loss and ignore them."""
     hints = {"learning_rate": "`lr` is meant"}
     check_keywords(plan_kwargs, _plan_parameters(plan_cls), what="`plan_kwargs`", hints=hints)
-    check_ranges(plan_kwargs, _PLAN)
+    check_arguments(plan_kwargs, _PLAN)
 
 
 def _plan_parameters(plan_cls: type) -> list[str]:

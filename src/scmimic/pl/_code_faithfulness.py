@@ -8,6 +8,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import KEY
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._bars import bars_width, grouped_bars
 from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes
 
@@ -75,6 +76,7 @@ def code_faithfulness(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['Z1', 'Z2', 'Z3', 'Z4']
     """
+    ANNDATA.check(adata=adata)
     KEY.check(key=key)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(adata, key, "code_faithfulness")
@@ -153,6 +155,7 @@ def code_factor_correlation(
     >>> len(ax.patches)
     1
     """
+    ANNDATA.check(synthetic=synthetic)
     KEY.check(key=key)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(synthetic, key, "code_factor_correlation")

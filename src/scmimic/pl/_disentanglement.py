@@ -9,6 +9,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import KEY, Choice
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._bars import bars_width, grouped_bars
 from scmimic.pl._figure import category_palette, check_figure, finish, make_axes
 from scmimic.tl._disentanglement import OVERALL
@@ -83,6 +84,7 @@ def disentanglement(
     >>> len(axes)
     2
     """
+    ANNDATA.check(adata=adata)
     KEY.check(key=key)
     Choice(("posterior", "histogram"), optional=True).check(estimator=estimator)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)

@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,
@@ -122,6 +123,7 @@ def embedding(
     >>> len(axes)
     3
     """
+    ANNDATA.check(adata=adata, synthetic=synthetic)
     TEXT.check(basis=basis)
     COLUMNS.or_none.check(color=color)
     LAYER.check(layer=layer)

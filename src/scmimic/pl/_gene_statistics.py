@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
+from scmimic.cells._checks import ANNDATA
 from scmimic.metrics import gene_statistics_distance
 from scmimic.metrics._arrays import Matrix, subsample
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
@@ -99,6 +100,7 @@ def gene_statistics(
     >>> len(axes)
     3
     """
+    ANNDATA.check(adata=adata, synthetic=synthetic)
     LAYER.check(layer=layer)
     FLAG.check(log1p=log1p)
     POSITIVE.check(target_sum=target_sum)

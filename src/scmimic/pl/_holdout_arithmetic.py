@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from scmimic import _keys
 from scmimic._arguments import KEY, TEXT, Choice
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._figure import (
     CONTROL_COLOR,
     REAL_COLOR,
@@ -108,6 +109,7 @@ def holdout_arithmetic(
     >>> len(axes)
     2
     """
+    ANNDATA.check(adata=adata)
     KEY.check(key=key)
     Choice(tuple(SCORES)).check(score=score)
     TEXT.or_none.check(method=method)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, NATURAL, POSITIVE, PROBABILITY, QUANTILES, SEED, TEXT, Listed
+from scmimic.cells._checks import ANNDATA
 from scmimic.model._latent_activity import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
 
@@ -104,6 +105,7 @@ def latent(
     >>> [ax.get_title() for ax in axes]
     ['cell_type', 'Z1', 'Z2', 'Z3']
     """
+    ANNDATA.check(adata=adata)
     KEY.check(use_rep=use_rep)
     TEXT.check(basis=basis)
     Listed(NATURAL, least=0, optional=True).check(dims=dims)

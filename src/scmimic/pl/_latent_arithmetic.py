@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, POSITIVE, PROBABILITY, SEED, TEXT
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import (
     CONTROL_COLOR,
@@ -116,6 +117,7 @@ def latent_arithmetic(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['predicted', 'real', 'control']
     """
+    ANNDATA.check(adata=adata, predicted=predicted)
     TEXT.check(basis=basis)
     KEY.check(key=key)
     POSITIVE.or_none.check(size=size, background_size=background_size)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, DIMENSIONS, FLAG, POSITIVE, TEXT
+from scmimic.cells._checks import ANNDATA
 from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import MISSING_COLOR, check_figure, finish, make_axes
 
@@ -94,6 +95,7 @@ def latent_traversal(
     >>> len(sm.pl.latent_traversal(adata, cells, basis="pca", show=False))
     4
     """
+    ANNDATA.check(adata=adata, traversal=traversal)
     DIMENSIONS.or_none.check(dims=dims)
     TEXT.check(basis=basis)
     POSITIVE.or_none.check(size=size, background_size=background_size)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from scmimic import _keys
-from scmimic._arguments import FLAG, KEY, TEXT, PairRange
+from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic.pl._figure import check_figure, finish, make_axes, plain
 from scmimic.tl._evaluation import OVERALL
 from scmimic.tl._measures import METRICS
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -96,6 +96,7 @@ def report(
     PairRange(growing=True).check(limits=limits)
     TEXT.or_none.check(title=title)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
+    Instance((pd.DataFrame, AnnData)).check(results=results)
     if not isinstance(results, pd.DataFrame):
         if key not in results.uns:
             raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.evaluate(adata, synthetic)` first.")

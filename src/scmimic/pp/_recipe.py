@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
+from scmimic.cells._checks import ANNDATA
 from scmimic.metrics._arrays import canonical
 from scmimic.pp._checks import check_counts
 
@@ -70,6 +71,7 @@ def recipe_marouf20(
     >>> float(round(adata.X.sum(axis=1).max()))
     20000.0
     """
+    ANNDATA.check(adata=adata)
     NATURAL.check(min_cells=min_cells, min_genes=min_genes)
     POSITIVE.check(target_sum=target_sum)
     FLAG.check(copy=copy)

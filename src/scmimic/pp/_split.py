@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, FLAG, PART, SEED, Range
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn
 from scmimic.pp._checks import get_labels
 
@@ -73,6 +74,7 @@ def balanced_split(
     >>> adata.obs["split"].value_counts().to_dict()
     {'train': 150, 'test': 50}
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(labels_key=labels_key, key_added=key_added)
     PART.check(test_size=test_size)
     SEED.check(seed=seed)
@@ -135,6 +137,7 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
     >>> bool((rare.obs["cell_type"] == "type_1").sum() == round(0.1 * before))
     True
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(labels_key=labels_key)
     Range(0, 1, open_low=True).check(fraction=fraction)
     SEED.check(seed=seed)

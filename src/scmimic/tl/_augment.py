@@ -16,6 +16,7 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
 from scmimic._sampling import Labels
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._layers import layer_names
 from scmimic.cells._units import check_same_units, place
 from scmimic.tl._checks import check_same_genes, get_matrix, space_of_cells
@@ -93,8 +94,7 @@ def augment(
     COUNT_OR_NONE.check(n=n)
     ORDERED.check(labels=labels)
     SEED_OR_NONE.check(seed=seed)
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"`adata` must be an AnnData, not {type(adata).__name__}.")
+    ANNDATA.check(adata=adata)
     if not callable(getattr(model, "generate", None)):
         raise TypeError(
             f"`model` must be a trained model or another object with `.generate(n, labels, seed=)`, not "

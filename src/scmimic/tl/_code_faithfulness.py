@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.metrics._arrays import fit_pca
 from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
 from scmimic.model._michigan import MichiGAN
@@ -87,6 +88,7 @@ def code_faithfulness(
     >>> sm.tl.code_faithfulness(model.generate(50, seed=0), model).shape
     (4, 4)
     """
+    ANNDATA.check(adata=adata)
     KEY.or_none.check(use_rep=use_rep, key_added=key_added)
     if not callable(getattr(model, "get_latent_representation", None)):
         raise TypeError(f"{type(model).__name__} has no encoder (`get_latent_representation`), which reads the codes.")
@@ -192,6 +194,7 @@ def code_factor_correlation(
     >>> sm.tl.code_factor_correlation(adata[:100].copy(), synthetic, factors=["cell_type"]).shape
     (1, 1)
     """
+    ANNDATA.check(adata=adata, synthetic=synthetic)
     if isinstance(factors, str):
         raise ValueError(f"`factors` must be a list of columns: `factors=[{factors!r}]`.")
     COLUMNS.check(factors=factors)

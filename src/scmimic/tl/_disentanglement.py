@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT_OR_NONE, KEY, NON_NEGATIVE, SEED, SEVERAL, THREADS
+from scmimic.cells._checks import ANNDATA
 from scmimic.metrics import (
     FactorScores,
     dci,
@@ -122,6 +123,7 @@ def disentanglement(
     >>> table.query("metric == 'mig_histogram'")["factor"].tolist()
     ['overall', 'cell_type', 'library_size']
     """
+    ANNDATA.check(adata=adata)
     KEY.check(use_rep=use_rep, key_added=key_added)
     COLUMNS.check(factors=factors)
     KEY.or_none.check(use_var=use_var)

@@ -26,11 +26,13 @@ from scmimic._arguments import (
     SEED,
     THREADS,
     Listed,
+    Ordered,
     Range,
     Text,
-    check_ranges,
+    check_arguments,
 )
 from scmimic._sampling import package_version, storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.tl._checks import label_array
 from scmimic.tl._evaluation import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
 from scmimic.tl._evaluation_data import TRIVIAL, prepare_data
@@ -248,7 +250,8 @@ def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tu
     -------
     What was found, and the parameters to record.
     """
-    check_ranges(vars(settings), _KINDS)
+    ANNDATA.check(adata=adata, synthetic=synthetic)
+    check_arguments(vars(settings), _KINDS)
     measures = choose_measures(settings.metrics)
     names = [settings.metrics] if isinstance(settings.metrics, str) else list(settings.metrics)
     n_trees, max_cells = _sizes(names, settings, adata.n_obs)
@@ -322,6 +325,9 @@ def _sizes(names: Sequence[str], settings: Settings, n_obs: int) -> tuple[int, i
 
 
 _KINDS = {
+    "train": ANNDATA.or_none,
+    "reference": ANNDATA.or_none,
+    "baselines": Ordered(),
     "labels_key": COLUMN.or_none,
     "layer": LAYER,
     "metrics": Listed(Text("the name of a metric or a protocol"), least=0, alone=True),

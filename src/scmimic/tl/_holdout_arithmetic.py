@@ -17,6 +17,7 @@ from scipy.stats import spearmanr, wilcoxon
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, LAYER, ORDERED, POSITIVE, SEED, SETTINGS, TEXT, Listed, Range
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._holdout_run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl._holdout_spaces import HoldoutSpaces
@@ -178,6 +179,7 @@ def holdout_arithmetic(
     >>> table["method"].tolist()
     ['model', 'model, mean codes', 'control cells', 'mean shift', 'linear model']
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(targets=targets, control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)

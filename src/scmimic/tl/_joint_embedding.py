@@ -22,6 +22,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
+from scmimic.cells._checks import ANNDATA
 from scmimic.metrics._arrays import fit_pca
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression, warn_of_logarithms
 
@@ -128,6 +129,8 @@ def joint_embedding(
     >>> synthetic.obsm["X_joint_pca"].shape
     (100, 10)
     """
+    ANNDATA.check(adata=adata, synthetic=synthetic)
+    ANNDATA.or_none.check(reference=reference)
     Listed(TEXT, alone=True).check(basis=basis)
     COUNT.check(n_comps=n_comps)
     LAYER.check(layer=layer)

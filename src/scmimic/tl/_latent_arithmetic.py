@@ -10,6 +10,7 @@ import numpy as np
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE, SETTINGS
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import SHIFT, Combinations, Route, Shift, Target, entropies, left_out, predict_codes
 from scmimic.tl._latent_model import CODE, Code, Posterior, as_decoder, as_seed, check_model, decode, encode, stream
@@ -141,6 +142,7 @@ def latent_arithmetic(
     >>> new.shape, new.uns["latent_arithmetic"]["delta_entropy_of"]
     ((10, 30), 'references')
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)

@@ -10,6 +10,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.tl._checks import check_writable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target, entropies, predict_codes
 from scmimic.tl._latent_model import CODE, Code, as_seed, encode, stream
@@ -99,6 +100,7 @@ def latent_entropy(
     >>> table[["group", "condition"]].values.tolist()
     [['type_0', 'batch_1']]
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)

@@ -9,6 +9,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, KEY, NATURAL, QUANTILES, SEED, SEVERAL, Listed
+from scmimic.cells._checks import CELLS
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,6 +89,7 @@ def rank_latent_genes(
     >>> adata.uns["rank_latent_genes"]["names"].dtype.names
     ('Z1', 'Z3')
     """
+    CELLS.check(adata=adata)
     Listed(NATURAL, optional=True).check(dims=dims)
     COUNT_OR_NONE.check(n_genes=n_genes)
     COUNT.check(n_cells=n_cells)

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from scmimic import _keys
 from scmimic._arguments import DIMENSIONS, KEY, QUANTILES, SEED_OR_NONE, SETTINGS, SEVERAL
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.metrics._arrays import as_matrix, log_normalise, scale_cells
 from scmimic.model import WGANGP, InfoWGANGP
@@ -116,6 +117,7 @@ def latent_traversal(
     >>> cells.obs["dimension"].value_counts(sort=False).to_dict()
     {'0': 5, '2': 5}
     """
+    ANNDATA.check(adata=adata)
     DIMENSIONS.or_none.check(dims=dims)
     SEVERAL.check(n_steps=n_steps)
     QUANTILES.check(span=span)

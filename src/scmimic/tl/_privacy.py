@@ -11,6 +11,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._shared import leave_out_shared
 from scmimic.cells._units import check_same_units, place
 from scmimic.metrics import (
@@ -152,6 +153,8 @@ def privacy(
     >>> result.loc[["dcr_ratio", "duplicate_fraction"], "value"].tolist()
     [0.0, 1.0]
     """
+    ANNDATA.check(adata=adata, synthetic=synthetic, holdout=holdout)
+    ANNDATA.or_none.check(reference=reference)
     LAYER.check(layer=layer)
     COLUMN.or_none.check(donor_key=donor_key)
     COUNT.check(n_comps=n_comps)

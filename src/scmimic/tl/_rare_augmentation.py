@@ -38,6 +38,7 @@ from scmimic._arguments import (
 )
 from scmimic._interrupts import stop_if_interrupted
 from scmimic._sampling import storable
+from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_column
 from scmimic.tl._rare_trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
@@ -178,6 +179,7 @@ def rare_augmentation(
     >>> result[["method", "n_real", "n_added"]].values.tolist()
     [['class weights', 6, 0], ['oversampling', 6, 100], ['independent NB', 6, 100]]
     """
+    ANNDATA.check(adata=adata)
     COLUMN.check(labels_key=labels_key)
     LAYER.check(layer=layer)
     Listed(Range(0, 1, open_low=True)).check(fractions=fractions)
