@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -80,7 +81,7 @@ def check_output(
     if endings and not path.name.endswith(endings):
         raise ValueError(f"{name} must end in {' or '.join(endings)}, not {path.name!r}.")
     if is_folder:
-        if path.exists() and not path.is_dir():
+        if _is_no_folder(path):
             raise NotADirectoryError(f"{name} {path} is a file: choose another folder.")
         if path.exists() and _is_around(path.resolve(), Path.cwd()):
             raise ValueError(f"{name} {path} is the folder that you work in, or around it: name a folder in it.")
@@ -164,7 +165,7 @@ def recover(path: str | os.PathLike) -> None:
 
 def _move_folder(new: Path, target: Path, overwrite: bool, keep: Callable[[str], bool]) -> None:
     """Give a folder its name; what has the name is moved aside before and comes back if that fails."""
-    if target.exists() and not target.is_dir():
+    if _is_no_folder(target):
         raise NotADirectoryError(f"{target} is a file, which no folder replaces.")
     if not overwrite:
         # an empty folder alone gives way
@@ -228,6 +229,14 @@ def _taken(path: Path, name: str = "`path`", flag: str = "`overwrite=True`") -> 
 
 def _is_special(path: Path) -> bool:
     return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether there is something other than a folder, in one look: a folder may be gone by the second."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _overlap(one: Path, other: Path) -> bool:
