@@ -36,7 +36,7 @@ from _common import (
 from realism import Judge
 
 import scmimic as sm
-from scmimic.model._presets import preset_for
+from scmimic.model.activa._presets import preset_for
 
 MEASURES = (
     *("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "mmd2_pc50", "dcr_ratio", "zero_fraction", "label_agreement"),

@@ -44,17 +44,29 @@ import pytest  # noqa: E402
 from _mutants import Mutant, draw, mutants, mutate  # noqa: E402
 
 PARTS = [
-    "module/*.py",
-    "train/*.py",
     "metrics/*.py",
-    *(f"model/_{name}.py" for name in ("margins", "spread", "dispersion", "sampler")),
+    "_arrays.py",
+    "model/generation/_sampler.py",
+    "model/generation/calibration/*.py",
+    *(
+        f"model/base/_{name}.py"
+        for name in ("vae_module", "losses", "negative_binomial", "count_draws", "plan", "runner")
+    ),
+    *(
+        f"model/{folder}/_{name}.py"
+        for folder in ("activa", "actinn", "beta_tcvae", "gan")
+        for name in ("module", "plan")
+    ),
+    *(f"model/activa/_{name}.py" for name in ("gradients", "softadapt")),
+    *(f"model/gan/_{name}.py" for name in ("critic_gradients", "prediction")),
+    "model/beta_tcvae/_total_correlation.py",
 ]
-NETWORKS = ["tests/module", "tests/train", "tests/nn", "tests/model", "src/scmimic/module", "src/scmimic/train"]
-METRICS = ["tests/metrics", "src/scmimic/metrics"]
-TESTS = {"module": NETWORKS, "train": NETWORKS, "model": NETWORKS, "metrics": METRICS}
+NETWORKS = ["tests/nn", "tests/model", "src/scmimic/model"]
+METRICS = ["tests/metrics", "tests/test_arrays.py", "src/scmimic/metrics"]
+TESTS = {"model": NETWORKS, "metrics": METRICS, "_arrays.py": METRICS}
 # these start processes of their own, in which the recorder sees nothing
-SPAWNING = "tests/model/test_ddp.py"
-SPAWNED = {"train/_processes.py"}
+SPAWNING = "tests/model/base/test_ddp.py"
+SPAWNED = {"model/base/_plan.py"}
 OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "--no-header", "--tb=line"]
 EQUIVALENT = Path(__file__).with_name("mutation_equivalent.json")
 PAGE = ROOT / "docs" / "benchmarks" / "mutation.md"

@@ -173,7 +173,7 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
 
     As in `sm.tl.evaluate`, luck beyond the ideal counts as the ideal.
     """
-    from scmimic.tl._measures import METRICS
+    from scmimic.tl.evaluation._measures import METRICS
 
     for seed in {row["seed"] for row in rows}:
         run = [row for row in rows if row["seed"] == seed]

@@ -29,41 +29,30 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_compat", "_files", "_interrupts", "_keys", "_plain", "_sampling"}
+HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain"}
 MAY_IMPORT = {
-    "metrics": {"_arguments"},
-    "cells": {"_arguments", "_compat", "_keys", "_plain", "_sampling", "metrics"},
+    "metrics": {"_arguments", "_arrays"},
+    "cells": {"_arguments", "_arrays", "_compat", "_keys", "_plain"},
     "nn": set(),
-    "module": {"_compat", "nn"},
-    "train": {"_arguments", "_compat", "_interrupts", "module", "nn"},
-    "model": {*HELPERS, "baselines", "cells", "metrics", "train", "module", "nn"},
-    "pp": {"_arguments", "_keys", "cells", "metrics"},
-    "datasets": {"_arguments", "_keys", "_sampling", "cells", "metrics", "pp"},
-    "baselines": {"_arguments", "_interrupts", "_keys", "_sampling", "cells", "metrics", "pp"},
-    "tl": {
-        "_arguments",
-        "_compat",
-        "_interrupts",
-        "_keys",
-        "_sampling",
-        "baselines",
-        "cells",
-        "metrics",
-        "model",
-        "pp",
-    },
-    "pl": {"_arguments", "_keys", "cells", "metrics", "model", "tl"},
+    "model": {*HELPERS, "baselines", "cells", "metrics", "nn"},
+    "module": {"model"},
+    "train": {"model"},
+    "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
+    "datasets": {"_arguments", "_keys", "cells", "metrics", "pp"},
+    "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "cells", "metrics", "pp"},
+    "tl": {"_arguments", "_arrays", "_compat", "_interrupts", "_keys", "baselines", "cells", "metrics", "model", "pp"},
+    "pl": {"_arguments", "_arrays", "_keys", "cells", "metrics", "model", "tl"},
     "_arguments": set(),
+    "_arrays": {"_arguments"},
     "_compat": set(),
     "_files": set(),
     "_interrupts": set(),
     "_keys": set(),
     "_plain": set(),
-    "_sampling": {"_arguments", "_keys", "cells"},
-    "_demo": {*HELPERS, "_report", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
-    "_report": {"_arguments", "_files", "_sampling", "metrics", "pl", "tl"},
+    "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
+    "_report": {"_arguments", "_files", "cells", "metrics", "pl", "tl"},
     "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "_report", "model"},
-    "": {"_report", "_sampling", "baselines", "datasets", "metrics", "model", "pl", "pp", "tl"},
+    "": {"_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }
 NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}
 FUNCTION_PARTS = ("pp", "tl", "pl", "metrics", "datasets")

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 
 import scmimic as sm
 from scmimic._cli import app
-from scmimic.model._calibration import CalibrationMixin
-from scmimic.model._sampler import CellSampler
+from scmimic.model.generation._sampler import CellSampler
+from scmimic.model.generation.calibration._calibration import CalibrationMixin
 from scmimic.train import KeepFiniteWeights
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}

@@ -9,13 +9,13 @@ import scipy.sparse as sp
 from scipy.stats import mannwhitneyu
 
 import scmimic as sm
-from scmimic._report._verdict import judge
+from scmimic._arrays import log_normalise, row_keys
 from scmimic.metrics import TooFewCellsError
-from scmimic.metrics._arrays import log_normalise, row_keys
 from scmimic.tl import _evaluate
-from scmimic.tl._evaluation import OVERALL, calibrated_score
-from scmimic.tl._measure_functions import Value
-from scmimic.tl._measures import METRICS
+from scmimic.tl.evaluation._measure_functions import Value
+from scmimic.tl.evaluation._measures import METRICS
+from scmimic.tl.evaluation._run import OVERALL, calibrated_score
+from scmimic.tl.evaluation._verdict import judge
 
 FAST = {"n_trees": 10, "max_cells": 100, "n_comps": 5, "n_jobs": 1, "baselines": ["multinomial"], "metrics": "mmd"}
 FORESTS = ["rf_auc_genes", "rf_error"]

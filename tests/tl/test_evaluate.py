@@ -9,8 +9,8 @@ import scanpy as sc
 import scipy.sparse as sp
 
 import scmimic as sm
-from scmimic.tl._evaluation import COLUMNS, OVERALL
-from scmimic.tl._measures import MEASURES, METRICS
+from scmimic.tl.evaluation._measures import MEASURES, METRICS
+from scmimic.tl.evaluation._run import COLUMNS, OVERALL
 
 SMALL = {"n_trees": 4, "max_cells": 180, "n_comps": 10, "n_jobs": 1}
 

@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 
 import scmimic as sm
 from scmimic.tl._holdout_arithmetic import compare_methods
-from scmimic.tl._holdout_trial import changed_genes
+from scmimic.tl.holdout._trial import changed_genes
 
 KEYS = {"group_key": "group", "condition_key": "condition", "log1p": False, "n_trees": 10}
 
@@ -90,7 +90,7 @@ def test_delta_entropy_follows_the_interaction(positive):
 
 def test_linear_model_is_least_squares_on_the_cells(positive):
     from scmimic.tl._combinations import Combinations
-    from scmimic.tl._holdout_trial import HoldoutTrial
+    from scmimic.tl.holdout._trial import HoldoutTrial
 
     adata, _ = positive({("B", "other"): [1, 1], ("A", "control"): [0, 2]})
     target = ("A", "drug")

@@ -18,13 +18,13 @@ from scmimic import pl
 from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
-from scmimic._report._verdict import Verdict, judge
-from scmimic._sampling import package_version
+from scmimic.cells._sampling import package_version
 from scmimic.tl._checks import label_array
 from scmimic.tl._evaluate import Settings, fault_texts, run_evaluation
-from scmimic.tl._evaluation import OVERALL
-from scmimic.tl._evaluation_data import TRIVIAL
-from scmimic.tl._measures import MEASURES, METRICS
+from scmimic.tl.evaluation._cells import TRIVIAL
+from scmimic.tl.evaluation._measures import MEASURES, METRICS
+from scmimic.tl.evaluation._run import OVERALL
+from scmimic.tl.evaluation._verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from anndata import AnnData

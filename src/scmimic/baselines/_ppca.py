@@ -18,13 +18,13 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
-from scmimic._sampling import assemble
+from scmimic._arrays import Matrix, as_matrix, fit_pca
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._fingerprint import matrix_fingerprint, same_values
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._layers import layer_names
+from scmimic.cells._sampling import assemble
 from scmimic.cells._units import check_units, expression_space, place
-from scmimic.metrics._arrays import Matrix, as_matrix, fit_pca
 
 
 class PPCA:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import Matrix, row_keys
+from scmimic._arrays import Matrix, row_keys
 
 MAX_SHARED = 0.5
 """Largest share of shared cells that are left out; beyond it the two sets are not what they should be."""

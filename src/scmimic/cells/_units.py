@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys
+from scmimic._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
 from scmimic._plain import saved_as
-from scmimic._sampling import storable
-from scmimic.metrics._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
+from scmimic.cells._sampling import storable
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
-from scmimic.metrics._arrays import Matrix, row_distances, same_kind, subsample
+from scmimic._arrays import Matrix, row_distances, same_kind, subsample
 
 
 @dataclass(frozen=True)

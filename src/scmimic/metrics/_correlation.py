@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from scipy.stats import rankdata
 
 from scmimic._arguments import SEVERAL, Choice
-from scmimic.metrics._arrays import Matrix, as_pair
+from scmimic._arrays import Matrix, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
 

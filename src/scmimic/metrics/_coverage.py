@@ -15,7 +15,7 @@ from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import COUNT, THREADS
-from scmimic.metrics._arrays import Matrix, as_pair
+from scmimic._arrays import Matrix, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
 

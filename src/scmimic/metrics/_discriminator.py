@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, SEED, SEVERAL, THREADS
-from scmimic.metrics._arrays import (
+from scmimic._arrays import (
     Matrix,
     as_matrix,
     as_pair,

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, PART, SEED, SEVERAL, THREADS
-from scmimic.metrics._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, stack
+from scmimic._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, stack
 from scmimic.metrics._discriminator import (
     DiscriminatorResult,
     _check_reference,

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
 from scmimic._arguments import COUNT
-from scmimic.metrics._arrays import Matrix, as_pair
+from scmimic._arrays import Matrix, as_pair
 
 
 def energy_distance(

@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
 from scmimic._arguments import COUNT, SEED
-from scmimic.metrics._arrays import Matrix, as_labels, as_pair
+from scmimic._arrays import Matrix, as_labels, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values of one chunk of rows, whose squares are held: 64 MB.

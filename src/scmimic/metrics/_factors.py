@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scmimic._arguments import SEVERAL
-from scmimic.metrics._arrays import as_labels, as_matrix, check_unmasked
+from scmimic._arrays import as_labels, as_matrix, check_unmasked
 
 MAX_LEVELS = 20
 """A numeric factor of more distinct values is cut into classes: the 20 steps of MichiGAN's simulation are levels."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.metrics._arrays import Matrix, as_matrix, check_comparable
+from scmimic._arrays import Matrix, as_matrix, check_comparable
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values per chunk of genes: a few hundred MB at work where no value is 0, a tenth of that in usual expression.

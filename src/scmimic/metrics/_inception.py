@@ -16,7 +16,7 @@ from scipy.special import rel_entr
 from sklearn.ensemble import RandomForestClassifier
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, THREADS
-from scmimic.metrics._arrays import (
+from scmimic._arrays import (
     as_labels,
     as_matrix,
     check_comparable,

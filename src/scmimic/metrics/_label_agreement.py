@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scmimic.metrics._arrays import as_labels, as_matrix, check_comparable
+from scmimic._arrays import as_labels, as_matrix, check_comparable
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scmimic.metrics._arrays import check_same_features
+from scmimic._arrays import check_same_features
 from scmimic.metrics._factors import as_latent, as_variance
 
 # Codes x cells log densities held at once: 32 MB in double precision.

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
 from scmimic._arguments import COUNT, POSITIVE, SEVERAL
-from scmimic.metrics._arrays import Matrix, as_pair, subsample
+from scmimic._arrays import Matrix, as_pair, subsample
 from scmimic.metrics._errors import TooFewCellsError
 
 # The exact median needs every pair at once: 12.5 million distances (100 MB) at this number of cells.

@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import paired_euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import SEVERAL, THREADS, Choice
-from scmimic.metrics._arrays import Matrix, as_pair, stack
+from scmimic._arrays import Matrix, as_pair, stack
 from scmimic.metrics._errors import TooFewCellsError
 
 # Halvings of the interval of log(beta): 40 / 2^50 is below the rounding of the entropy.

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
-from scmimic.metrics._arrays import (
+from scmimic._arrays import (
     as_labels,
     as_matrix,
     check_comparable,

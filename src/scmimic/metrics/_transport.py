@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 
 from scmimic._arguments import POSITIVE, Choice
-from scmimic.metrics._arrays import as_pair
+from scmimic._arrays import as_pair
 
 if TYPE_CHECKING:
     from types import ModuleType

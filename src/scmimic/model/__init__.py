@@ -1,11 +1,11 @@
 """The models: registration, training, generation, save and load."""
 
-from scmimic.model._actinn import ACTINN
-from scmimic.model._activa import ACTIVA
-from scmimic.model._beta_tcvae import BetaTCVAE
-from scmimic.model._infowgangp import InfoWGANGP
-from scmimic.model._michigan import MichiGAN
-from scmimic.model._wgangp import WGANGP
+from scmimic.model.actinn._model import ACTINN
+from scmimic.model.activa._model import ACTIVA
+from scmimic.model.beta_tcvae._model import BetaTCVAE
+from scmimic.model.gan._infowgangp import InfoWGANGP
+from scmimic.model.gan._michigan import MichiGAN
+from scmimic.model.gan._wgangp import WGANGP
 
 __all__ = [
     "ACTINN",

@@ -10,9 +10,9 @@ import scipy.sparse as sp
 from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
+from scmimic._arrays import Matrix, subsample
 from scmimic.cells._checks import ANNDATA
 from scmimic.metrics import gene_statistics_distance
-from scmimic.metrics._arrays import Matrix, subsample
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 

@@ -22,7 +22,7 @@ from scmimic.pl._figure import (
     plain,
     plain_frame,
 )
-from scmimic.tl._holdout_trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
+from scmimic.tl.holdout._trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
 
 if TYPE_CHECKING:
     from anndata import AnnData

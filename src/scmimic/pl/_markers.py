@@ -13,8 +13,8 @@ from anndata import AnnData
 from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
+from scmimic._arrays import Matrix, column_variance
 from scmimic.cells._checks import ANNDATA
-from scmimic.metrics._arrays import Matrix, column_variance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_array, label_column, prepare_expression
 

@@ -11,8 +11,8 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic.pl._figure import check_figure, finish, make_axes, plain
-from scmimic.tl._evaluation import OVERALL
-from scmimic.tl._measures import METRICS
+from scmimic.tl.evaluation._measures import METRICS
+from scmimic.tl.evaluation._run import OVERALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from scmimic._arrays import canonical, check_unmasked
 from scmimic.cells._columns import check_column
-from scmimic.metrics._arrays import canonical, check_unmasked
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
+from scmimic._arrays import canonical
 from scmimic.cells._checks import ANNDATA
-from scmimic.metrics._arrays import canonical
 from scmimic.pp._checks import check_counts
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
-from scmimic._sampling import Labels
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._layers import layer_names
+from scmimic.cells._sampling import Labels
 from scmimic.cells._units import check_same_units, place
 from scmimic.tl._checks import check_same_genes, get_matrix, space_of_cells
 

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic._arguments import POSITIVE
+from scmimic._arrays import Matrix, as_matrix, in_memory, log_normalise
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._layers import layer_names
 from scmimic.cells._units import (
@@ -21,7 +22,6 @@ from scmimic.cells._units import (
     place,
     recorded_space,
 )
-from scmimic.metrics._arrays import Matrix, as_matrix, in_memory, log_normalise
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,12 +12,12 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
-from scmimic._sampling import storable
+from scmimic._arrays import fit_pca
 from scmimic.cells._checks import ANNDATA
-from scmimic.metrics._arrays import fit_pca
-from scmimic.model._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
-from scmimic.model._michigan import MichiGAN
-from scmimic.model._representation import encode
+from scmimic.cells._sampling import storable
+from scmimic.model.gan._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
+from scmimic.model.gan._michigan import MichiGAN
+from scmimic.model.gan._representation import encode
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, loaded, prepare_expression
 from scmimic.tl._latent_model import check_same_kind
 

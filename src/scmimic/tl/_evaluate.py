@@ -31,13 +31,13 @@ from scmimic._arguments import (
     Text,
     check_arguments,
 )
-from scmimic._sampling import package_version, storable
 from scmimic.cells._checks import ANNDATA
+from scmimic.cells._sampling import package_version, storable
 from scmimic.tl._checks import label_array
-from scmimic.tl._evaluation import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
-from scmimic.tl._evaluation_data import TRIVIAL, prepare_data
-from scmimic.tl._measure_functions import Options
-from scmimic.tl._measures import PROTOCOLS
+from scmimic.tl.evaluation._cells import TRIVIAL, prepare_data
+from scmimic.tl.evaluation._measure_functions import Options
+from scmimic.tl.evaluation._measures import PROTOCOLS
+from scmimic.tl.evaluation._run import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
 
 if TYPE_CHECKING:
     from anndata import AnnData

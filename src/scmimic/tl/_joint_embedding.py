@@ -22,8 +22,8 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
+from scmimic._arrays import fit_pca
 from scmimic.cells._checks import ANNDATA
-from scmimic.metrics._arrays import fit_pca
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression, warn_of_logarithms
 
 if TYPE_CHECKING:

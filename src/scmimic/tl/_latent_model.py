@@ -15,7 +15,7 @@ from scvi.model.base import BaseModelClass
 from scmimic._arguments import SEED_OR_NONE, Choice
 from scmimic.cells._units import check_units, place
 from scmimic.metrics._factors import as_latent, as_variance
-from scmimic.model._representation import check_model_genes, space_of
+from scmimic.model.gan._representation import check_model_genes, space_of
 from scmimic.tl._checks import check_same_genes, get_matrix
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 

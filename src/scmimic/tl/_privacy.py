@@ -11,6 +11,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
+from scmimic._arrays import fit_pca
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._shared import leave_out_shared
 from scmimic.cells._units import check_same_units, place
@@ -20,7 +21,6 @@ from scmimic.metrics import (
     membership_inference,
     nearest_neighbor_distance_ratio,
 )
-from scmimic.metrics._arrays import fit_pca
 from scmimic.tl._checks import (
     check_same_genes,
     get_matrix,

@@ -37,12 +37,12 @@ from scmimic._arguments import (
     Range,
 )
 from scmimic._interrupts import stop_if_interrupted
-from scmimic._sampling import storable
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
+from scmimic.cells._sampling import storable
 from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_column
-from scmimic.tl._rare_trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
-from scmimic.tl._rivals import Generator, default_generators, oversample, smote
+from scmimic.tl.augmentation._generators import Generator, default_generators, oversample, smote
+from scmimic.tl.augmentation._trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 
 if TYPE_CHECKING:
     import scipy.sparse as sp

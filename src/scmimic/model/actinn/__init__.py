@@ -1,0 +1,1 @@
+"""ACTINN: network and loss, training plan, and the model that users have."""

@@ -1,0 +1,1 @@
+"""ACTIVA: networks and losses, training plan, and the model that users have."""

@@ -1,0 +1,1 @@
+"""What all models share: registration, training, saving; and what the autoencoders do."""

@@ -1,0 +1,437 @@
+"""Registration of AnnData and MuData, shared by the models."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, fields
+
+from scmimic import _keys
+from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
+from scmimic._arrays import in_memory
+from scmimic._plain import from_plain
+from scmimic.cells._checks import CELLS
+from scmimic.cells._columns import ObsColumn, Value, check_column
+from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
+from scmimic.cells._layers import layer_names
+from scmimic.cells._units import (
+    UNIT_NAMES,
+    check_record,
+    check_units,
+    convert,
+    expression_space,
+    place,
+    recorded_space,
+)
+from scmimic.cells._validation import (
+    check_genes,
+    check_size_factor,
+    check_structure,
+    check_values,
+    get_matrix,
+)
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {
+    **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
+    **dict.fromkeys(("layer", "rna_layer"), LAYER),
+    "unlabeled_category": LABEL.or_none,
+}
+# what scvi-tools passes to a set-up that repeats another one
+_TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels")
+
+
+class ColumnField(fields.CategoricalObsField):
+    """A column of labels or batches of any type, which cells can be given back in; see :class:`ObsColumn`.
+
+    scvi-tools' own fields take no other labels than text where some cells may be unlabelled, know no way back, and
+    fail on new cells that lack values.
+
+    Parameters
+    ----------
+    registry_key
+        Key of the field.
+    obs_key
+        Column of ``.obs``; None: all cells are alike.
+    argument
+        Argument of the set-up that names the column.
+    unlabeled
+        Value that means "not known", or None.
+    needs_known
+        Refuse a column of nothing else.
+    name
+        What the cells are called.
+    """
+
+    def __init__(
+        self,
+        registry_key: str,
+        obs_key: str | None,
+        argument: str,
+        *,
+        unlabeled: Value | None = None,
+        needs_known: bool = True,
+        name: str = "adata",
+    ) -> None:
+        super().__init__(registry_key, obs_key)
+        self.argument, self.unlabeled, self.needs_known, self.name = argument, unlabeled, needs_known, name
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Number the values of the column."""
+        if self.is_default:
+            return super().register_field(adata)
+        values = self._values(adata)
+        colors = adata.uns.get(_keys.colors(self._original_attr_key))
+        column, codes = ObsColumn.read(values, unlabeled=self.unlabeled, colors=colors)
+        where = f"`{self.name}.obs[{self._original_attr_key!r}]`"
+        if self.needs_known and column.n_unlabeled == len(values):
+            raise ValueError(
+                f"Every cell is unlabeled in {where}, that is {self.unlabeled!r}: there is no type to learn. Correct "
+                "`unlabeled_category`, or leave `labels_key` out where the model allows it."
+            )
+        few = [name for name, n in zip(column.names, np.bincount(codes), strict=False) if 0 < n < 3]
+        if few:
+            warnings.warn(
+                f"There are fewer than 3 cells of each of {few} in {where}. Models may not train properly.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._numbered(adata, column, codes)
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        """Give the values of other cells the numbers that the training cells' have."""
+        if self.is_default:
+            return super().transfer_field(state_registry, adata_target, **kwargs)
+        column = ObsColumn.registered(state_registry, self._original_attr_key)
+        if column.key not in adata_target.obs:
+            known = column.unlabeled if column.unlabeled is not None else (column.values or [None])[0]
+            raise KeyError(
+                f"The model was set up with `{self.argument}={column.key!r}`, but `{self.name}.obs` has no such "
+                f"column. Add it: `{self.name}.obs[{column.key!r}] = {known!r}`"
+                f"{'.' if column.unlabeled is None else ' says that no type is known.'}"
+            )
+        return self._numbered(adata_target, column, column.codes_of(self._values(adata_target), name=self.name))
+
+    def _values(self, adata: AnnData) -> pd.Series:
+        return check_column(adata.obs, self._original_attr_key, self.argument, name=self.name, unlabeled=self.unlabeled)
+
+    def _numbered(self, adata: AnnData, column: ObsColumn, codes: np.ndarray) -> dict:
+        mapping = [*column.names, *([] if column.unlabeled is None else [str(column.unlabeled)])]
+        adata.obs[self.attr_key] = pd.Categorical.from_codes(codes, mapping).codes
+        return {
+            self.CATEGORICAL_MAPPING_KEY: np.array(mapping, dtype=object),
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            ObsColumn.IN_REGISTRY: column.record(),
+        }
+
+
+MuDataColumnField = fields.MuDataWrapper(ColumnField)
+
+
+def anndata_fields(
+    adata: AnnData,
+    *,
+    layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: Value | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    needs_known: bool = True,
+) -> list:
+    """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
+    check_arguments(locals(), _KINDS)
+    check_structure(adata, layer)
+    check_values(get_matrix(adata, layer), place(layer))
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        if key is not None:
+            check_column(adata.obs, key, argument, unlabeled=unlabeled)
+    check_size_factor(adata.obs, size_factor_key)
+    labels = {"unlabeled": unlabeled_category, "needs_known": needs_known}
+    return [
+        # whether X must hold counts depends on the likelihood, which the model knows and checks
+        fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+        ColumnField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", **labels),
+        ColumnField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
+        fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+    ]
+
+
+def mudata_fields(
+    mdata: MuData,
+    modalities: Mapping[str, str | None],
+    *,
+    rna_layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: Value | None,
+    batch_key: str | None,
+    size_factor_key: str | None,
+) -> list:
+    """Check a MuData and return the fields to register."""
+    check_arguments(locals(), _KINDS)
+    if not isinstance(mdata, MuData):
+        raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
+    if modalities.rna_layer not in mdata.mod:
+        raise KeyError(
+            "`modalities` must name the modality of the expression, such as {'rna_layer': 'rna'}. "
+            f"Modalities: {list(mdata.mod)}."
+        )
+    rna = mdata.mod[modalities.rna_layer]
+    check_structure(rna, rna_layer)
+    check_values(get_matrix(rna, rna_layer), f"mdata.mod[{modalities.rna_layer!r}]")
+    tables = {
+        argument: ("mdata", mdata.obs) if key is None else (f"mdata.mod[{key!r}]", mdata.mod[key].obs)
+        for argument, key in modalities.items()
+        if argument in ("labels_key", "batch_key", "size_factor_key")
+    }
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        name, obs = tables[argument]
+        if key is not None:
+            check_column(obs, key, argument, name=name, unlabeled=unlabeled)
+    check_size_factor(tables["size_factor_key"][1], size_factor_key)
+    return [
+        fields.MuDataLayerField(
+            REGISTRY_KEYS.X_KEY, rna_layer, mod_key=modalities.rna_layer, is_count_data=False, mod_required=True
+        ),
+        MuDataColumnField(
+            REGISTRY_KEYS.LABELS_KEY,
+            labels_key,
+            "labels_key",
+            unlabeled=unlabeled_category,
+            name=tables["labels_key"][0],
+            mod_key=modalities.labels_key if labels_key else None,
+        ),
+        MuDataColumnField(
+            REGISTRY_KEYS.BATCH_KEY,
+            batch_key,
+            "batch_key",
+            name=tables["batch_key"][0],
+            mod_key=modalities.batch_key if batch_key else None,
+        ),
+        fields.MuDataNumericalObsField(
+            REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, mod_key=modalities.size_factor_key, required=False
+        ),
+    ]
+
+
+def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any) -> None:
+    """Register ``data`` with the model class."""
+    check_keywords(
+        kwargs,
+        [*setup_method_args["setup_args"], *_TRANSFER],
+        what=f"`{cls.__name__}.{setup_method_args['setup_method_name']}`",
+    )
+    manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
+    if "source_registry" in kwargs:
+        kwargs["source_registry"] = from_plain(kwargs["source_registry"])
+    manager.register_fields(data, **kwargs)
+    manager.registry[_keys.FINGERPRINT] = take_fingerprint(manager)
+    cls.register_manager(manager)
+    if kwargs.get("source_registry") is None:
+        _report_unlabeled(manager)
+
+
+def _report_unlabeled(manager: AnnDataManager) -> None:
+    """Say how many cells are of no known type."""
+    state = manager.registry["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
+    record = state.get(ObsColumn.IN_REGISTRY, {})
+    if record.get("n_unlabeled"):
+        value = record["unlabeled"]
+        logger.log(
+            # nobody need have meant the default
+            logging.WARNING if value == _keys.UNLABELED else logging.INFO,
+            "%d of %d cells are %r in `.obs[%r]`, which stands for no known type: it is not learned as one, nor "
+            "generated. If %r is a type, pass `unlabeled_category=None` or another value.",
+            record["n_unlabeled"],
+            manager.adata.n_obs,
+            value,
+            record["key"],
+            value,
+        )
+
+
+class RegistrationMixin:
+    """What was registered, in attributes that are saved with the model."""
+
+    def __init__(self, adata: AnnData | MuData | None = None, registry: Mapping[str, Any] | None = None):
+        CELLS.or_none.check(adata=adata)
+        super().__init__(adata, from_plain(registry))
+
+    def _remember_registration(self) -> None:
+        if self.adata is not None:
+            self._check_unchanged(strict=True)
+            # another model may have been set up on these data since
+            self.adata_manager.validate()
+        args = self.registry_["setup_args"]
+        self.labels_key_ = args.get("labels_key")
+        self.batch_key_ = args.get("batch_key")
+        self._remember_column("label", REGISTRY_KEYS.LABELS_KEY, self.labels_key_)
+        self._remember_column("batch", REGISTRY_KEYS.BATCH_KEY, self.batch_key_)
+        if self.adata is not None:
+            data = self._expression_data()
+            self.var_ = data.var.copy()
+            x = get_matrix(data, self._layer)
+            self.dtype_ = str(x.dtype)
+            self.expression_space_ = expression_space(x, self._layer)
+
+    @property
+    def _layer(self) -> str | None:
+        """Layer of the registered expression."""
+        args = self.registry_["setup_args"]
+        return args.get("layer", args.get("rna_layer"))
+
+    def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
+        """The cells' expression; None: that of the training cells."""
+        CELLS.or_none.check(adata=adata)
+        data = self._own_data() if adata is None else adata
+        if isinstance(data, MuData):
+            return data.mod[self.registry_["setup_args"]["modalities"]["rna_layer"]]
+        return data
+
+    def _own_data(self) -> AnnData | MuData:
+        if self.adata is None:
+            name = type(self).__name__
+            raise RuntimeError(
+                f"This {name} was loaded without its data. Give cells, `adata=...`, or load it with the data: "
+                f"`{name}.load(path, adata=adata)`."
+            )
+        return self.adata
+
+    def _is_own(self, data: AnnData | MuData) -> bool:
+        """Whether these are the model's own cells, or their expression."""
+        return self.adata is not None and (data is self.adata or data is self._expression_data())
+
+    def _check_unchanged(self, *, strict: bool = False) -> None:
+        """Raise ValueError where the model's own cells are not what was registered.
+
+        Parameters
+        ----------
+        strict
+            Also where registered columns of ``.obs`` hold other values; otherwise these are warned of.
+        """
+        registry = self.adata_manager.registry
+        before, name = registry.get(_keys.FINGERPRINT, {}), type(self).__name__
+        if "values" not in before:
+            # data that were taken over from another registration
+            registry[_keys.FINGERPRINT] = take_fingerprint(self.adata_manager)
+            return
+        found = changes(before, take_fingerprint(self.adata_manager))
+        if not found:
+            return
+        again = f"Register the data anew and make a new model: `{name}.{self.registry_['setup_method_name']}(...)`."
+        if found.genes or found.cells or found.values:
+            keep = ""
+            if found.values:
+                keep = (
+                    " Values in other units are kept beside them in a layer, "
+                    "`adata.layers['counts'] = adata.X.copy()`, and the layer is registered: `layer='counts'`. Other "
+                    "cells than the training cells are given as an AnnData of their own, `adata=...`."
+                )
+            raise ValueError(
+                f"The data of this {name} are not what was registered: {found}{self._units_of_change(found)}. {again}"
+                f" Or undo the change.{keep}"
+            )
+        if strict:
+            raise ValueError(f"The data of this {name} are not what was registered: {found}. {again}")
+        warnings.warn(
+            f"{found} than when this {name} was set up, and it goes by those of then. {again}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _units_of_change(self, found: Changes) -> str:
+        """What a changed layer of expression held and holds, where the two differ."""
+        before = getattr(self, "expression_space_", None)
+        if not found.values or found.genes or before is None:
+            return ""
+        units = expression_space(get_matrix(self._expression_data(), self._layer), None).units
+        return "" if units == before.units else f" ({UNIT_NAMES[units]} in place of {UNIT_NAMES[before.units]})"
+
+    def _validate_anndata(self, adata: AnnData | MuData | None = None, copy_if_view: bool = True) -> AnnData | MuData:
+        """As scvi-tools does, which takes genes of any order and values of any units."""
+        data = self._own_data() if adata is None else adata
+        if self._is_own(data):
+            self._check_unchanged()
+            return super()._validate_anndata(data, copy_if_view=copy_if_view)
+        self._query_matrix(data)
+        without_data = self.adata is None
+        data = super()._validate_anndata(data, copy_if_view=copy_if_view)
+        if without_data:
+            # scvi-tools takes the first cells that are given for the training cells
+            self._adata = None
+        self._renew_columns(data)
+        return data
+
+    def _renew_columns(self, data: AnnData | MuData) -> None:
+        """Transfer the registration to other cells once more, where labels or batches changed since the last time."""
+        manager = self.get_anndata_manager(data, required=True)
+        now = take_fingerprint(manager, columns_only=True)
+        before = manager.registry.get(_keys.FINGERPRINT, now)
+        if changes(before, now):
+            manager = self.adata_manager.transfer_fields(data)
+            self._register_manager_for_instance(manager)
+        manager.registry[_keys.FINGERPRINT] = now
+
+    def _check_genes(self, data: AnnData | MuData) -> None:
+        check_genes(self._expression_data(data).var_names, np.asarray(self.var_.index.astype(str)))
+
+    def _query_matrix(self, data: AnnData | MuData, *, any_scale: bool = False):
+        """Expression of ``data`` in the registered layer, with the model's genes and in its units.
+
+        Parameters
+        ----------
+        data
+            Cells; the model's own must be what was registered.
+        any_scale
+            Counts and scaled counts are the same to what reads them.
+        """
+        cells = self._expression_data(data)
+        if self._is_own(data):
+            self._check_unchanged()
+            return get_matrix(cells, self._layer)
+        self._check_genes(data)
+        x, where = in_memory(get_matrix(cells, self._layer)), place(self._layer)
+        check_values(x, where)
+        want = getattr(self, "expression_space_", None)
+        if want is not None:
+            check_units(x, want, where, any_scale=any_scale)
+        return x
+
+    def _query_expression(self, data: AnnData):
+        """As :meth:`_query_matrix`; generated cells are brought to the units that the model was trained on."""
+        want = self.expression_space_
+        made = None if self._is_own(data) else recorded_space(data)
+        if made is not None and want.layer not in layer_names(data):
+            self._check_genes(data)
+            check_record(data.X, made)
+            return convert(data.X, made, want)
+        return self._query_matrix(data)
+
+    def _remember_column(self, what: str, registry_key: str, obs_key: str | None) -> None:
+        """The names of labels or batches, and the column that they stand for."""
+        column = None
+        if obs_key is not None:
+            column = ObsColumn.registered(self.registry_["field_registries"][registry_key]["state_registry"], obs_key)
+        self._set_column(what, column)
+
+    def _set_column(self, what: str, column: ObsColumn | None) -> None:
+        setattr(self, f"{what}_categories_", None if column is None else column.names)
+        setattr(self, f"{what}_column_", None if column is None else column.record())
+
+    @property
+    def _labels(self) -> ObsColumn | None:
+        """The types that the model knows."""
+        return None if self.label_column_ is None else ObsColumn.from_record(self.label_column_)
+
+    @property
+    def _batches(self) -> ObsColumn | None:
+        """The batches that the model knows."""
+        return None if self.batch_column_ is None else ObsColumn.from_record(self.batch_column_)

@@ -1,0 +1,216 @@
+"""What the modules of the cell autoencoders share: likelihoods, inference and sampling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.distributions import Poisson, ZeroInflatedNegativeBinomial
+from scvi.module.base import BaseModuleClass, auto_move_data
+from torch import nn
+from torch.distributions import Distribution
+from torch.distributions import Normal as TorchNormal
+
+from scmimic._compat import MODULE_KEYS
+from scmimic.model.base._count_draws import sample_counts
+from scmimic.model.base._negative_binomial import SparseNegativeBinomial
+
+COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
+"""Likelihoods of raw counts."""
+
+# exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
+LOG_DISPERSION_START = 3.0
+
+SMALLEST_SIZE = 1e-6
+"""Library size of a cell without any expression, whose log is taken like that of others."""
+
+RATE_FLOOR = 1e-8
+"""Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
+
+
+class CellVAEModule(BaseModuleClass):
+    """An encoder, a decoder and a likelihood; subclasses make the networks and the loss.
+
+    A subclass sets ``encoder``, ``decoder``, ``classifier``, ``px_r``, ``n_latent``, ``gene_likelihood`` and
+    ``is_count``.
+    """
+
+    px_r: nn.Parameter | None
+    classifier: nn.Module | None
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("log_counts_per_size_factor", torch.zeros(()))
+
+    @property
+    def has_label_baseline(self) -> bool:
+        """Whether the generator's proportions depend on the label as well as on the code."""
+        return self.is_count and self.decoder.label_baseline is not None
+
+    @property
+    def takes_library_size(self) -> bool:
+        """Whether cells can be generated with a library size that is asked for."""
+        return self.is_count
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the generator without the dispersion."""
+        return list(self.decoder.parameters())
+
+    def dispersion_parameters(self) -> list[nn.Parameter]:
+        """The log inverse dispersion, where the likelihood has one."""
+        return [] if self.px_r is None else [self.px_r]
+
+    def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
+        """What the encoder reads of cells ``x``."""
+        return x
+
+    def log_library(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> torch.Tensor:
+        """Log of the cell's total, or of the counts that its size factor stands for; shape ``(n, 1)``."""
+        size = x.sum(-1, keepdim=True) if size_factor is None else size_factor
+        smallest = torch.finfo(size.dtype).tiny
+        log_size = size.clamp_min(smallest).log()
+        if size_factor is not None:
+            log_size = log_size + self.log_counts_per_size_factor
+        return log_size.clamp_min(math.log(SMALLEST_SIZE))
+
+    def decode(
+        self,
+        z: torch.Tensor,
+        log_library: torch.Tensor | None,
+        batch_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> Distribution:
+        """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``."""
+        return self._likelihood(self.decoder(z, log_library, batch_index, labels), log_library, labels)
+
+    def likelihood(
+        self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
+    ) -> Distribution:
+        """p(x|z) from the last hidden layer of the decoder."""
+        return self._likelihood(self.decoder.read(hidden, labels), log_library, labels)
+
+    def _likelihood(self, decoded: Any, log_library: torch.Tensor | None, labels: torch.Tensor | None) -> Distribution:
+        """p(x|z) from what the decoder gives."""
+        raise NotImplementedError
+
+    def count_likelihood(
+        self,
+        rate: torch.Tensor,
+        scale: torch.Tensor,
+        zero_logits: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> Distribution:
+        """The count likelihood with these expected counts and proportions of genes."""
+        if self.gene_likelihood == "poisson":
+            # a proportion that underflows to 0 under an observed count would make the loss infinite
+            return Poisson(rate + RATE_FLOOR, scale=scale, validate_args=False)
+        rows = self.px_r if self.px_r.shape[0] == 1 else self.px_r[labels.squeeze(-1).long()]
+        theta = rows.exp()
+        if self.gene_likelihood == "zinb":
+            return ZeroInflatedNegativeBinomial(
+                mu=rate, theta=theta, zi_logits=zero_logits, scale=scale, validate_args=False
+            )
+        return SparseNegativeBinomial(rate, theta, scale)
+
+    def expected(self, px: Distribution) -> torch.Tensor:
+        """Expected expression, differentiable."""
+        return px.get_normalized("mu")
+
+    def draw(self, px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Cells of ``p(x|z)``."""
+        # the papers' likelihood has no noise model that data could show: its cells are the decoder's output
+        return sample_counts(px, generator) if self.is_count else self.expected(px)
+
+    def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor | None]:
+        return {
+            "x": tensors[REGISTRY_KEYS.X_KEY],
+            "batch_index": tensors.get(REGISTRY_KEYS.BATCH_KEY),
+            "size_factor": tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY),
+        }
+
+    def _get_generative_input(
+        self, tensors: dict[str, torch.Tensor], inference_outputs: dict[str, torch.Tensor], **kwargs
+    ) -> dict[str, torch.Tensor | None]:
+        return {
+            "z": inference_outputs[MODULE_KEYS.Z_KEY],
+            "library": inference_outputs[MODULE_KEYS.LIBRARY_KEY],
+            "batch_index": tensors.get(REGISTRY_KEYS.BATCH_KEY),
+            "y": tensors.get(REGISTRY_KEYS.LABELS_KEY),
+        }
+
+    @auto_move_data
+    def inference(
+        self,
+        x: torch.Tensor,
+        batch_index: torch.Tensor | None = None,
+        size_factor: torch.Tensor | None = None,
+        n_samples: int = 1,
+    ) -> dict[str, torch.Tensor | Distribution]:
+        """Posterior q(z|x), a sample of it, and the log library size."""
+        library = self.log_library(x, size_factor)
+        mean, log_var = self.encoder(self.encoder_input(x, library), batch_index)
+        qz = TorchNormal(mean, (0.5 * log_var).exp(), validate_args=False)
+        z = qz.rsample() if n_samples == 1 else qz.rsample((n_samples,))
+        return {
+            MODULE_KEYS.QZ_KEY: qz,
+            MODULE_KEYS.Z_KEY: z,
+            MODULE_KEYS.LIBRARY_KEY: library,
+            # no posterior of the library size: scvi-tools then says so where it is asked for
+            MODULE_KEYS.QL_KEY: None,
+            "qz_mean": mean,
+            "qz_log_var": log_var,
+        }
+
+    @auto_move_data
+    def generative(
+        self,
+        z: torch.Tensor,
+        library: torch.Tensor,
+        batch_index: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        transform_batch: torch.Tensor | int | None = None,
+    ) -> dict[str, Distribution]:
+        """Likelihood p(x|z) and the prior."""
+        if transform_batch is not None:
+            batch_index = torch.ones_like(batch_index) * transform_batch
+        px = self.decode(z, library, batch_index, y)
+        pz = TorchNormal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
+        return {MODULE_KEYS.PX_KEY: px, MODULE_KEYS.PZ_KEY: pz}
+
+    @torch.inference_mode()
+    def sample(
+        self, tensors: dict[str, torch.Tensor], n_samples: int = 1, generative_kwargs: dict | None = None
+    ) -> torch.Tensor:
+        """Posterior predictive cells on the CPU, ``(n, n_genes)`` or ``(n, n_genes, n_samples)``."""
+        _, outputs = self.forward(
+            tensors,
+            inference_kwargs={"n_samples": n_samples},
+            generative_kwargs=generative_kwargs,
+            compute_loss=False,
+        )
+        px = outputs[MODULE_KEYS.PX_KEY]
+        cells = px.sample() if self.is_count else self.draw(px)
+        return (cells.permute(1, 2, 0) if n_samples > 1 else cells).cpu()
+
+    @torch.inference_mode()
+    def marginal_ll(
+        self,
+        tensors: dict[str, torch.Tensor],
+        n_mc_samples: int,
+        return_mean: bool = False,
+        n_mc_samples_per_pass: int = 1,
+    ) -> float | torch.Tensor:
+        """Log p(x) by importance sampling from q(z|x), per cell or on average."""
+        x, parts, done = tensors[REGISTRY_KEYS.X_KEY], [], 0
+        while done < n_mc_samples:
+            k = min(n_mc_samples_per_pass, n_mc_samples - done)
+            inference, generative = self.forward(tensors, inference_kwargs={"n_samples": k}, compute_loss=False)
+            z = inference[MODULE_KEYS.Z_KEY]
+            log_ratio = generative[MODULE_KEYS.PZ_KEY].log_prob(z) - inference[MODULE_KEYS.QZ_KEY].log_prob(z)
+            log_weight = generative[MODULE_KEYS.PX_KEY].log_prob(x).sum(-1) + log_ratio.sum(-1)
+            parts.append(log_weight.reshape(k, -1))
+            done += k
+        log_p = torch.logsumexp(torch.cat(parts), 0) - math.log(n_mc_samples)
+        return log_p.mean().item() if return_mean else log_p.cpu()

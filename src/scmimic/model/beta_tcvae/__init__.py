@@ -1,0 +1,1 @@
+"""BetaTCVAE: networks and loss, training plan, and the model that users have."""

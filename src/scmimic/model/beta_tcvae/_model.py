@@ -1,0 +1,369 @@
+"""VAE, beta-VAE and beta-TCVAE: disentangled representations.
+
+Yu, Welch (2021) MichiGAN: sampling from disentangled representations of single-cell data using generative adversarial
+networks. Genome Biology 22, 158. Chen, Li, Grosse, Duvenaud (2018) Isolating sources of disentanglement in variational
+autoencoders. NeurIPS 31.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass, VAEMixin
+
+from scmimic._arguments import (
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    NON_NEGATIVE,
+    SETTINGS,
+    SHARE,
+    Choice,
+    check_arguments,
+    check_widths,
+)
+from scmimic.cells._validation import check_counts, warn_of_counts
+from scmimic.model.activa._presets import LIKELIHOOD
+from scmimic.model.base._initialisation import start_mean_decoder
+from scmimic.model.base._registration import RegistrationMixin, anndata_fields, mudata_fields, register
+from scmimic.model.base._rna import ExpressionMixin
+from scmimic.model.base._saving import SafeSaveMixin
+from scmimic.model.base._training import SINGLE, PlanTrainingMixin
+from scmimic.model.base._vae import GenerationMixin
+from scmimic.model.beta_tcvae._latent_activity import LatentActivityMixin
+from scmimic.model.beta_tcvae._module import BetaTCVAEModule
+from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
+from scmimic.model.generation._posterior import AggregatedPosterior
+
+DEFAULT_STEPS = 4_000
+MIN_EPOCHS, MAX_EPOCHS = 20, 400
+_KINDS = {
+    "n_latent": COUNT,
+    "beta": NON_NEGATIVE,
+    "kl_weight": NON_NEGATIVE,
+    "gene_likelihood": LIKELIHOOD,
+    "noise": Choice(("unit", "gene")),
+    "library": Choice(("latent", "observed")),
+    "standardize": FLAG,
+    "n_comps": COUNT_OR_NONE,
+    "estimator": Choice(("mss", "mws")),
+    "posterior_gradients": FLAG,
+    "dropout_rate": SHARE,
+}
+
+
+class BetaTCVAE(
+    LatentActivityMixin,
+    GenerationMixin,
+    RegistrationMixin,
+    SafeSaveMixin,
+    PlanTrainingMixin,
+    ExpressionMixin,
+    VAEMixin,
+    BaseModelClass,
+):
+    """VAE whose latents are pushed to be independent of each other (beta-TCVAE).
+
+    Parameters
+    ----------
+    adata
+        Data registered with :meth:`setup_anndata` or :meth:`setup_mudata`.
+    n_latent
+        Size of the latent space; 10 as the paper. Latents that the data do not need vanish, see
+        :meth:`latent_activity`.
+    n_hidden
+        Widths of the encoder's hidden layers; the decoder has them in reverse. 512, 256 as the paper.
+    beta
+        Weight of the total correlation, on top of the one that the KL holds. 0: a VAE. With the default and
+        ``"normal"``, every factor of the simulated cells, linear and non-linear, is found by one latent, though two
+        factors share one; several times as much makes weak factors merge or vanish. Counts, and learned noise, weigh
+        reconstruction more and need a larger beta for the same effect.
+    kl_weight
+        Weight of the KL. 1: as the paper; above 1 with ``beta=0``: a beta-VAE.
+    gene_likelihood
+        ``"normal"`` (default), the paper's: any non-negative log expression in, such as log1p of counts. ``"nb"``,
+        ``"zinb"`` or ``"poisson"``: raw counts in, integer counts out.
+    noise
+        Of ``"normal"``: ``"unit"`` (default), one standard deviation for every gene, as the paper, or ``"gene"``,
+        learned. Learned noise makes reconstruction so much more weighty that `beta` has to grow with it; the cells of
+        :meth:`generate` then have that noise. Counts learn a dispersion per gene in any case.
+    library
+        ``"latent"`` (default): nothing but the code tells the decoder the library size, so that it becomes a factor of
+        the latent space, as in the paper (its fourth ground truth). ``"observed"``: the decoder is given the log
+        library size, which then need not and, as far as training goes, does not enter the code.
+    standardize
+        Bring each gene to mean 0 and variance 1 in the encoder's input and, with ``"normal"``, in the decoder's output.
+        The paper does not.
+    n_comps
+        The encoder reads this many principal components of the (standardised) log expression, a fixed projection that
+        is computed here from up to 20,000 cells, instead of all genes. None: all genes, as the paper.
+    estimator
+        Estimate of the total correlation: ``"mss"``, minibatch stratified sampling as the paper, or ``"mws"``,
+        minibatch weighted sampling, whose value carries a constant but whose gradient does not.
+    posterior_gradients
+        Let the gradient of that estimate run through the posteriors as well as through the samples, as the authors'
+        program does. It adds noise and lets the encoder exploit the estimate's error.
+    dropout_rate
+        Dropout in encoder and decoder; the paper has 0.2.
+    registry
+        Registration of a saved model that is loaded without data; set by :meth:`load`.
+
+    Notes
+    -----
+    The paper's setting is ``BetaTCVAE(adata, beta=..., standardize=False, n_comps=None,
+    posterior_gradients=True, dropout_rate=0.2)``, trained with ``max_epochs=1000, plan_kwargs={"memory_size": 0,
+    "lr_final_factor": 1}``. Its ``beta``: 10 for simulated cells with linear steps, 50 with non-linear steps, 100 for
+    Tabula Muris and sci-Plex. See the user guide for the loss, for what differs and why, and for the limits.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> adata = sm.datasets.synthetic_counts(n_obs=200, n_vars=50, seed=0)
+    >>> sm.BetaTCVAE.setup_anndata(adata)
+    >>> model = sm.BetaTCVAE(adata, n_latent=4, n_hidden=(32,), gene_likelihood="nb")
+    >>> model.train(max_epochs=3, enable_progress_bar=False)
+    >>> adata.obsm["X_betatcvae"] = model.get_latent_representation()
+    >>> adata.obsm["X_betatcvae"].shape
+    (200, 4)
+    """
+
+    _module_cls = BetaTCVAEModule
+    _training_plan_cls = BetaTCVAETrainingPlan
+    _precisions = SINGLE
+    _library_size_note = "its code tells the library size (library='latent'); library='observed' takes one"
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_latent: int = 10,
+        n_hidden: Sequence[int] = (512, 256),
+        beta: float = 20.0,
+        kl_weight: float = 1.0,
+        gene_likelihood: Literal["normal", "nb", "zinb", "poisson"] = "normal",
+        noise: Literal["unit", "gene"] = "unit",
+        library: Literal["latent", "observed"] = "latent",
+        standardize: bool = True,
+        n_comps: int | None = 50,
+        estimator: Literal["mss", "mws"] = "mss",
+        posterior_gradients: bool = False,
+        dropout_rate: float = 0.0,
+        registry: dict[str, Any] | None = None,
+    ):
+        check_arguments(locals(), _KINDS)
+        if noise == "gene" and gene_likelihood != "normal":
+            raise ValueError(f"`noise` is of gene_likelihood='normal', not of {gene_likelihood!r}.")
+        n_hidden = check_widths("n_hidden", n_hidden)
+        super().__init__(adata, registry)
+        self._remember_registration()
+        if library == "latent" and self.registry_["setup_args"].get("size_factor_key") is not None:
+            raise ValueError(
+                "The data are registered with `size_factor_key`, which library='latent' has no use for. Pass "
+                "library='observed', or register without size factors."
+            )
+        n_input = self.summary_stats.n_vars
+        self.module = self._module_cls(
+            n_input,
+            n_batch=max(self.summary_stats.get("n_batch", 1), 1),
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            beta=beta,
+            kl_weight=kl_weight,
+            gene_likelihood=gene_likelihood,
+            noise=noise,
+            library=library,
+            standardize=standardize,
+            n_comps=None if n_comps is None else min(n_comps, n_input),
+            estimator=estimator,
+            posterior_gradients=posterior_gradients,
+            dropout_rate=dropout_rate,
+        )
+        # the sampler reads the number of types from the module
+        self.module.n_labels = max(self.summary_stats.get("n_labels", 1), 1)
+        if adata is not None:
+            x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+            if self.module.is_count:
+                check_counts(x, "the registered expression", gene_likelihood)
+            else:
+                warn_of_counts(x, "the registered expression")
+            start_mean_decoder(self, x)
+        self.posterior_: AggregatedPosterior | None = None
+        self._model_summary_string = (
+            f"BetaTCVAE: {n_input} genes, {n_latent} latent dimensions, hidden layers {n_hidden}, "
+            f"gene_likelihood={gene_likelihood!r}, beta={beta}, kl_weight={kl_weight}, library={library!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the data.
+
+        Parameters
+        ----------
+        adata
+            Cells x genes. Log expression, such as ``sc.pp.log1p`` gives, for ``"normal"``; raw counts for the others.
+        layer
+            Layer that holds the expression; None: ``adata.X``.
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell, which encoder and decoder are given, so that the code
+            need not tell it. Leave it out where the batch is one of the factors to be found.
+        labels_key
+            Column of ``adata.obs`` with the type of each cell. It takes no part in the training; :meth:`generate` then
+            makes cells of a given type.
+        size_factor_key
+            Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals
+            with ``library="observed"``; their mean stands for the mean total.
+        **kwargs
+            Passed on by scvi-tools when it transfers a registration.
+
+        Raises
+        ------
+        KeyError
+            If the layer or a column does not exist.
+        ValueError
+            If values are NaN or negative, labels are missing or of several kinds, gene names repeat, or `adata` is a
+            view or backed.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        field_list = anndata_fields(
+            adata,
+            layer=layer,
+            labels_key=labels_key,
+            batch_key=batch_key,
+            size_factor_key=size_factor_key,
+        )
+        register(cls, adata, field_list, setup_method_args, **kwargs)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        modalities: Mapping[str, str],
+        rna_layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """Register the expression modality of a MuData.
+
+        Parameters
+        ----------
+        mdata
+            The data.
+        modalities
+            Which modality each argument is found in, such as ``{"rna_layer": "rna"}``; keys that are left out refer to
+            ``mdata.obs``.
+        rna_layer
+            Layer of the modality that holds the expression; None: its ``X``.
+        batch_key, labels_key, size_factor_key
+            As in :meth:`setup_anndata`.
+        **kwargs
+            Passed on by scvi-tools when it transfers a registration.
+
+        Raises
+        ------
+        KeyError
+            If a modality, the layer or a column does not exist.
+        ValueError
+            As :meth:`setup_anndata`.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        SETTINGS.check(modalities=modalities)
+        attributes = cls._create_modalities_attr_dict(dict(modalities), setup_method_args)
+        field_list = mudata_fields(
+            mdata,
+            attributes,
+            rna_layer=rna_layer,
+            labels_key=labels_key,
+            unlabeled_category=None,
+            batch_key=batch_key,
+            size_factor_key=size_factor_key,
+        )
+        register(cls, mdata, field_list, setup_method_args, **kwargs)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 1.0,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int = 128,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the data. None: as many as hold 4,000 steps, between 20 and 400; the paper has 1,000.
+        accelerator, devices
+            As in scvi-tools.
+        train_size
+            Fraction of cells to train on; all by default, as the paper.
+        validation_size
+            Fraction of cells to validate on.
+        shuffle_set_split
+            Shuffle before splitting.
+        load_sparse_tensor
+            Move sparse tensors to the device.
+        batch_size
+            Cells per step; 128 as the paper.
+        early_stopping
+            Stop when ``elbo_validation`` no longer falls; needs validation cells, so give ``train_size`` below 1.
+        datasplitter_kwargs
+            Passed to :class:`scvi.dataloaders.DataSplitter`.
+        plan_kwargs
+            Passed to :class:`scmimic.train.BetaTCVAETrainingPlan`: ``lr``, ``memory_size``, ``n_epochs_beta_warmup``,
+            and so on.
+        **trainer_kwargs
+            Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, or there is no batch to train on.
+        TypeError
+            If an argument is of another kind, or `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
+
+        Notes
+        -----
+        ``history`` holds, beside the ELBO and its parts, the terms of the KL: ``mutual_information_train``,
+        ``total_correlation_train`` and ``dimension_wise_kl_train``. Ctrl-C ends the training and keeps what was
+        learned; ``was_interrupted_`` tells. SIGTERM does too, and then ends the process by `SystemExit`. A loss that is
+        not finite ends the training with the weights of the last good epoch. See the user guide on trainings that end
+        early.
+        """
+        self._check_training(locals())
+        if max_epochs is None:
+            max_epochs = default_epochs(self.adata.n_obs, batch_size)
+        self._run_training(locals(), finish=self._report_vanished_latents)
+
+
+def default_epochs(n_obs: int, batch_size: int) -> int:
+    """Epochs that hold `DEFAULT_STEPS` steps, within bounds."""
+    steps_per_epoch = max(n_obs // batch_size, 1)
+    return min(max(-(-DEFAULT_STEPS // steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)

@@ -1,0 +1,1 @@
+"""The GANs: networks, training plan, and the models that users have."""

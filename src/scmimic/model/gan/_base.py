@@ -1,0 +1,411 @@
+"""What the GANs share: start, training that can go on, generation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+
+from scmimic._arguments import COUNT_OR_NONE
+from scmimic.cells._columns import Values
+from scmimic.cells._sampling import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._units import Units, count_units
+from scmimic.cells._validation import check_counts
+from scmimic.model.base._registration import RegistrationMixin
+from scmimic.model.base._saving import SafeSaveMixin
+from scmimic.model.base._training import SINGLE, PlanTrainingMixin
+from scmimic.model.gan._checks import OUTPUT, GANChecksMixin
+from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw
+from scmimic.model.gan._plan import WassersteinTrainingPlan
+from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
+from scmimic.model.gan._sampler import GANSampler
+from scmimic.model.generation._output import check_path, collect, deliver
+from scmimic.model.generation._posterior import AggregatedPosterior
+from scmimic.model.generation._requests import CellRequestsMixin
+from scmimic.model.generation._sampler import ANY, random_stream
+
+# Cells whose hidden layers give the batch norm its statistics once training has ended.
+_STATISTICS_CELLS = 4096
+
+
+class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
+    """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
+
+    _training_plan_cls = WassersteinTrainingPlan
+    _precisions = SINGLE
+
+    def _set_up_networks(
+        self,
+        preset: str,
+        n_hidden_generator: Sequence[int] | None,
+        n_hidden_critic: Sequence[int] | None,
+        output: str | None,
+        dropout_rate: float | None,
+        **kwargs,
+    ) -> str:
+        """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
+        sizes = gan_preset(preset)
+        OUTPUT.check(output=output)
+        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
+        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
+        self._preset_name = preset
+        has_data = self.adata is not None
+        if has_data:
+            self._inspect_expression()
+        if output is None:
+            output = "counts" if has_data and self.count_units_ == "counts" else sizes.output
+        if has_data:
+            self._check_output(output)
+        n_input = self.summary_stats.n_vars
+        self.module = self._module_cls(
+            n_input,
+            n_hidden_generator=generator,
+            n_hidden_critic=critic,
+            negative_slope=sizes.negative_slope,
+            output=output,
+            dropout_rate=dropout_rate,
+            log_counts=has_data and self.count_units_ == "counts",
+            **kwargs,
+        )
+        if has_data:
+            self._start_from_data()
+        self.posterior_: AggregatedPosterior | None = None
+        self.training_state_: dict[str, Any] | None = None
+        self.plan_kwargs_: dict[str, Any] = {}
+        self._model_summary_string = (
+            f"{type(self).__name__}: {n_input} genes, {self.module.n_latent} latent dimensions, generator {generator}, "
+            f"critic {critic}, "
+            f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
+        )
+        return output
+
+    def _label_array(self) -> np.ndarray:
+        return np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
+
+    def _expression(self):
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+
+    def _inspect_expression(self) -> None:
+        """Find out the units of the data, and the library sizes behind them."""
+        found = count_units(self._expression())
+        if found.units == "counts":
+            check_counts(self._expression(), "the registered expression", "normal")
+        self.count_units_ = found.units
+        self._library_size = found.library_size
+
+    def _start_from_data(self) -> None:
+        """Begin with the average cell, and bring the data to unit variance per gene on average."""
+        x = self._expression()
+        total, square, profile, n = 0.0, 0.0, 0.0, x.shape[0]
+        for start in range(0, n, 1024):
+            rows = x[start : start + 1024]
+            rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+            rows = rows.astype(np.float64)
+            profile = profile + rows.sum(0)
+            if self.module.log_counts:
+                rows = np.log1p(rows * (COUNTS_TARGET_SUM / rows.sum(1, keepdims=True)))
+            total, square = total + rows.sum(0), square + np.square(rows).sum(0)
+        mean = total / n
+        scale = float(np.sqrt(np.maximum(square / n - mean**2, 0).mean()))
+        if scale == 0:
+            raise ValueError("All cells of the registered expression are the same; there is nothing to learn.")
+        profile /= profile.sum()
+        self.module.start_from(*(torch.as_tensor(v, dtype=torch.float32) for v in (mean, profile)), scale)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 1.0,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
+        """Train critic and generator; a further call goes on where the last one ended, also after save and load.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes of the critic over the data; the generator takes a step for every five of the critic. None: the
+            preset's, or as many as hold 20,000 steps of the critic; 8,000 where the generator does not draw counts
+            (``output``), since the means of its values drift away in longer runs.
+        accelerator, devices
+            As in scvi-tools; one device.
+        train_size
+            Fraction of cells to train on. All by default.
+        validation_size
+            Fraction of cells on which ``wasserstein_validation`` is computed, with ``check_val_every_n_epoch=1``.
+        shuffle_set_split
+            Shuffle before splitting.
+        load_sparse_tensor
+            Move sparse tensors to the device.
+        batch_size
+            Cells per step. None: the preset's, 32 as MichiGAN or 128 as scGAN.
+        early_stopping
+            Not offered: no loss of a GAN says when to stop.
+        datasplitter_kwargs
+            Passed to :class:`scvi.dataloaders.DataSplitter`.
+        plan_kwargs
+            Passed to :class:`scmimic.train.WassersteinTrainingPlan`: ``n_critic``, ``gradient_penalty``, ``lr``,
+            ``prediction``, ``average_decay``, and so on. What is not given is as in the last training of the model,
+            also after save and load, and in the first one the preset's.
+        **trainer_kwargs
+            Passed to :class:`scvi.train.Trainer`.
+
+        Raises
+        ------
+        ValueError
+            If a number is out of range, `plan_kwargs` holds a setting that other models have, or early stopping,
+            several devices or half precision are asked for, or there is no batch to train on.
+        TypeError
+            If `plan_kwargs` holds an unknown setting.
+        RuntimeError
+            If nothing finite was learned. As after any other error, the model is what it was before.
+
+        Notes
+        -----
+        ``history`` holds, for each epoch, the means of ``critic_loss_train``, ``wasserstein_train`` (mean score of real
+        minus generated cells), ``gradient_penalty_train`` (without its weight), ``gradient_norm_train`` and
+        ``generator_loss_train``. Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells.
+        SIGTERM does too, and then ends the process by `SystemExit`. A loss that is not finite ends the training with
+        the weights of the last good epoch. See the user guide on trainings that end early.
+        """
+        self._check_training(locals(), batch_size=COUNT_OR_NONE)
+        if early_stopping:
+            raise ValueError(
+                "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
+                "of several lengths of training with `scmimic.tl.evaluate`."
+            )
+        if (len(devices) if isinstance(devices, list) else devices) not in ("auto", "1", 1):
+            # its gradients are written by hand, and no process would learn of the others'
+            raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
+        preset = gan_preset(self._preset_name)
+        batch_size = preset.batch_size if batch_size is None else batch_size
+        if max_epochs is None:
+            max_epochs = default_epochs(preset, self.adata.n_obs, batch_size, self._default_steps())
+        asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
+        plan = self._check_plan(asked, preset.plan)
+        self._run_training(locals(), keep={"plan_kwargs_": asked}, plan_kwargs=plan, state=self.training_state_)
+
+    def _default_steps(self) -> int:
+        """Steps of the critic in a run whose length was not said."""
+        return CRITIC_STEPS if self.module.makes_counts else CRITIC_STEPS_OF_VALUES
+
+    @torch.no_grad()
+    def _after_training(self, plan: WassersteinTrainingPlan) -> None:
+        """Keep what generation and further training need; also after an interrupt."""
+        self.training_state_ = plan.state()
+        self._remember_cells()
+        rng, stream = np.random.default_rng(0), random_stream(0, self.module.device, 5)
+        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), rng)
+        z = self._draw_codes(source, stream)
+        noise = torch.randn(len(z), self.module.n_noise, generator=stream, device=self.module.device)
+        labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
+        self.module.refresh_statistics(Draw(z, noise, labels))
+        size = torch.as_tensor(self.posterior_.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
+        made = self.module.decode(Draw(z, noise, labels, size))
+        self._check_useful("the cells that it generates", made, is_count=self.module.makes_counts)
+
+    def _remember_cells(self) -> None:
+        """Labels, library sizes and codes of the training cells, so that a saved model generates without its data."""
+        n = self.adata.n_obs
+        rows = np.arange(n) if self.train_indices_ is None else np.sort(self.train_indices_)
+        labels = self._label_array()[rows]
+        mean, std = self._codes_of_cells(rows)
+        self.posterior_ = AggregatedPosterior(
+            mean, std, np.log(np.maximum(self._library_size[rows], 1)), labels, np.zeros(len(rows), dtype=np.int64)
+        )
+
+    def _codes_of_cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations of the codes of training cells; none where codes come from N(0, I)."""
+        empty = np.empty((len(rows), 0), dtype=np.float32)
+        return empty, empty
+
+    def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
+        """A code for each of the training cells `source`."""
+        return torch.randn(len(source), self.module.n_latent, generator=stream, device=self.module.device)
+
+    def _sources(self, z: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each code a training cell that lends it label and library size."""
+        source = np.empty(len(z), dtype=np.int64)
+        for code in np.unique(label):
+            rows = np.flatnonzero(label == code)
+            source[rows] = rng.choice(self._pool(int(code)), len(rows))
+        return source
+
+    def _pool(self, code: int) -> np.ndarray:
+        """Training cells of a label; those of any label but the unlabelled ones for `ANY`."""
+        pool = self.posterior_.cells(None if code == ANY else code)
+        if code == ANY and self.label_categories_ is not None:
+            pool = pool[self.posterior_.labels < len(self.label_categories_)]
+        if len(pool) == 0:
+            raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
+        return pool
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        n: int | None = None,
+        labels: Labels = None,
+        *,
+        library_size: float | Sequence[float] | None = None,
+        as_counts: bool | None = None,
+        seed: int | None = None,
+        batch_size: int = 1024,
+        path: str | os.PathLike | None = None,
+        overwrite: bool = False,
+        silent: bool = True,
+    ) -> AnnData:
+        """Generate new cells.
+
+        Parameters
+        ----------
+        n
+            Total number of cells.
+        labels
+            None: all types, in the proportions of the training data. One type, a list of types (`n` is shared evenly,
+            the remainder goes to the first), or a dict from type to number of cells (then `n` is left out). Types are
+            given as they stand in the column, or as text.
+        library_size
+            Counts per cell: one number, or one for each cell. None: those of training cells of the same type. Only
+            with counts.
+        as_counts
+            Make integer counts. None: where the training layer holds raw counts. Models of raw counts draw them
+            (``output="counts"``), with False they give the expected counts. Of normalised values and their log1p they
+            are made afterwards: each cell gets a library size, and every value is rounded up or down at random so that
+            its mean is kept, the mean of its logarithm for log1p values; the library sizes are read from the data,
+            where the smallest value of a cell is one count.
+        seed
+            Same seed, same cells, whatever the batch size, on one kind of device. None: drawn from torch's
+            generator, which ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
+        batch_size
+            Cells that are gathered before they are written out; bounds the memory with `path`.
+        path
+            Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
+        overwrite
+            Replace what is at `path`, once the new cells are whole.
+        silent
+            Show no progress bar.
+
+        Returns
+        -------
+        AnnData with
+
+        ``.X`` : CSR matrix
+            Expression in the units and the dtype of the training layer, or integer counts; integers of fewer than 32
+            bits become 32-bit ones, which do not overflow.
+        ``.obs[labels_key]``
+            The requested type, in the type of the training column.
+        ``.obsm["X_<model>"]`` : ndarray
+            The codes.
+        ``.obs_names``, ``.var``, ``.uns["<column>_colors"]``
+            Names that differ from those of other calls; the training genes without statistics of the training cells;
+            the training cells' colours.
+        ``.uns["scmimic"]`` : dict
+            Model, version, parameters and seed.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If a label is unknown, `n` is not positive, or an argument does not fit the model or its data.
+        OSError
+            If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
+            written there.
+        """
+        self._check_request(locals())
+        path = check_path(path, overwrite)
+        counts = resolve_counts(n, labels, self._labels, self._label_proportions())
+        total = sum(counts.values())
+        as_counts, library = self._check_counts_request(as_counts, library_size, total)
+        requests = self._label_requests(counts)
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        parameters = {"n": total, "labels": {k: v for k, v in counts.items() if k != ALL_CELLS}}
+        about = self._describe_output(seed, parameters, as_counts, library_size)
+        self.module.eval()
+        blocks = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).run(requests, labels is None)
+        return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        *,
+        labels: Values | None = None,
+        library_size: float | Sequence[float] | None = None,
+        as_counts: bool | None = None,
+        share_noise: bool = False,
+        seed: int | None = None,
+    ) -> AnnData:
+        """Turn codes into cells.
+
+        Parameters
+        ----------
+        z
+            Codes, shape ``(n, n_latent)``.
+        labels
+            Type of every cell, or one for all. None: those of random training cells; for
+            :class:`~scmimic.model.MichiGAN` that of the training cell with the nearest code.
+        library_size, as_counts
+            As in :meth:`generate`.
+        share_noise
+            Give all cells the same noise, and those of a label the library size and the type of one training cell (of
+            the nearest code to the first, for :class:`~scmimic.model.MichiGAN`), so that codes alone tell them apart.
+            The draw of counts stays that of each cell.
+        seed
+            Seed of what the codes leave open: noise, library sizes and the rounding of counts.
+
+        Returns
+        -------
+        AnnData as from :meth:`generate`.
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the codes have another size than the latent space or are not finite, or a label is unknown.
+        """
+        self._check_request(locals())
+        z = self._check_codes(z)
+        label = self._label_codes(labels, len(z))
+        as_counts, library = self._check_counts_request(as_counts, library_size, len(z))
+        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        source = self._sources(z, label, np.random.default_rng([seed, 2]))
+        if share_noise:
+            _, first, same = np.unique(label, return_index=True, return_inverse=True)
+            source = source[first[same]]
+        parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
+        about = self._describe_output(seed, parameters, as_counts, library_size, z, label)
+        self.module.eval()
+        sampler = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library, share_noise=share_noise)
+        return collect(sampler.decode(z, source), about)
+
+    def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
+        said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
+        units = {"as_counts": as_counts, "units": self._units_made(as_counts)}
+        about = self._describe_cells(seed, {**parameters, **units, "library_size": said}, *asked)
+        if not as_counts and about.dtype.kind != "f":
+            # fractions of counts would be cut off in an integer layer's type
+            about.dtype = np.dtype(np.float32)
+        return about
+
+    def _units_made(self, as_counts: bool) -> Units | None:
+        """Units of the cells that :meth:`generate` makes."""
+        if as_counts:
+            return "counts"
+        # expected counts are no whole numbers
+        return "linear" if self.count_units_ == "counts" else self.expression_space_.units

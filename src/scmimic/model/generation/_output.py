@@ -1,0 +1,206 @@
+"""Write generated cells chunk by chunk, in memory or to a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import zarr
+from anndata.io import sparse_dataset, write_elem
+from pandas.api.extensions import ExtensionDtype
+from pandas.api.types import is_float_dtype
+from rich.progress import Progress
+
+from scmimic import _keys
+from scmimic._files import CELL_ENDINGS, check_output, replacing
+from scmimic.cells._columns import ObsColumn
+from scmimic.cells._counts import generated_type, in_type
+from scmimic.cells._generated import cell_names, gene_annotation
+from scmimic.cells._sampling import assemble, generation_record
+
+
+@dataclass
+class Chunk:
+    """Some generated cells: values (CSR), codes, label codes and batch codes."""
+
+    x: sp.csr_matrix
+    z: np.ndarray
+    labels: np.ndarray
+    batches: np.ndarray
+
+
+@dataclass
+class CellDescription:
+    """What is known of generated cells besides their values."""
+
+    var: pd.DataFrame
+    dtype: np.dtype
+    model_name: str
+    parameters: dict[str, Any]
+    seed: int
+    labels: ObsColumn | None
+    batches: ObsColumn | None
+    source: str
+    """Fingerprint of the model, and of what the parameters do not say of the request."""
+    interrupted: bool
+    """Whether the training of the model, or of what it was made on, was interrupted."""
+
+    def __post_init__(self) -> None:
+        self.dtype = generated_type(self.dtype)
+
+    def columns(self, labels: np.ndarray, batches: np.ndarray) -> list[tuple[ObsColumn, np.ndarray]]:
+        """Columns of ``.obs`` with the code of each cell."""
+        pairs = ((self.labels, labels), (self.batches, batches))
+        return [(column, codes) for column, codes in pairs if column is not None]
+
+
+def deliver(
+    blocks: Iterable[Chunk],
+    about: CellDescription,
+    total: int,
+    *,
+    batch_size: int,
+    path: Path | None,
+    overwrite: bool,
+    silent: bool,
+) -> ad.AnnData:
+    """Gather `total` cells in memory, or stream them to `path` in chunks of at least `batch_size` cells."""
+    chunks = _progress(_merge(blocks, batch_size), total, silent)
+    return collect(chunks, about) if path is None else stream(chunks, about, total, path, overwrite=overwrite)
+
+
+def _merge(blocks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
+    """Gather blocks until they hold ``batch_size`` cells."""
+    held: list[Chunk] = []
+    for block in blocks:
+        held.append(block)
+        if sum(len(chunk.z) for chunk in held) >= batch_size:
+            yield _stack(held)
+            held = []
+    if held:
+        yield _stack(held)
+
+
+def _stack(chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        sp.vstack([chunk.x for chunk in chunks], format="csr"),
+        *(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("z", "labels", "batches")),
+    )
+
+
+def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
+    with Progress(disable=silent) as progress:
+        task = progress.add_task("Generating cells", total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk.z))
+
+
+def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:
+    """All chunks as one, whose cell i is the cell ``order[i]`` of theirs."""
+    whole = _stack(list(chunks))
+    return Chunk(whole.x[order], whole.z[order], whole.labels[order], whole.batches[order])
+
+
+def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
+    """Gather all chunks into one AnnData in memory."""
+    parts = list(chunks)
+    labels = np.concatenate([part.labels for part in parts])
+    batches = np.concatenate([part.batches for part in parts])
+    result = assemble(
+        sp.vstack([part.x for part in parts], format="csr"),
+        about.var,
+        about.columns(labels, batches),
+        model_name=about.model_name,
+        parameters=about.parameters,
+        seed=about.seed,
+        source=about.source,
+        obsm={_keys.latent(about.model_name): np.concatenate([part.z for part in parts])},
+        dtype=about.dtype,
+    )
+    result.uns[_keys.UNS][_keys.INTERRUPTED] = about.interrupted
+    return result
+
+
+def check_path(path: str | os.PathLike | None, overwrite: bool) -> Path | None:
+    """Refuse a place that cells cannot be written to, before any is made."""
+    return None if path is None else check_output(path, overwrite=overwrite, endings=CELL_ENDINGS)
+
+
+def stream(
+    chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path, *, overwrite: bool = False
+) -> ad.AnnData:
+    """Write chunk after chunk to ``path``; only codes of labels are held for all cells."""
+    with replacing(path, overwrite=overwrite) as partial:
+        group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
+        try:
+            _write(group, chunks, about, n)
+        finally:
+            if isinstance(group, h5py.File):
+                group.close()
+    if path.suffix == ".h5ad":
+        return ad.read_h5ad(path, backed="r")
+    return _open_zarr(path)
+
+
+def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDescription, n: int) -> None:
+    empty = ad.AnnData(obs=pd.DataFrame(index=pd.RangeIndex(0).astype(str)), var=gene_annotation(about.var))
+    record = generation_record(about.model_name, about.parameters, about.seed)
+    empty.uns[_keys.UNS] = record | {_keys.INTERRUPTED: about.interrupted}
+    write_elem(group, "/", empty)
+    # an empty `raw` would make a backed AnnData look for raw values
+    if "raw" in group:
+        del group["raw"]
+    latent, x, labels, batches, start = None, None, [], [], 0
+    for chunk in chunks:
+        values = in_type(chunk.x, about.dtype)
+        # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
+        values.indptr = values.indptr.astype(np.int64)
+        if x is None:
+            write_elem(group, "X", values)
+            x = sparse_dataset(group["X"])
+            latent = _latent_array(group["obsm"], _keys.latent(about.model_name), (n, chunk.z.shape[1]), chunk.z.dtype)
+        else:
+            x.append(values)
+        latent[start : start + len(chunk.z)] = chunk.z
+        start += len(chunk.z)
+        labels.append(chunk.labels)
+        batches.append(chunk.batches)
+    obs = pd.DataFrame(index=cell_names(n, record, about.source))
+    for column, codes in about.columns(np.concatenate(labels), np.concatenate(batches)):
+        obs[column.key] = _writable(column.restore(codes, obs.index))
+        for key, colors in column.own_colors(codes).items():
+            write_elem(group["uns"], key, colors)
+    # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
+    consent = {"allow_write_nullable_strings": True} if "string" in map(str, obs.dtypes) else {}
+    with ad.settings.override(**consent):
+        write_elem(group, "obs", obs)
+
+
+def _writable(column: pd.Series) -> pd.Series:
+    """The column, as NumPy's type where anndata cannot write pandas' own."""
+    dtype = column.dtype
+    is_odd = is_float_dtype(dtype) and isinstance(dtype, ExtensionDtype)
+    return column.astype(dtype.numpy_dtype) if is_odd else column
+
+
+def _latent_array(group, name: str, shape: tuple[int, int], dtype: np.dtype):
+    create = group.create_dataset if isinstance(group, h5py.Group) else group.create_array
+    array = create(name, shape=shape, dtype=dtype)
+    array.attrs["encoding-type"] = "array"
+    array.attrs["encoding-version"] = "0.2.0"
+    return array
+
+
+def _open_zarr(path: Path) -> ad.AnnData:
+    group = zarr.open_group(path, mode="r")
+    rest = {key: ad.io.read_elem(group[key]) for key in ("obs", "var", "uns", "obsm")}
+    return ad.AnnData(X=sparse_dataset(group["X"]), **rest)

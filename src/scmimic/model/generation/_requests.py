@@ -1,0 +1,157 @@
+"""What is asked of a model that generates cells, and what is said of the cells; shared by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from scmimic._arguments import (
+    COUNT,
+    COUNT_OR_NONE,
+    FLAG,
+    ORDERED,
+    PATH,
+    PROBABILITY,
+    SEED_OR_NONE,
+    Choice,
+    check_arguments,
+    shown,
+)
+from scmimic._arrays import check_unmasked
+from scmimic._interrupts import interrupted_part
+from scmimic.cells._columns import Value, as_list
+from scmimic.cells._counts import LARGEST_COUNT
+from scmimic.cells._generated import fingerprint
+from scmimic.cells._units import made_space
+from scmimic.model.generation._output import CellDescription
+from scmimic.model.generation._sampler import ANY
+
+# Arguments of what makes cells; a name means the same in each function that has it.
+_REQUEST = {
+    "n": COUNT_OR_NONE,
+    "labels": ORDERED,
+    "method": Choice(("posterior", "prior")),
+    "min_confidence": PROBABILITY.or_none,
+    "max_draws": COUNT_OR_NONE,
+    "batch_size": COUNT,
+    "seed": SEED_OR_NONE,
+    "path": PATH.or_none,
+    **dict.fromkeys(("match_margins", "as_counts"), FLAG.or_none),
+    **dict.fromkeys(("share_noise", "silent", "overwrite"), FLAG),
+}
+
+# Numbers of each tensor that tell one network from another.
+_SAMPLED = 64
+
+
+class CellRequestsMixin:
+    """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
+
+    def _check_request(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
+        check_arguments(arguments, _REQUEST)
+        if arguments.get("library_size") is not None:
+            _positive("library_size", arguments["library_size"])
+        self._check_can_generate()
+
+    def _check_can_generate(self) -> None:
+        if not self.is_trained or getattr(self, "posterior_", None) is None:
+            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+
+    def _label_proportions(self) -> np.ndarray | None:
+        if self.label_categories_ is None:
+            return None
+        n = len(self.label_categories_)
+        return np.bincount(self.posterior_.labels, minlength=n)[:n]
+
+    def _label_requests(self, counts: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Label codes and numbers of cells."""
+        if self.label_categories_ is None:
+            return [(ANY, sum(counts.values()))]
+        empty = [name for name in counts if self.posterior_.cells(self.label_categories_.index(name)).size == 0]
+        if empty:
+            raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
+        return [(self.label_categories_.index(name), k) for name, k in counts.items()]
+
+    def _check_codes(self, z: np.ndarray) -> np.ndarray:
+        z = numbers("z", z).astype(np.float32)
+        if z.ndim != 2 or z.shape[1] != self.module.n_latent or len(z) == 0:
+            raise ValueError(f"`z` must have shape (n, {self.module.n_latent}) with n > 0, not {z.shape}.")
+        if not np.isfinite(z).all():
+            raise ValueError("`z` holds NaN or infinite values.")
+        return z
+
+    def _label_codes(self, labels, n: int) -> np.ndarray:
+        if labels is None:
+            return np.full(n, ANY)
+        if self.label_categories_ is None:
+            raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
+        asked = as_list(labels)
+        if len(asked) not in (1, n):
+            raise ValueError(f"`labels` must be one type or {n} of them, not {len(asked)}.")
+        codes = np.array(self._labels.find(asked, "labels"), dtype=np.int64)
+        return codes.repeat(n) if len(codes) == 1 else codes
+
+    def _batch_code(self, batch: Value | None) -> int | None:
+        if batch is None:
+            return None
+        if self.batch_categories_ is None:
+            raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
+        return self._batches.find([batch], "transform_batch", what="batches")[0]
+
+    def _describe_cells(self, seed: int, parameters: dict, *asked: np.ndarray | None) -> CellDescription:
+        """What is known of the cells before they are made; `asked` is what `parameters` leave out of the request."""
+        space = getattr(self, "expression_space_", None)
+        if space is not None:
+            parameters = {**asdict(made_space(space, parameters.get("units", space.units))), **parameters}
+        return CellDescription(
+            var=self.var_,
+            dtype=np.dtype(self.dtype_),
+            model_name=type(self).__name__,
+            parameters=parameters,
+            seed=seed,
+            labels=self._labels,
+            batches=self._batches,
+            source=fingerprint(weights_sample(self.module), *asked),
+            interrupted=interrupted_part(self) is not None,
+        )
+
+
+def weights_sample(module: torch.nn.Module) -> np.ndarray:
+    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
+    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
+    return torch.cat(parts).numpy()
+
+
+def library_sizes(library_size, n: int) -> np.ndarray:
+    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
+    values = _positive("library_size", library_size)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+    if values.max() > LARGEST_COUNT:
+        raise ValueError(
+            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
+            f"{values.max():.3g}."
+        )
+    # a copy: torch refuses arrays that cannot be written to
+    return np.array(np.broadcast_to(values, (n,)))
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """An array of numbers in double precision from one, a list or an array of them."""
+    check_unmasked(**{name: values})
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
+    return array.astype(float)
+
+
+def _positive(name: str, values: Any) -> np.ndarray:
+    array = numbers(name, values)
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
+    return array

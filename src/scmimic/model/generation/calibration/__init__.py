@@ -1,0 +1,1 @@
+"""What a trained model takes from its training cells before it generates."""

@@ -1,0 +1,1 @@
+"""Ways to add cells of a rare type, and the trial that compares them."""

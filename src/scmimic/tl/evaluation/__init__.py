@@ -1,0 +1,1 @@
+"""How real synthetic cells are: cells, measures, diagnostics, table and verdict."""

@@ -1,0 +1,167 @@
+"""What a table of :func:`scmimic.tl.evaluate` says in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES
+from scmimic.tl.evaluation._measures import METRICS
+from scmimic.tl.evaluation._run import OVERALL, beyond_chance
+
+Tone = Literal["good", "fair", "bad", "unknown"]
+
+# Of the calibrated score of the strictest test.
+_VERY_CLOSE, _CLOSE, _BETTER = 0.9, 0.5, 0.1
+_KEY_METRICS = ("rf_auc_genes", "rf_auc_pcs", "rf_error", "split_auc")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question."""
+
+    question: str
+    answer: str
+    tone: Tone
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The head of the report."""
+
+    headline: str
+    tone: Tone
+    summary: str
+    answers: tuple[Answer, ...]
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    """Say whether the numbers are valid, how close the cells are, and whether they are copies.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`scmimic.tl.evaluate`.
+    """
+    overall = table[table["label"] == OVERALL].set_index("metric")
+    valid, close, private = _valid(overall), _close(overall), _private(overall)
+    if private.tone == "bad":
+        headline = _COPIES if private.answer == "no" else _BEYOND_CHANCE
+        tone: Tone = "bad"
+    elif valid.tone == "bad":
+        headline, tone = "Something is wrong with the comparison or the cells: see the diagnostic first.", "bad"
+    else:
+        headline, tone = _HEADLINES[close.answer], close.tone
+    return Verdict(headline, tone, _summary(overall), (valid, close, private))
+
+
+_COPIES = "These cells are copies, at least in part: their realism means nothing."
+_BEYOND_CHANCE = "Closer to the real cells than a second sample of them could be: copies, or an unfair comparison."
+_HEADLINES = {
+    "very close": "Very close: hardly to be told from a second sample of real cells.",
+    "close": "Close: nearer to real cells than to the best trivial generator.",
+    "partly": "Partly real: better than the best trivial generator, but nearer to it than to real cells.",
+    "partly, or close": "Partly real, or close: beyond the best trivial generator; more cells would tell how far.",
+    "no": "Not real yet: no better than a generator that draws each gene on its own.",
+    "not known": "Measured, but without a scale: there are no trivial generators or replicate to compare with.",
+}
+
+
+def _valid(overall: pd.DataFrame) -> Answer:
+    # copies are no fault of the comparison, and have a question of their own
+    rows = overall[(overall["group"] == "diagnostic") & (overall.index != "real_copies")]
+    problems = [text for text in rows["warning"] if text]
+    if not problems:
+        return Answer("Valid?", "yes", "good", "Same space, as many zeros and as much variation as real cells.")
+    tone: Tone = "bad" if rows.loc["same_space", "warning"] else "fair"
+    return Answer("Valid?", "no" if tone == "bad" else "with care", tone, " ".join(problems))
+
+
+def _close(overall: pd.DataFrame) -> Answer:
+    scores = overall["score"].astype(float).dropna()
+    if scores.empty:
+        return Answer("Close?", "not known", "unknown", "No metric has a calibrated score.")
+    median = float(scores.median())
+    keys = [name for name in _KEY_METRICS if name in scores]
+    if keys:
+        # a cell is as real as its most telling side
+        name = min(keys, key=lambda k: scores[k])
+        score, (low, high) = float(scores[name]), _score_interval(overall.loc[name])
+        interval = f" ({low:.2f} to {high:.2f} with other cells)" if np.isfinite(high) else ""
+        detail = f"Calibrated score {score:.2f}{interval} in the strictest test; median {median:.2f}"
+    else:
+        score, high = median, np.nan
+        detail = f"Median of the calibrated scores {median:.2f}"
+    answer, tone = next((found for limit, *found in _ANSWERS if score >= limit), ("no", "bad"))
+    if answer == "partly" and high >= _CLOSE:
+        answer = "partly, or close"
+    return Answer("Close?", answer, tone, f"{detail} of {len(scores)} metrics.")
+
+
+_ANSWERS: tuple[tuple[float, str, Tone], ...] = (
+    (_VERY_CLOSE, "very close", "good"),
+    (_CLOSE, "close", "good"),
+    (_BETTER, "partly", "fair"),
+)
+
+
+def _score_interval(row: pd.Series) -> tuple[float, float]:
+    """The scores at both ends of the interval of a value."""
+    metric = METRICS[row.name]
+    columns = ("trivial_value", "replicate", "low", "high")
+    best, real, *ends = (metric.loss(row[column], metric.ideal, row["n_real"]) for column in columns)
+    if not best > real:
+        return np.nan, np.nan
+    first, second = ((best - end) / (best - real) for end in ends)
+    return min(first, second), max(first, second)
+
+
+def _private(overall: pd.DataFrame) -> Answer:
+    copied = overall["warning"].get("real_copies", "")
+    if copied:
+        return Answer("New?", "no", "bad", copied)
+    beyond = [text for text in map(beyond_chance, overall.reset_index().itertuples()) if text]
+    if beyond:
+        return Answer("New?", "not certain", "bad", beyond[0])
+    # a measure that could not be taken says nothing
+    rows = overall[(overall["group"] == "privacy") & overall["value"].notna()]
+    if rows.empty:
+        return Answer("New?", "not checked", "unknown", "Give the training cells to look for copies.")
+    problems = [text for text in rows["warning"] if text]
+    if problems:
+        # smooth cells lie close to everything; copies are also recognised, or much closer still
+        others = [name for name in rows.index if name != "dcr_ratio" and rows.loc[name, "warning"]]
+        copied = others or rows.loc["dcr_ratio", "value"] < CERTAIN_COPIES
+        return Answer("New?", "no" if copied else "not certain", "bad" if copied else "fair", " ".join(problems))
+    parts = []
+    if "dcr_ratio" in rows.index:
+        parts.append(
+            f"as far from the training cells as unseen real cells (ratio {rows.loc['dcr_ratio', 'value']:.2f})"
+        )
+    if "duplicates" in rows.index:
+        parts.append(f"{100 * rows.loc['duplicates', 'value']:.1f} % exact copies")
+    text = ", ".join(parts) or "no sign of copies"
+    return Answer("New?", "yes", "good", text[0].upper() + text[1:] + ".")
+
+
+def _summary(overall: pd.DataFrame) -> str:
+    if "rf_auc_genes" not in overall.index:
+        return ""
+    row = overall.loc["rf_auc_genes"]
+    text = (
+        f"Of a real and a synthetic cell, a random forest picks out the synthetic one in {_percent(row['value'])} "
+        "of the cases (guessing: 50\u00a0%"
+    )
+    if np.isfinite(row["replicate"]):
+        text += f"; with other real cells in their place: {_percent(row['replicate'])}"
+    if np.isfinite(row["trivial_value"]):
+        text += f"; with the best trivial generator: {_percent(row['trivial_value'])}"
+    return text + ")."
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}\u00a0%"

@@ -1,0 +1,1 @@
+"""Combinations that are held out, and how well they are predicted."""

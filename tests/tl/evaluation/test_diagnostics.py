@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from scmimic.tl.evaluation._cells import Cells, EvaluationData
+from scmimic.tl.evaluation._diagnostics import check_data, copy_warning, space_warning
+
+
+def side(x, labels=None):
+    x = np.asarray(x, dtype=np.float32)
+    labels = np.full(len(x), "") if labels is None else np.asarray(labels)
+    return Cells(sp.csr_matrix(x), sp.csr_matrix(x), x, labels)
+
+
+def data(real, synthetic, labels=(), spaces=("counts", "counts")):
+    return EvaluationData(
+        real=real, synthetic=synthetic, train=None, replicate=None, trivial={}, labels=labels, spaces=spaces
+    )
+
+
+def found(d, **kwargs):
+    rows = check_data(d, **{"log1p": True, "min_cells": 10, "overall": "overall"} | kwargs)
+    return {(row.metric, row.label): row for row in rows}
+
+
+def test_variance_ratio_is_that_within_types():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], [40, 60])
+    centre = np.where(labels == "a", 50.0, 100.0)[:, None]
+    real, fake = (centre + s * rng.normal(size=(100, 7)) for s in (1.0, 0.5))
+    rows = found(data(side(real, labels), side(fake, labels), ("a", "b")))
+    of_types = []
+    for name in "ab":
+        m = labels == name
+        ratio = np.median(fake[m].var(axis=0) / real[m].var(axis=0))
+        assert rows["variance_ratio", name].value == pytest.approx(ratio, rel=1e-2)
+        of_types.append((m.mean(), real[m].var(axis=0), fake[m].var(axis=0)))
+    pooled = [sum(share * pair[i] for share, *pair in of_types) for i in (0, 1)]
+    row = rows["variance_ratio", "overall"]
+    assert row.value == pytest.approx(np.median(pooled[1] / pooled[0]), rel=1e-2)
+    assert "Smooth output" in row.warning
+    same = found(data(side(real, labels), side(real, labels), ("a", "b")))
+    assert same["variance_ratio", "overall"].warning == ""
+    noisy = found(data(side(fake, labels), side(real, labels), ("a", "b")))
+    assert "Noisy output" in noisy["variance_ratio", "overall"].warning
+
+
+def test_zeros():
+    real, fake = np.ones((20, 10)), np.ones((20, 10))
+    real[:, :5] = 0
+    fake[:, :3] = 0
+    row = found(data(side(real), side(fake)))["zero_fraction_ratio", "overall"]
+    assert row.value == pytest.approx(0.6)
+    assert "too few zeros (0.30 of the values, 0.50 in real cells)" in row.warning
+    assert "Too many zeros" in found(data(side(fake), side(real)))["zero_fraction_ratio", "overall"].warning
+    # no zeros in real cells, as in standardised values: nothing to compare
+    assert ("zero_fraction_ratio", "overall") not in found(data(side(np.ones((5, 2))), side(real)))
+
+
+def test_composition():
+    x = np.ones((20, 2))
+    a, b = np.repeat(["a", "b"], [10, 10]), np.repeat(["a", "b"], [16, 4])
+    row = found(data(side(x, a), side(x, b), ("a", "b")))["label_composition", "overall"]
+    assert row.value == pytest.approx(0.3)
+    assert "0.30" in row.warning
+    assert found(data(side(x, a), side(x, a), ("a", "b")))["label_composition", "overall"].warning == ""
+
+
+@pytest.mark.parametrize(
+    ("spaces", "log1p", "same"),
+    [
+        (("counts", "counts"), True, True),
+        (("counts", "linear"), True, True),
+        (("counts", "linear"), False, False),
+        (("counts", "log1p"), True, False),
+        (("log1p", "log1p"), False, True),
+        (("log1p", "log2"), False, False),
+        (("scaled", "log1p"), False, False),
+    ],
+)
+def test_space(spaces, log1p, same):
+    d = data(side(np.ones((4, 2))), side(np.ones((4, 2))), spaces=spaces)
+    assert found(d, log1p=log1p)["same_space", "overall"].value == same
+    assert bool(space_warning(d, log1p)) != same
+
+
+def test_units_that_do_not_show_are_no_finding():
+    d = data(side(np.ones((4, 2))), side(np.ones((4, 2))), spaces=("counts", None))
+    row = found(d, log1p=True)["same_space", "overall"]
+    assert np.isnan(row.value)
+    assert row.warning == ""
+
+
+def test_double_logarithm_is_named():
+    assert "log1p=False" in space_warning(data(side([[1.0]]), side([[1.0]]), spaces=("log1p", "log1p")), True)
+
+
+def test_copy_warnings():
+    assert "the generator copies" in copy_warning("dcr_ratio", 0.1, 0.1)
+    assert "too typical" in copy_warning("dcr_ratio", 0.8, 0.7)
+    assert copy_warning("dcr_ratio", 0.95, 0.9) == ""
+    assert copy_warning("dcr_ratio", np.nan, np.nan) == ""
+    assert "30 %" in copy_warning("duplicates", 0.3, 0.2)
+    # few equal cells may be chance
+    assert copy_warning("duplicates", 0.01, 0.001) == ""
+    assert "0.80" in copy_warning("membership_auc", 0.8, 0.7)
+    assert copy_warning("membership_auc", 0.53, 0.51) == ""
