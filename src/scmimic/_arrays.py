@@ -1,4 +1,4 @@
-"""Input checks and PCA that the metrics share. Arrays only: no metric knows AnnData."""
+"""Matrices of cells x features without AnnData: checks, scaling, sampling, PCA."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import hashlib
 import itertools
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from scmimic._arguments import COUNT_OR_NONE, SEED
+from scmimic._arguments import COUNT_OR_NONE, POSITIVE, SEED
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-Matrix = np.ndarray | sp.csr_matrix
+
+Matrix: TypeAlias = np.ndarray | sp.csr_matrix
 
 # Rows that show how a matrix is normalised, and the fewest rows and columns that do.
 _SCALE_CELLS, _SCALE_SIZE = 300, 10
+
 # Rows whose sums differ by less have one sum; by more, they have been scaled to none. Medians of the sums and of the
 # largest values of cells of one kind, normalised alike, differ by a smaller factor.
 _CONSTANT, _UNEQUAL, _FACTOR = 1e-3, 0.1, 2.5
@@ -377,3 +379,29 @@ def fit_pca(x: Matrix, n_comps: int, *, seed: int = 0) -> PCA:
         dense = x.toarray() if sp.issparse(x) else x
         return PCA(limit, svd_solver="full").fit(dense)
     return PCA(n_comps, svd_solver="arpack", random_state=seed).fit(x)
+
+
+def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:
+    """Scale each cell to `target_sum` and take log(1 + x), in single precision; the values as they are without `log1p`.
+
+    Parameters
+    ----------
+    x
+        Cells x genes, dense or sparse.
+    name
+        How error messages call it.
+    log1p
+        Scale and take the logarithm.
+    target_sum
+        Total per cell before the logarithm.
+    """
+    x = as_matrix(x, name, dtype=np.float32)
+    if not log1p:
+        return x
+    POSITIVE.check(target_sum=target_sum)
+    if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
+        raise ValueError(
+            f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
+            "pass `log1p=False`."
+        )
+    return log_normalise(x, target_sum)

@@ -18,7 +18,7 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._interrupts import stop_if_interrupted
 from scmimic._report import Report, Settings, write_report
-from scmimic.cells._sampling import package_version
+from scmimic.cells._generated import package_version
 from scmimic.model import ACTIVA
 from scmimic.tl.evaluation._run import OVERALL
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from scmimic import _keys
 from scmimic.cells._columns import ObsColumn
-from scmimic.cells._sampling import ALL_CELLS, assemble, resolve_counts, storable
+from scmimic.cells._generated import ALL_CELLS, assemble, resolve_counts, storable
 
 TYPES = ["B", "NK", "T"]
 SHARES = np.array([0.2, 0.3, 0.5])

@@ -18,8 +18,8 @@ from scmimic import pl
 from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._report._pictures import draw_pictures, encode
-from scmimic.cells._sampling import package_version
-from scmimic.tl._checks import label_array
+from scmimic.cells._columns import label_array
+from scmimic.cells._generated import package_version
 from scmimic.tl._evaluate import Settings, fault_texts, run_evaluation
 from scmimic.tl.evaluation._cells import TRIVIAL
 from scmimic.tl.evaluation._measures import MEASURES, METRICS

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scmimic import pl
+from scmimic.cells._units import check_same_space
 from scmimic.tl import joint_embedding
-from scmimic.tl._checks import check_units
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,7 +57,7 @@ def draw_pictures(
     space = {"layer": settings.layer, "log1p": settings.log1p, "target_sum": settings.target_sum}
     comparable = True
     try:
-        check_units(adata, synthetic, settings.layer, log1p=settings.log1p)
+        check_same_space(adata, synthetic, settings.layer, log1p=settings.log1p)
     except ValueError as error:
         # the page is worth having without: its guards say that the cells are on another scale
         logger.warning("The report has no pictures of cells and genes. %s", error)

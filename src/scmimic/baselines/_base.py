@@ -16,9 +16,8 @@ from scmimic._arrays import canonical, check_unmasked
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, check_column
 from scmimic.cells._counts import check_size_of_counts
-from scmimic.cells._generated import fingerprint
+from scmimic.cells._generated import ALL_CELLS, Labels, assemble, fingerprint, resolve_counts
 from scmimic.cells._layers import layer_names
-from scmimic.cells._sampling import ALL_CELLS, Labels, assemble, resolve_counts
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""

@@ -21,10 +21,9 @@ from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, 
 from scmimic._arrays import Matrix, as_matrix, fit_pca
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._fingerprint import matrix_fingerprint, same_values
-from scmimic.cells._generated import fingerprint
-from scmimic.cells._layers import layer_names
-from scmimic.cells._sampling import assemble
-from scmimic.cells._units import check_units, expression_space, place
+from scmimic.cells._generated import assemble, fingerprint
+from scmimic.cells._layers import layer_names, place
+from scmimic.cells._units import check_units, expression_space
 
 
 class PPCA:

@@ -1,11 +1,222 @@
-"""Kinds of arguments that hold cells."""
+"""What cells must be, so that a bad input ends in one clear sentence before any work is done."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
 from scmimic._arguments import Instance
+from scmimic._arrays import canonical, check_unmasked
+from scmimic.cells._columns import complete_column
+from scmimic.cells._counts import check_size_of_counts
+from scmimic.cells._layers import get_matrix, place
+from scmimic.cells._units import UNIT_NAMES, expression_space
 
 ANNDATA = Instance((AnnData,))
 CELLS = Instance((AnnData, MuData))
+_CHUNK = 1 << 24
+
+# Size factors of cells: of one count, and of a hundred million; in single precision.
+_SPREAD, _SMALLEST = 1e8, 1e-30
+
+# what SciPy's sparse matrices and files hold alike
+_TYPES = tuple(map(np.dtype, ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))))
+_TYPES += (np.dtype("float32"), np.dtype("float64"))
+
+
+def check_structure(adata: AnnData, layer: str | None) -> None:
+    """Reject what scvi-tools would fail on later, or silently get wrong."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"`adata` must be an AnnData, not {type(adata).__name__}. Of a MuData give the modality of the expression, "
+            "`mdata.mod['rna']`, or use `setup_mudata` where the model has it."
+        )
+    if adata.is_view:
+        raise ValueError("`adata` is a view of another AnnData. Make it an object of its own first: `adata.copy()`.")
+    if adata.isbacked:
+        raise ValueError("`adata` is backed by a file. Read it into memory first: `adata = adata.to_memory()`.")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(f"`adata` is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
+    if not adata.var_names.is_unique:
+        twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
+    x = get_matrix(adata, layer)
+    where = place(layer)
+    check_unmasked(**{where: x})
+    if hasattr(x, "to_memory"):
+        raise ValueError(f"`{where}` lies in a file. Read it into memory first: `{where} = {where}.to_memory()`.")
+    if not isinstance(x, np.ndarray | sp.spmatrix | sp.sparray) or x.dtype not in _TYPES:
+        raise TypeError(
+            f"`{where}` is {f'of type {x.dtype}' if hasattr(x, 'dtype') else f'a {type(x).__name__}'}, which matrices "
+            f"of cells cannot be worked with. Convert it: `{where} = {where}.astype('float32')`."
+        )
+    if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
+        raise TypeError(
+            f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
+            f"Convert it: `{where} = scipy.sparse.csr_matrix({where})`."
+        )
+    if canonical(x) is not x and x.dtype.itemsize < 4:
+        raise TypeError(
+            f"`{where}` holds entries several times, whose sums may be too large for {x.dtype}. Add them up first: "
+            f"`{where} = {where}.astype('float32')`, then `{where}.sum_duplicates()`."
+        )
+
+
+def _value_chunks(x) -> Iterator[np.ndarray]:
+    x = canonical(x)
+    values = x.data if sp.issparse(x) else np.asarray(x).reshape(-1)
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def check_values(x, where: str) -> None:
+    """Reject NaN, infinite and negative values."""
+    for chunk in _value_chunks(x):
+        if not np.isfinite(chunk).all():
+            n = int((~np.isfinite(chunk)).sum())
+            raise ValueError(
+                f"`{where}` holds {n} or more values that are NaN or infinite. Drop or repair these cells or genes."
+            )
+        if chunk.size and chunk.min() < 0:
+            raise ValueError(
+                f"`{where}` holds negative values (smallest {chunk.min():.3g}). Expression must be non-negative: "
+                "register raw counts or normalised values, not scaled ones."
+            )
+
+
+def check_counts(x, where: str, gene_likelihood: str) -> None:
+    """Reject what is no matrix of raw counts, and cells without any."""
+    for chunk in _value_chunks(x):
+        check_size_of_counts(chunk, where)
+        if chunk.dtype.kind in "iub":
+            continue
+        off = chunk != np.rint(chunk)
+        if off.any():
+            example = float(chunk[off][0])
+            units = expression_space(x, None).units
+            what = "" if units in (None, "counts") else f" ({UNIT_NAMES[units]})"
+            raise ValueError(
+                f"`{where}` holds values that are no integers, such as {example:.4g}{what}, but "
+                f"gene_likelihood={gene_likelihood!r} needs raw counts. Register the layer with counts (`layer=...`), "
+                "or use gene_likelihood='normal'."
+            )
+    totals = np.asarray(x.sum(axis=1)).ravel()
+    if (totals <= 0).any():
+        n = int((totals <= 0).sum())
+        raise ValueError(
+            f"{n} of the cells in `{where}` have no counts at all. Remove them: "
+            "`sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+
+
+def warn_of_counts(x, where: str) -> None:
+    """Warn of raw counts where log expression is expected."""
+    # what is 0 and 1 alone may be a mask
+    if expression_space(x, None).units == "counts" and x.max() > 1:
+        warnings.warn(
+            f"`{where}` holds integers only. gene_likelihood='normal' expects log expression: register a layer of it, "
+            "such as `adata.layers['log'] = adata.X.log1p()`, or use gene_likelihood='nb' for raw counts.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_obsm(adata: AnnData, key: str, argument: str) -> np.ndarray:
+    """``adata.obsm[key]`` as float32, if it is a finite table of numbers."""
+    if key not in adata.obsm:
+        raise KeyError(f"`{argument}={key!r}`: there is no such key in `adata.obsm`. Keys: {list(adata.obsm.keys())}.")
+    values = adata.obsm[key]
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
+        raise ValueError(f"`adata.obsm[{key!r}]` must be a NumPy array of numbers, cells x dimensions.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"`adata.obsm[{key!r}]` holds values that are NaN or infinite.")
+    return values.astype(np.float32)
+
+
+def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
+    """Reject size factors that are not positive numbers."""
+    if key is not None:
+        values = complete_column(obs, key, "size_factor_key")
+        values = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"`adata.obs[{key!r}]` must hold positive numbers to serve as size factors.")
+        low, high = values.min(), values.max()
+        if high / low > _SPREAD or not _SMALLEST < low <= high < 1 / _SMALLEST:
+            raise ValueError(
+                f"`adata.obs[{key!r}]` holds size factors from {low:.3g} to {high:.3g}: the largest may be "
+                f"{_SPREAD:,.0f} times the smallest, and all must lie between {_SMALLEST:g} and {1 / _SMALLEST:g}. "
+                "They are the cells' depths relative to each other, such as their totals over the mean total."
+            )
+
+
+def check_genes(var_names: pd.Index, expected: np.ndarray) -> None:
+    """Reject genes other than the model's, and say how to get from one to the other."""
+    given, wanted = pd.Index(var_names.astype(str)), pd.Index(expected)
+    if given.equals(wanted):
+        return
+    missing = wanted.difference(given)
+    if len(missing):
+        raise ValueError(
+            f"`adata` lacks {len(missing)} of the {len(wanted)} genes that the model was trained on, such as "
+            f"{missing[:3].tolist()}. The model needs the same genes in the same order."
+        )
+    extra = len(given) - len(wanted)
+    raise ValueError(
+        f"`adata` holds the model's {len(wanted)} genes "
+        f"{f'and {extra} more' if extra else 'in another order'}. Bring them into the model's order: "
+        "`adata = adata[:, model.get_var_names()].copy()`, where `model` is loaded without data, or the training "
+        "data's `var_names`."
+    )
+
+
+def check_same_genes(adata: AnnData, other: AnnData, *, name: str = "synthetic") -> None:
+    """Raise ValueError unless both objects have the same genes in the same order; `name` is what to call `other`."""
+    first, second = adata.var_names, other.var_names
+    if first.equals(second):
+        return
+    if len(first) == len(second) and set(first) == set(second):
+        raise ValueError(
+            f"`adata` and `{name}` have the same genes in another order: pass `{name}[:, adata.var_names].copy()`."
+        )
+    only_first, only_second = first.difference(second), second.difference(first)
+    raise ValueError(
+        f"`adata` and `{name}` must have the same genes: {len(only_first)} only in `adata` {list(only_first[:3])}, "
+        f"{len(only_second)} only in `{name}` {list(only_second[:3])}, {len(first)} and {len(second)} in all. "
+        "Cut the real cells to the genes that the generator was trained on: `adata[:, synthetic.var_names].copy()`."
+    )
+
+
+def check_writable(adata: AnnData) -> None:
+    """Raise ValueError if `adata` is a view."""
+    if adata.is_view:
+        raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
+
+
+def check_raw_counts(x: Any, name: str, *, hint: str) -> None:
+    """Raise ValueError, with `hint` as the way out, unless `x` holds only finite, non-negative integers."""
+    if x is None:
+        raise ValueError(f"`{name}` is empty (None). {hint}")
+    if 0 in x.shape:
+        raise ValueError(f"`{name}` is empty: {x.shape[0]} cells x {x.shape[1]} genes.")
+    check_unmasked(**{name: x})
+    x = canonical(x)
+    values = x.data if sp.issparse(x) else np.asarray(x)
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"`{name}` must hold numbers, not {values.dtype}. {hint}")
+    for what, bad in (
+        ("NaN or infinite", ~np.isfinite(values)),
+        ("negative", values < 0),
+        ("fractional", values != np.rint(values)),
+    ):
+        if bad.any():
+            example = values[bad].ravel()[0]
+            raise ValueError(
+                f"`{name}` must hold raw counts, but {int(bad.sum())} values are {what}, such as {example:g}. {hint}"
+            )

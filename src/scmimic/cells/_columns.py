@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from pandas.api.extensions import ExtensionDtype
 from pandas.api.types import pandas_dtype
 
@@ -464,3 +465,49 @@ def _colors(colors: Any, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     if not all(isinstance(color, str) for color in colors):
         return ()
     return tuple(zip(names, map(str, colors), strict=False))
+
+
+def label_array(
+    adata: AnnData,
+    labels_key: str,
+    name: str = "adata",
+    *,
+    argument: str = "labels_key",
+    like: AnnData | None = None,
+) -> np.ndarray:
+    """Labels of the cells as text, after checking that the column is there, complete and of one kind.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    labels_key
+        The column.
+    name
+        What to call the cells.
+    argument
+        What names the column.
+    like
+        Cells to whose labels these are compared: 1.0 has the text of their 1.
+    """
+    column, codes = label_column(adata, labels_key, name, argument=argument)
+    names = column.names
+    if like is not None and like is not adata:
+        other, _ = label_column(like, labels_key, argument=argument)
+        found = [other.code(value) for value in column.values]
+        names = [own if code is None else other.names[code] for own, code in zip(names, found, strict=True)]
+    return np.array(names, dtype=str)[codes]
+
+
+def label_column(
+    adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key"
+) -> tuple[ObsColumn, np.ndarray]:
+    """The column of labels and the code of each cell; arguments as :func:`label_array`."""
+    values = check_column(adata.obs, labels_key, argument, name=name)
+    return ObsColumn.read(values, colors=adata.uns.get(_keys.colors(labels_key)))
+
+
+def get_labels(adata: AnnData, labels_key: str) -> pd.Series:
+    """`adata.obs[labels_key]` as a categorical Series without missing labels or unused categories."""
+    labels = check_column(adata.obs, labels_key, "labels_key").astype("category")
+    return labels.cat.remove_unused_categories()

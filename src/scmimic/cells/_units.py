@@ -15,10 +15,10 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
 from scmimic._plain import saved_as
-from scmimic.cells._sampling import storable
+from scmimic.cells._generated import storable
+from scmimic.cells._layers import layer_names, place, read_matrix
 
 logger = logging.getLogger(__name__)
-
 Units = Literal["counts", "linear", "log1p", "log2", "log10", "scaled"]
 
 UNIT_NAMES: dict[Units | None, str] = {
@@ -37,27 +37,27 @@ BASES: dict[Units, float] = {"log1p": np.e, "log2": 2.0, "log10": 10.0}
 
 # Cells that show the units of a layer.
 _SHOWN = 1000
+
 # Cells that are looked at together.
 _BLOCK = 4096
 
 # Share of the entries that must be whole multiples of their cell's smallest one, and the fewest entries that tell.
 _WHOLE, _FEWEST = 0.9, 8
+
 # A multiple that is no further than this from a whole number is one; above the largest, errors near one half.
 _NEAR, _LARGEST = 0.02, 30
+
 # Least common denominators of the multiples in cells whose smallest value is several counts.
 _DENOMINATORS = range(2, 6)
 
 # No cell holds amounts beyond this; and larger than the other is no logarithm, nor the root of a count below a million.
 _LARGEST_AMOUNT, _LARGEST_OTHER = 1e12, 1000
+
 # Sums of cells that are scaled to one total differ by no more.
 _EQUAL, _FEWEST_CELLS = 1e-3, 3
+
 # Totals of two layers of one kind that differ by more than this factor are two scales.
 _SAME_TOTAL = 1.5
-
-
-def place(layer: str | None) -> str:
-    """Where the values of a layer are, as messages say it."""
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
 @saved_as("ExpressionSpace")
@@ -485,3 +485,74 @@ def check_same_units(
             f"The cells of `{where}` are scaled to a total of {_number(real.total)}, those of `{name}` to one of "
             f"{_number(synthetic.total)}. {advice}"
         )
+
+
+def space_of_cells(adata: AnnData, layer: str | None, *, optional: bool = False) -> ExpressionSpace:
+    """The space of a layer by its values, or what their record says of generated cells whose values do not show it.
+
+    Parameters
+    ----------
+    adata
+        Real or generated cells.
+    layer
+        Layer; None: `.X`.
+    optional
+        Take `.X` where there is no such layer.
+    """
+    found = expression_space(read_matrix(adata, layer, optional=optional), layer)
+    made = recorded_space(adata)
+    if found.units is not None or made is None or layer in layer_names(adata):
+        return found
+    return made
+
+
+def check_same_space(
+    adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool, name: str = "synthetic"
+) -> tuple[ExpressionSpace, ExpressionSpace]:
+    """Raise ValueError where real and generated cells cannot be compared so, by their values or by their record.
+
+    Parameters
+    ----------
+    adata
+        Real cells.
+    synthetic
+        Cells to compare with them, whose `.X` is taken where they have no such layer.
+    layer
+        Layer of the real cells.
+    log1p
+        Whether both are about to be scaled and logged.
+    name
+        What messages call `synthetic`.
+
+    Returns
+    -------
+    Both spaces.
+    """
+    real = space_of_cells(adata, layer)
+    made = space_of_cells(synthetic, layer, optional=True)
+    if log1p and made.units in BASES:
+        raise ValueError(
+            f"`{name}` holds {UNIT_NAMES[made.units]} already, which would be logged again: pass `log1p=False`, and "
+            "`layer` with the logarithms of the real cells."
+        )
+    check_same_units(real, made, place(layer), any_scale=log1p, name=name)
+    return real, made
+
+
+def warn_of_logarithms(adata: AnnData, layer: str | None, way_out: str) -> None:
+    """Warn where cells that are about to be logged show logarithms, or scanpy has marked them so.
+
+    Parameters
+    ----------
+    adata
+        Real cells.
+    layer
+        Their layer.
+    way_out
+        What to pass instead.
+    """
+    marked = layer is None and "log1p" in adata.uns
+    units = space_of_cells(adata, layer).units
+    if units in BASES or (marked and units is None):
+        what = "is marked as log-transformed (`adata.uns['log1p']`)" if marked else f"holds {UNIT_NAMES[units]}"
+        warnings.warn(f"`{place(layer)}` {what} and is logged again: {way_out}.", UserWarning, stacklevel=3)

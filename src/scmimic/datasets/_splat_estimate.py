@@ -12,11 +12,10 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
 from scmimic._arguments import LAYER
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells._checks import ANNDATA, check_raw_counts
 from scmimic.cells._layers import layer_names
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
-from scmimic.pp._checks import check_counts
 
 _WINSORISE = 0.1
 _OUTLIER_MADS = 2
@@ -118,7 +117,7 @@ def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
         raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {layer_names(adata)}.")
     name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     x = adata.X if layer is None else adata.layers[layer]
-    check_counts(x, name, hint="Name the layer that holds raw counts with `layer=`.")
+    check_raw_counts(x, name, hint="Name the layer that holds raw counts with `layer=`.")
     counts = sp.csr_matrix(x, dtype=np.float64, copy=True)
     counts.sum_duplicates()
     counts.eliminate_zeros()

@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
 from scmimic.cells._checks import ANNDATA
+from scmimic.cells._layers import read_matrix
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,
@@ -28,7 +29,6 @@ from scmimic.pl._figure import (
     plain,
     stored_colors,
 )
-from scmimic.tl._checks import get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -258,7 +258,7 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str 
         if color in a.obs:
             columns.append(a.obs[color])
         elif color in a.var_names:
-            x = get_matrix(a, layer, optional=True)[:, [a.var_names.get_loc(color)]]
+            x = read_matrix(a, layer, optional=True)[:, [a.var_names.get_loc(color)]]
             columns.append(pd.Series(np.ravel(x.toarray() if sp.issparse(x) else x)))
         else:
             raise KeyError(f"`color={color!r}` is neither a column of `{name}.obs` nor a gene of `{name}`.")

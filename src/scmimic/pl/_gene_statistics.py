@@ -10,11 +10,12 @@ import scipy.sparse as sp
 from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
-from scmimic._arrays import Matrix, subsample
-from scmimic.cells._checks import ANNDATA
+from scmimic._arrays import Matrix, prepare_expression, subsample
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._layers import read_matrix
+from scmimic.cells._units import check_same_space
 from scmimic.metrics import gene_statistics_distance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,13 +111,13 @@ def gene_statistics(
     FLAG.check(rasterized=rasterized)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     check_same_genes(adata, synthetic)
-    check_units(adata, synthetic, layer, log1p=log1p)
+    check_same_space(adata, synthetic, layer, log1p=log1p)
     rng = np.random.default_rng(seed)
     real, fake = (
         subsample(prepare_expression(x, name, log1p, target_sum), max_cells, rng)
         for x, name in (
-            (get_matrix(adata, layer), "adata"),
-            (get_matrix(synthetic, layer, optional=True), "synthetic"),
+            (read_matrix(adata, layer), "adata"),
+            (read_matrix(synthetic, layer, optional=True), "synthetic"),
         )
     )
     stats = gene_statistics_distance(real, fake)

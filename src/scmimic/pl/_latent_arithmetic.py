@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, POSITIVE, PROBABILITY, SEED, TEXT
 from scmimic.cells._checks import ANNDATA
+from scmimic.cells._columns import label_array
 from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import (
     CONTROL_COLOR,
@@ -23,7 +24,6 @@ from scmimic.pl._figure import (
     make_axes,
     plain,
 )
-from scmimic.tl._checks import label_array
 
 if TYPE_CHECKING:
     from anndata import AnnData

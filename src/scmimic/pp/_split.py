@@ -11,8 +11,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COLUMN, FLAG, PART, SEED, Range
 from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import ObsColumn
-from scmimic.pp._checks import get_labels
+from scmimic.cells._columns import ObsColumn, get_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,11 +15,10 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._layers import layer_names
-from scmimic.cells._sampling import Labels
-from scmimic.cells._units import check_same_units, place
-from scmimic.tl._checks import check_same_genes, get_matrix, space_of_cells
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._generated import Labels
+from scmimic.cells._layers import layer_names, place, read_matrix
+from scmimic.cells._units import check_same_units, space_of_cells
 
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
 
@@ -104,7 +103,7 @@ def augment(
         raise ValueError("Names of cells repeat in `adata.obs_names`: call `adata.obs_names_make_unique()` first.")
     earlier = _earlier_sources(adata)
     layer = _training_layer(model)
-    real = get_matrix(adata, layer)
+    real = read_matrix(adata, layer)
     if real is None:
         raise ValueError("`adata.X` is empty: there is nothing to put the synthetic cells beside.")
     if n is None and not isinstance(labels, Mapping | pd.Series):
@@ -115,7 +114,7 @@ def augment(
     check_same_genes(adata, synthetic)
 
     _check_same_space(adata, synthetic, layer)
-    x = _stack(real, get_matrix(synthetic, None))
+    x = _stack(real, read_matrix(synthetic, None))
     names = make_index_unique(adata.obs_names.append(synthetic.obs_names))
     source = pd.Categorical.from_codes(np.r_[earlier, np.ones(synthetic.n_obs, dtype=int)], _SOURCES)
     result = AnnData(

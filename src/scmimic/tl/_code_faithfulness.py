@@ -12,13 +12,14 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
-from scmimic._arrays import fit_pca
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._sampling import storable
+from scmimic._arrays import fit_pca, prepare_expression
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._generated import storable
+from scmimic.cells._layers import loaded, read_matrix
+from scmimic.cells._units import check_same_space
 from scmimic.model.gan._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
 from scmimic.model.gan._michigan import MichiGAN
 from scmimic.model.gan._representation import encode
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, loaded, prepare_expression
 from scmimic.tl._latent_model import check_same_kind
 
 if TYPE_CHECKING:
@@ -205,15 +206,15 @@ def code_factor_correlation(
     POSITIVE.check(target_sum=target_sum)
     KEY.or_none.check(key_added=key_added)
     check_same_genes(adata, synthetic)
-    check_units(adata, synthetic, layer, log1p=log1p)
+    check_same_space(adata, synthetic, layer, log1p=log1p)
     _check_enough(synthetic, "synthetic")
     if n_neighbors > adata.n_obs:
         raise ValueError(f"`n_neighbors={n_neighbors}`, but there are {adata.n_obs} real cells to be neighbours.")
     if use_rep not in synthetic.obsm:
         raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
     targets = [_numbers(adata, name) for name in factors]
-    real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     pca = fit_pca(real, n_comps)
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))

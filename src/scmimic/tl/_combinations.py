@@ -19,9 +19,8 @@ import numpy as np
 
 from scmimic._arguments import Choice
 from scmimic.baselines._base import draw_members
-from scmimic.cells._columns import ObsColumn, Values, as_list
+from scmimic.cells._columns import ObsColumn, Values, as_list, label_column
 from scmimic.metrics import latent_entropy
-from scmimic.tl._checks import label_column
 from scmimic.tl._latent_model import Code, Posterior
 
 if TYPE_CHECKING:

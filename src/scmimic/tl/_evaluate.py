@@ -32,8 +32,8 @@ from scmimic._arguments import (
     check_arguments,
 )
 from scmimic.cells._checks import ANNDATA
-from scmimic.cells._sampling import package_version, storable
-from scmimic.tl._checks import label_array
+from scmimic.cells._columns import label_array
+from scmimic.cells._generated import package_version, storable
 from scmimic.tl.evaluation._cells import TRIVIAL, prepare_data
 from scmimic.tl.evaluation._measure_functions import Options
 from scmimic.tl.evaluation._measures import PROTOCOLS

@@ -22,9 +22,10 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
-from scmimic._arrays import fit_pca
-from scmimic.cells._checks import ANNDATA
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, prepare_expression, warn_of_logarithms
+from scmimic._arrays import fit_pca, prepare_expression
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._layers import read_matrix
+from scmimic.cells._units import check_same_space, warn_of_logarithms
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -144,16 +145,16 @@ def joint_embedding(
     if unknown := sorted(set(bases) - {"pca", "umap", "tsne"}):
         raise ValueError(f"`basis` has no {unknown}: choose from 'umap', 'tsne' and 'pca'.")
     check_same_genes(adata, synthetic)
-    check_units(adata, synthetic, layer, log1p=log1p)
+    check_same_space(adata, synthetic, layer, log1p=log1p)
     if log1p:
         warn_of_logarithms(adata, layer, "pass `log1p=False`, or `layer` with the counts")
-    real = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = prepare_expression(get_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     fitted = real
     if reference is not None:
         check_same_genes(adata, reference, name="reference")
-        check_units(adata, reference, layer, log1p=log1p, name="reference")
-        fitted = prepare_expression(get_matrix(reference, layer), "reference", log1p, target_sum)
+        check_same_space(adata, reference, layer, log1p=log1p, name="reference")
+        fitted = prepare_expression(read_matrix(reference, layer), "reference", log1p, target_sum)
 
     pca = fit_pca(fitted, n_comps, seed=seed)
     if pca.n_components_ < n_comps:

@@ -9,9 +9,8 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._sampling import storable
-from scmimic.tl._checks import check_writable
+from scmimic.cells._checks import ANNDATA, check_writable
+from scmimic.cells._generated import storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target, entropies, predict_codes
 from scmimic.tl._latent_model import CODE, Code, as_seed, encode, stream
 

@@ -13,10 +13,11 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic._arguments import SEED_OR_NONE, Choice
-from scmimic.cells._units import check_units, place
+from scmimic.cells._checks import check_same_genes
+from scmimic.cells._layers import place, read_matrix
+from scmimic.cells._units import check_units
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.model.gan._representation import check_model_genes, space_of
-from scmimic.tl._checks import check_same_genes, get_matrix
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 
 Code = Literal["sample", "mean"]
@@ -75,7 +76,7 @@ def encode(model: Any, adata: AnnData) -> Posterior:
         # models of scvi-tools take any values
         space = space_of(model)
         if space is not None:
-            check_units(get_matrix(adata, space.layer), space, place(space.layer))
+            check_units(read_matrix(adata, space.layer), space, place(space.layer))
     encoder = model.get_latent_representation
     # loaders of data draw from torch's generator, which must stay as it was where a seed is given
     with own_random_numbers(model):

@@ -11,23 +11,17 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
-from scmimic._arrays import fit_pca
-from scmimic.cells._checks import ANNDATA
+from scmimic._arrays import fit_pca, prepare_expression
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._columns import label_array
+from scmimic.cells._layers import place, read_matrix
 from scmimic.cells._shared import leave_out_shared
-from scmimic.cells._units import check_same_units, place
+from scmimic.cells._units import check_same_units, space_of_cells, warn_of_logarithms
 from scmimic.metrics import (
     distance_to_closest_record,
     duplicate_fraction,
     membership_inference,
     nearest_neighbor_distance_ratio,
-)
-from scmimic.tl._checks import (
-    check_same_genes,
-    get_matrix,
-    label_array,
-    prepare_expression,
-    space_of_cells,
-    warn_of_logarithms,
 )
 
 if TYPE_CHECKING:
@@ -171,13 +165,13 @@ def privacy(
         spaces = space_of_cells(adata, layer), space_of_cells(other, layer, optional=name == "synthetic")
         check_same_units(*spaces, place(layer), any_scale=True, name=name)
     warn_of_logarithms(adata, layer, "pass `layer` with the counts")
-    raw = {name: get_matrix(cells, layer) for name, cells in (("adata", adata), ("holdout", holdout))}
-    raw["synthetic"] = get_matrix(synthetic, layer, optional=True)
+    raw = {name: read_matrix(cells, layer) for name, cells in (("adata", adata), ("holdout", holdout))}
+    raw["synthetic"] = read_matrix(synthetic, layer, optional=True)
     donors: dict[str, np.ndarray] = {}
     if donor_key is not None:
         donors = {"adata": _donors(adata, donor_key, "adata"), "holdout": _donors(holdout, donor_key, "holdout")}
     if reference is not None:
-        raw["reference"] = get_matrix(reference, layer)
+        raw["reference"] = read_matrix(reference, layer)
     for text in leave_out_shared(raw, donors, _APART):
         warnings.warn(text, UserWarning, stacklevel=2)
     if reference is None:

@@ -37,10 +37,11 @@ from scmimic._arguments import (
     Range,
 )
 from scmimic._interrupts import stop_if_interrupted
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import Value
-from scmimic.cells._sampling import storable
-from scmimic.tl._checks import check_same_genes, check_units, get_matrix, label_column
+from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._columns import Value, label_column
+from scmimic.cells._generated import storable
+from scmimic.cells._layers import read_matrix
+from scmimic.cells._units import check_same_space
 from scmimic.tl.augmentation._generators import Generator, default_generators, oversample, smote
 from scmimic.tl.augmentation._trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 
@@ -199,7 +200,7 @@ def rare_augmentation(
     asked = label if code is None else column.values[code]
     label = str(asked)
     _check_cells(adata, labels, label, labels_key)
-    if get_matrix(adata, layer) is None:
+    if read_matrix(adata, layer) is None:
         raise ValueError("`adata.X` is empty: name the layer with the counts, `layer=`.")
     fractions, seeds = [float(f) for f in fractions], [int(s) for s in seeds]
     if generators is None:
@@ -220,7 +221,7 @@ def rare_augmentation(
         stop_if_interrupted(model)
         synthetic = model.generate(n_synthetic, asked, seed=seed)
         check_same_genes(trial.train, synthetic)
-        check_units(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
+        check_same_space(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
         return space.bring(synthetic.X, f"cells of {method}")
 
     rows = []

@@ -18,26 +18,11 @@ from scmimic import _keys
 from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
 from scmimic._arrays import in_memory
 from scmimic._plain import from_plain
-from scmimic.cells._checks import CELLS
+from scmimic.cells._checks import CELLS, check_genes, check_size_factor, check_structure, check_values
 from scmimic.cells._columns import ObsColumn, Value, check_column
 from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
-from scmimic.cells._layers import layer_names
-from scmimic.cells._units import (
-    UNIT_NAMES,
-    check_record,
-    check_units,
-    convert,
-    expression_space,
-    place,
-    recorded_space,
-)
-from scmimic.cells._validation import (
-    check_genes,
-    check_size_factor,
-    check_structure,
-    check_values,
-    get_matrix,
-)
+from scmimic.cells._layers import get_matrix, layer_names, place
+from scmimic.cells._units import UNIT_NAMES, check_record, check_units, convert, expression_space, recorded_space
 
 logger = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells._checks import CELLS
+from scmimic.cells._checks import CELLS, check_genes
 from scmimic.cells._fingerprint import changes
-from scmimic.cells._sampling import package_version
-from scmimic.cells._units import check_units, place
-from scmimic.cells._validation import check_genes, get_matrix
+from scmimic.cells._generated import package_version
+from scmimic.cells._layers import get_matrix, place
+from scmimic.cells._units import check_units
 from scmimic.model.gan._representation import REPRESENTATION_PREFIX
 
 logger = logging.getLogger(__name__)

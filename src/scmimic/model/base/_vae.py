@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
 
 from scmimic.cells._columns import Value, Values
-from scmimic.cells._sampling import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
 from scmimic.model.generation._posterior import AggregatedPosterior

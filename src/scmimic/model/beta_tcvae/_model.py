@@ -26,7 +26,7 @@ from scmimic._arguments import (
     check_arguments,
     check_widths,
 )
-from scmimic.cells._validation import check_counts, warn_of_counts
+from scmimic.cells._checks import check_counts, warn_of_counts
 from scmimic.model.activa._presets import LIKELIHOOD
 from scmimic.model.base._initialisation import start_mean_decoder
 from scmimic.model.base._registration import RegistrationMixin, anndata_fields, mudata_fields, register

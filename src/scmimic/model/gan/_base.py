@@ -12,10 +12,10 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._arguments import COUNT_OR_NONE
+from scmimic.cells._checks import check_counts
 from scmimic.cells._columns import Values
-from scmimic.cells._sampling import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
 from scmimic.cells._units import Units, count_units
-from scmimic.cells._validation import check_counts
 from scmimic.model.base._registration import RegistrationMixin
 from scmimic.model.base._saving import SafeSaveMixin
 from scmimic.model.base._training import SINGLE, PlanTrainingMixin

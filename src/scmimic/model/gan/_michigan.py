@@ -21,9 +21,9 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._arguments import COLUMN, KEY, LAYER, NATURAL, Choice
 from scmimic._interrupts import interrupted_part
+from scmimic.cells._checks import check_obsm
 from scmimic.cells._columns import Value
 from scmimic.cells._units import ExpressionSpace
-from scmimic.cells._validation import check_obsm
 from scmimic.model.base._registration import anndata_fields, register
 from scmimic.model.base._saving import SafeSaveMixin
 from scmimic.model.gan._base import GANMixin

@@ -12,9 +12,8 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, check_rows
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells._checks import ANNDATA, check_obsm
 from scmimic.cells._units import check_convertible, made_space
-from scmimic.cells._validation import check_obsm
 from scmimic.model.base._runner import n_epochs
 from scmimic.model.gan._faithfulness import faithfulness, median_faithfulness
 from scmimic.model.gan._representation import encode

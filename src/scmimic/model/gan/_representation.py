@@ -14,18 +14,10 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic.cells._checks import check_genes
 from scmimic.cells._columns import ObsColumn, Value
-from scmimic.cells._layers import layer_names
-from scmimic.cells._units import (
-    ExpressionSpace,
-    check_record,
-    check_units,
-    convert,
-    expression_space,
-    place,
-    recorded_space,
-)
-from scmimic.cells._validation import check_genes, get_matrix
+from scmimic.cells._layers import get_matrix, layer_names, place
+from scmimic.cells._units import ExpressionSpace, check_record, check_units, convert, expression_space, recorded_space
 
 REPRESENTATION_PREFIX = "representation_"
 """Prefix of the representation's files in the directory of a saved MichiGAN."""

@@ -23,8 +23,7 @@ from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic.cells._columns import ObsColumn
 from scmimic.cells._counts import generated_type, in_type
-from scmimic.cells._generated import cell_names, gene_annotation
-from scmimic.cells._sampling import assemble, generation_record
+from scmimic.cells._generated import assemble, cell_names, gene_annotation, generation_record
 
 
 @dataclass

@@ -14,9 +14,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from scmimic import _keys
-from scmimic._arrays import forest_input
+from scmimic._arrays import forest_input, prepare_expression
+from scmimic.cells._layers import read_matrix
 from scmimic.pp._split import balanced_split, downsample_label
-from scmimic.tl._checks import get_matrix, prepare_expression
 
 SCORES = ("f1", "precision", "recall", "average_precision")
 
@@ -75,7 +75,7 @@ def make_trial(
     space: Space,
 ) -> Trial:
     """Gather the cells in rows `train` and `test`; genes are chosen on `train` alone."""
-    matrix = sp.csr_matrix(get_matrix(adata, layer))
+    matrix = sp.csr_matrix(read_matrix(adata, layer))
     genes = np.arange(adata.n_vars)
     if n_top_genes is not None and n_top_genes < adata.n_vars:
         genes = _variable_genes(space.bring(matrix[train], "training cells"), n_top_genes)

@@ -14,12 +14,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys, baselines
-from scmimic._arrays import Matrix, as_matrix, fit_pca
+from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression
 from scmimic.baselines import ReferenceGenerator
+from scmimic.cells._checks import check_same_genes
+from scmimic.cells._columns import label_array
+from scmimic.cells._layers import place, read_matrix
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
-from scmimic.cells._units import Units, check_same_units, expression_space, place
+from scmimic.cells._units import Units, check_same_units, expression_space, space_of_cells
 from scmimic.metrics._label_agreement import fit_label_classifier
-from scmimic.tl._checks import check_same_genes, get_matrix, label_array, prepare_expression, space_of_cells
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -230,7 +232,7 @@ _APART = (
 
 
 def _matrix(adata: AnnData, name: str, layer: str | None) -> Matrix:
-    return as_matrix(get_matrix(adata, layer, optional=name != "adata"), name, dtype=np.float32)
+    return as_matrix(read_matrix(adata, layer, optional=name != "adata"), name, dtype=np.float32)
 
 
 def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:

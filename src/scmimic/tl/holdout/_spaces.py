@@ -11,9 +11,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic._arrays import Matrix, as_matrix, expm1
+from scmimic._arrays import Matrix, as_matrix, expm1, prepare_expression
+from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import recorded_space
-from scmimic.tl._checks import get_matrix, prepare_expression
 
 
 class HoldoutSpaces:
@@ -39,13 +39,13 @@ class HoldoutSpaces:
         if layers and not log1p:
             raise ValueError("`layers` needs `log1p=True`: with False all models must be set up with `layer`.")
         self.adata, self.layer, self.log1p, self.target_sum = adata, layer, log1p, target_sum
-        self.expression = prepare_expression(get_matrix(adata, layer), "adata", log1p, target_sum)
+        self.expression = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
         """All cells as they are compared."""
         self.logged = {name: self._is_logged(name) for name in layers}
 
     def _is_logged(self, name: str) -> bool:
         """Whether a layer holds the log1p of amounts that are proportional to `layer` in each cell, or the amounts."""
-        x = as_matrix(get_matrix(self.adata, name), f"layers[{name!r}]", dtype=np.float32)
+        x = as_matrix(read_matrix(self.adata, name), f"layers[{name!r}]", dtype=np.float32)
         values = x.data if sp.issparse(x) else x
         # no logarithm is so large that its exponential is infinite
         possible = [False, True][: 1 + (values.max(initial=0) < 80)] if values.min(initial=0) >= 0 else []
@@ -60,7 +60,7 @@ class HoldoutSpaces:
 
     def bare(self, keep: np.ndarray) -> AnnData:
         """Some of the cells, without what all cells may have shaped: embeddings, graphs, results, other layers."""
-        x, obs = get_matrix(self.adata, self.layer)[keep], self.adata.obs[keep].copy()
+        x, obs = read_matrix(self.adata, self.layer)[keep], self.adata.obs[keep].copy()
         new = AnnData(x, obs=obs, var=pd.DataFrame(index=self.adata.var_names))
         if self.layer is not None:
             new.layers[self.layer] = new.X.copy()
@@ -79,7 +79,7 @@ class HoldoutSpaces:
         manager = getattr(model, "adata_manager", None)
         if manager is None or REGISTRY_KEYS.X_KEY not in manager.data_registry:
             return
-        seen, given = manager.get_from_registry(REGISTRY_KEYS.X_KEY), get_matrix(train, name)
+        seen, given = manager.get_from_registry(REGISTRY_KEYS.X_KEY), read_matrix(train, name)
         if seen.shape == given.shape and not _same(seen, given):
             raise ValueError(
                 "A `fit` changed the values of the cells that it was given, so that the model would encode others than "
