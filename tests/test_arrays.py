@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
+from scmimic import _arrays
 from scmimic._arrays import (
     as_labels,
     as_matrix,
@@ -19,7 +20,7 @@ from scmimic._arrays import (
     stack,
     subsample,
 )
-from scmimic.metrics import _arrays, random_forest_error
+from scmimic.metrics import random_forest_error
 
 
 @pytest.mark.parametrize("container", [sp.csr_matrix, sp.csr_array, sp.csc_matrix, sp.coo_array])

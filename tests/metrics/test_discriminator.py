@@ -7,7 +7,8 @@ from sklearn.metrics import auc as area
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from scmimic.metrics import DiscriminatorResult, _arrays, _discriminator, discriminator_auc, random_forest_error
+from scmimic import _arrays
+from scmimic.metrics import DiscriminatorResult, _discriminator, discriminator_auc, random_forest_error
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import scipy.sparse as sp
 from scipy.stats import entropy
 from sklearn.ensemble import RandomForestClassifier
 
-from scmimic.metrics import _arrays, inception_score
+from scmimic import _arrays
+from scmimic.metrics import inception_score
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import scvi
 import torch
 
 import scmimic as sm
+from scmimic.model.activa import _plan
 from scmimic.module import ACTIVAModule
 from scmimic.nn import ACTINNClassifier
-from scmimic.train import IntrospectiveTrainingPlan, _introspective, softadapt_weights
+from scmimic.train import IntrospectiveTrainingPlan, softadapt_weights
 
 QUIET = {"enable_progress_bar": False}
 HISTORY = [[50.0, 90.0, 3.0], [40.0, 88.0, 2.0], [35.0, 80.0, 1.5], [31.0, 79.0, 1.2], [30.0, 71.0, 1.1]]
@@ -74,13 +75,13 @@ def test_kl_weight_rises_in_the_warmup(adata):
 @pytest.fixture
 def classifiers(monkeypatch):
     """The classifier's mode and weights at every step of the game, after its own step."""
-    states, play = [], _introspective.introspective_gradients
+    states, play = [], _plan.introspective_gradients
 
     def spy(module, *args, **kwargs):
         states.append((module.classifier.training, next(module.classifier.parameters()).detach().clone()))
         return play(module, *args, **kwargs)
 
-    monkeypatch.setattr(_introspective, "introspective_gradients", spy)
+    monkeypatch.setattr(_plan, "introspective_gradients", spy)
     return states
 
 
@@ -102,8 +103,8 @@ def seen(monkeypatch):
         weights.append(given)
         return play(module, tensors, given, **kwargs)
 
-    play = _introspective.introspective_gradients
-    monkeypatch.setattr(_introspective, "introspective_gradients", spy)
+    play = _plan.introspective_gradients
+    monkeypatch.setattr(_plan, "introspective_gradients", spy)
     return weights
 
 
@@ -129,7 +130,7 @@ def test_kl_weight_rises_in_the_game_too(adata, seen):
 
 def test_weights_of_the_game_are_those_asked_for(adata, seen):
     train(adata, 1, alpha1=0.3, alpha2=0.7, alpha_cell_type=2.5, m=11.0, kl_weight=0.6)
-    assert seen[0] == _introspective.GameWeights(0.3, 0.7, 11.0, reg=0.6, rec=1.0, cell_type=2.5)
+    assert seen[0] == _plan.GameWeights(0.3, 0.7, 11.0, reg=0.6, rec=1.0, cell_type=2.5)
 
 
 @pytest.mark.parametrize("variant", ["original", "normalized", "loss-weighted"])
