@@ -79,11 +79,11 @@ def test_game_starts_after_warmup(adata):
 def test_m_of_the_paper_and_from_the_warmup(adata, learned):
     model = fit(adata, train={"plan_kwargs": {"m": None}})
     assert model.history["m_train"].to_numpy(dtype=float)[-1, 0] == pytest.approx(110 * 6 / 128)
-    model = fit(adata, train={"plan_kwargs": {"m": "auto", "m_factor": 2.0}})
+    model = fit(adata, train={"plan_kwargs": {"m": "auto", "m_factor": 8.0}})
     kl = model.history["kl_local_train"].to_numpy(dtype=float)[2, 0]
     found = model.history["m_train"].to_numpy(dtype=float)[-1, 0]
-    error, of_the_paper = (abs(value / (2 * kl) - 1) for value in (found, 110 * 6 / 128))
-    learned("relative error of m", error, below=0.05, off=of_the_paper)
+    error, of_the_paper = (abs(value / (8 * kl) - 1) for value in (found, 110 * 6 / 128))
+    learned("relative error of m", error, below=0.1, off=of_the_paper)
 
 
 def test_softadapt_changes_the_run(adata):
