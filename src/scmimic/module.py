@@ -13,13 +13,13 @@ from scmimic.model.beta_tcvae._total_correlation import (
     decompose_kl,
     log_weights,
 )
-from scmimic.model.gan._infogan_module import InfoGANModule
 from scmimic.model.gan._module import (
     CODE_KEY,
     CODE_VAR_KEY,
     COUNTS_TARGET_SUM,
     Draw,
     GANModule,
+    InfoGANModule,
     MichiGANModule,
     drawn_log_counts,
 )

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 import scmimic as sm
 from scmimic._cli import app
 from scmimic.model.generation._sampler import CellSampler
-from scmimic.model.generation.calibration._calibration import CalibrationMixin
+from scmimic.model.generation.calibration import _calibration
 from scmimic.train import KeepFiniteWeights
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -118,7 +118,7 @@ def train_own_exit():
 
 
 def calibrate():
-    CalibrationMixin._match = wait
+    _calibration.match = wait
     train_activa(Callback(), max_epochs=1)
 
 

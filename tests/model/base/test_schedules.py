@@ -1,6 +1,6 @@
 import pytest
 
-from scmimic.model.base._schedules import cosine_tail, linear_warmup
+from scmimic.model.base._plan import cosine_tail, linear_warmup
 
 
 def test_cosine_tail():

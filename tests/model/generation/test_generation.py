@@ -6,7 +6,6 @@ import scvi
 import torch
 
 import scmimic as sm
-from scmimic.model.generation._sampler import CellSampler
 
 QUIET = {"enable_progress_bar": False}
 
@@ -298,7 +297,7 @@ def test_cells_of_any_type_are_named_by_the_classifier(mixed):
     with torch.inference_mode():
         px = mixed.module.decode(z, library, batch, torch.zeros_like(batch))
         judged = mixed.module.classifier(mixed.module.expected(px)).argmax(1)
-        found = CellSampler(mixed, seed=0)._find_labels(z, library, batch)
+        found = mixed._sampler(seed=0).find_labels(z, library, batch)
     assert (found == judged).all()
     near = mixed.posterior_.nearest_labels(z.numpy(), 3)
     assert (near != judged.numpy()).any()
@@ -312,11 +311,11 @@ def test_a_type_that_a_batch_does_not_hold_is_drawn_from_the_others(adata):
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type", batch_key="batch")
     model = sm.ACTIVA(adata, n_latent=3, n_hidden=(8,))
     model.train(2, warmup_epochs=2, calibrate_margins=False, calibrate_spread=False, **QUIET)
-    sampler = CellSampler(model, seed=0, batch=model.batch_categories_.index(batch))
+    code = model.batch_categories_.index(batch)
     label = model.label_categories_.index(first)
-    pool = sampler._pool(label)
+    pool = model.posterior_.pool(label, code)
     np.testing.assert_array_equal(pool, np.flatnonzero(adata.obs["cell_type"] == first))
-    other = sampler._pool(label + 1)
+    other = model.posterior_.pool(label + 1, code)
     assert set(adata.obs["batch"].iloc[other]) == {batch}
     cells = model.generate(20, first, transform_batch=batch, seed=0)
     assert (cells.obs["batch"] == batch).all() and (cells.obs["cell_type"] == first).all()

@@ -12,7 +12,6 @@ import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import (
@@ -31,15 +30,14 @@ from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.model.actinn._module import ACTINNModule
 from scmimic.model.actinn._plan import ClassifierTrainingPlan
-from scmimic.model.base._registration import RegistrationMixin, anndata_fields, register
-from scmimic.model.base._saving import SafeSaveMixin
-from scmimic.model.base._training import PlanTrainingMixin
+from scmimic.model.base._fields import anndata_fields, register
+from scmimic.model.base._model import CellModel
 from scmimic.nn import ACTINNClassifier
 
 _KINDS = {"filter_genes": FLAG, "input_transform": Choice(("log2", "none"))}
 
 
-class ACTINN(RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, BaseModelClass):
+class ACTINN(CellModel):
     """Cell-type classifier of three small layers (ACTINN).
 
     Parameters

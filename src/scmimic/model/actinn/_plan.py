@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from scmimic.model.actinn._module import ACTINNModule
-from scmimic.model.base._optimizers import adam
-from scmimic.model.base._plan import SharedTrainingPlan
+from scmimic.model.base._plan import SharedTrainingPlan, adam
 
 
 class ClassifierTrainingPlan(SharedTrainingPlan):

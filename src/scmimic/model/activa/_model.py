@@ -15,7 +15,6 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, VAEMixin
 from torch import nn
 
 from scmimic import _keys
@@ -39,13 +38,10 @@ from scmimic.model.activa._conditioner import conditioner, without_weights
 from scmimic.model.activa._module import ACTIVAModule
 from scmimic.model.activa._plan import IntrospectiveTrainingPlan
 from scmimic.model.activa._presets import LIKELIHOOD, preset_for
+from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data
-from scmimic.model.base._registration import RegistrationMixin, anndata_fields, mudata_fields, register
-from scmimic.model.base._rna import ExpressionMixin
-from scmimic.model.base._saving import SafeSaveMixin
-from scmimic.model.base._training import PlanTrainingMixin
-from scmimic.model.base._vae import GenerationMixin
-from scmimic.model.generation._posterior import AggregatedPosterior
+from scmimic.model.base._vae import GenerativeVAE
+from scmimic.model.generation._codes import AggregatedPosterior
 
 _KINDS = {
     "gene_likelihood": LIKELIHOOD,
@@ -59,9 +55,7 @@ _KINDS = {
 }
 
 
-class ACTIVA(
-    GenerationMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin, ExpressionMixin, VAEMixin, BaseModelClass
-):
+class ACTIVA(GenerativeVAE):
     """Cell-type-conditioned introspective VAE that generates cells (ACTIVA).
 
     Parameters

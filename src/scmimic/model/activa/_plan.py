@@ -15,9 +15,7 @@ from scmimic.model.actinn._module import labelled_cross_entropy
 from scmimic.model.activa._gradients import GameWeights, introspective_gradients
 from scmimic.model.activa._module import ACTIVAModule
 from scmimic.model.activa._softadapt import softadapt_weights
-from scmimic.model.base._optimizers import adam
-from scmimic.model.base._plan import SharedTrainingPlan
-from scmimic.model.base._schedules import cosine_tail
+from scmimic.model.base._plan import SharedTrainingPlan, adam, cosine_tail
 from scmimic.nn import recycle_gradients
 
 logger = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from scmimic._compat import de_core, scrna_raw_counts_properties
 from scmimic.cells._columns import Values, as_list
 
 
-class ExpressionMixin(RNASeqMixin):
+class RNAMixin(RNASeqMixin):
     """:class:`scvi.model.base.RNASeqMixin` that knows which genes of a MuData the model has, and which units."""
 
     def get_normalized_expression(

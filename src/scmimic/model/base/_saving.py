@@ -8,285 +8,38 @@ under ``scmimic_``, the format, the version, the public name of the model and it
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from anndata import AnnData
-from mudata import MuData
 from torch import nn
 
 from scmimic import _keys
-from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
-from scmimic._compat import download
-from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells._checks import CELLS, check_genes
 from scmimic.cells._fingerprint import changes
 from scmimic.cells._generated import package_version
-from scmimic.cells._layers import get_matrix, place
-from scmimic.cells._units import check_units
-from scmimic.model.gan._representation import REPRESENTATION_PREFIX
 
 logger = logging.getLogger(__name__)
 
+REPRESENTATION_PREFIX = "representation_"
+"""Prefix of the files of a model that another one, a MichiGAN, was made on and holds."""
 FORMAT = 1
 """Version of what is written; a file of a later one is refused."""
+
 MODEL_FILE, DATA_FILES = "model.pt", ("adata.h5ad", "mdata.h5mu")
+
 # Times that a model is loaded whose directory is replaced meanwhile.
-_ATTEMPTS = 10
+ATTEMPTS = 10
+
 # Attributes that scvi-tools itself reads from the file.
-_OF_SCVI = ("registry_", "init_params_")
+OF_SCVI = ("registry_", "init_params_")
 
 
-class SafeSaveMixin:
-    """:meth:`save` and :meth:`load` of every model."""
-
-    _takes_any_scale = False
-    """Whether counts and scaled counts are the same to the networks."""
-
-    def save(
-        self,
-        dir_path: str | os.PathLike,
-        prefix: str | None = None,
-        overwrite: bool = False,
-        save_anndata: bool = False,
-        save_kwargs: dict[str, Any] | None = None,
-        legacy_mudata_format: bool = False,
-        **anndata_write_kwargs,
-    ) -> None:
-        """Save the whole model: networks, classifier, posterior of the training cells, history.
-
-        The directory takes its place as one thing, when all is written: after a failure (a full disk) or a kill there
-        is the older model, whole. Of the older model, which all files of the same `prefix` are, nothing stays; models
-        of other prefixes and other files in the directory do.
-
-        Parameters
-        ----------
-        dir_path
-            Directory to write to.
-        prefix
-            Prefix of the file names, so that a directory can hold several models.
-        overwrite
-            Replace the model that is there.
-        save_anndata
-            Save the training data too. False: an older model's data are removed with it.
-        save_kwargs
-            Passed to :func:`torch.save`.
-        legacy_mudata_format
-            Save the gene names of a MuData as one list of all modalities.
-        **anndata_write_kwargs
-            Passed to :meth:`anndata.AnnData.write_h5ad`, such as ``compression="gzip"``.
-
-        Raises
-        ------
-        ValueError
-            If the directory exists and `overwrite` is False, or is the one that you work in, or there are no data to
-            save.
-        TypeError
-            If an attribute that was added to the model is no number, text, array, table or tensor.
-        OSError
-            If the directory is a file, or cannot be written to.
-
-        Notes
-        -----
-        The file holds plain values alone: arrays, tensors, numbers and text, and no path of a class. So it can be
-        loaded by other versions of Python, pandas and scmimic. The one exception is a network of your own that an
-        :class:`~scmimic.model.ACTIVA` was given as `classifier`, which is pickled: it needs its class to be loaded.
-        """
-        PATH.check(dir_path=dir_path)
-        TEXT.or_none.check(prefix=prefix)
-        FLAG.check(overwrite=overwrite, save_anndata=save_anndata, legacy_mudata_format=legacy_mudata_format)
-        SETTINGS.or_none.check(save_kwargs=save_kwargs)
-        target = check_output(dir_path, overwrite=overwrite, folder=True, name="`dir_path`")
-        prefix = prefix or ""
-        if Path(prefix).name != prefix or prefix.endswith(REPRESENTATION_PREFIX):
-            raise ValueError(
-                f"`prefix` is the beginning of a file name, without a folder, and must not end in "
-                f"{REPRESENTATION_PREFIX!r}, which models use themselves; it is {prefix!r}."
-            )
-        if save_anndata and self.adata is None:
-            raise ValueError(f"`save_anndata=True` needs the data, but this {type(self).__name__} was loaded without.")
-        if not save_anndata and (old := [name for name in DATA_FILES if (target / f"{prefix}{name}").exists()]):
-            logger.warning(
-                "%s of the model that is replaced is removed with it: the data are not saved anew. Pass "
-                "`save_anndata=True` to save them.",
-                target / f"{prefix}{old[0]}",
-            )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        own = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({'|'.join((MODEL_FILE, *DATA_FILES))})")
-        with replacing(target, overwrite=overwrite, keep=lambda name: own.fullmatch(name) is None) as folder:
-            folder.mkdir()
-            self._write(folder, prefix, save_kwargs, legacy_mudata_format)
-            if save_anndata:
-                name = DATA_FILES[isinstance(self.adata, MuData)]
-                self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
-
-    def _write(
-        self,
-        folder: Path,
-        prefix: str,
-        save_kwargs: Mapping[str, Any] | None = None,
-        legacy_mudata_format: bool = False,
-    ) -> None:
-        """Write the model without its data to an existing folder."""
-        self.scmimic_version_ = package_version()
-        attributes = {
-            name: to_plain(value, name)
-            for name, value in vars(self).items()
-            if name.endswith("_") and not name.startswith("_") and name not in _OF_SCVI
-        }
-        about = {"format": FORMAT, "version": self.scmimic_version_, "model": type(self).__name__}
-        content = {
-            "model_state_dict": self.module.state_dict(),
-            "var_names": to_plain(self.get_var_names(legacy_mudata_format), "var_names", arrays=False),
-            "attr_dict": {
-                # what is passed on to `setup_anndata` and to the class comes without another word
-                "registry_": {
-                    key: to_plain(value, f"registry_[{key!r}]", arrays=key != "setup_args")
-                    for key, value in self.registry_.items()
-                },
-                "init_params_": _plain_parameters(self.init_params_),
-                "scmimic_": {**about, "attributes": attributes},
-            },
-        }
-        torch.save(content, folder / f"{prefix}{MODEL_FILE}", **(save_kwargs or {}))
-
-    def _take_saved(self, saved: Mapping[str, Any]) -> None:
-        for name, value in saved["attributes"].items():
-            setattr(self, name, from_plain(value))
-
-    scmimic_ = property(None, _take_saved, doc="The saved attributes, which scvi-tools sets on a model that it loads.")
-
-    @classmethod
-    def load(
-        cls,
-        dir_path: str | os.PathLike,
-        adata: AnnData | MuData | None = None,
-        *,
-        allow_pickle: bool = True,
-        **kwargs,
-    ):
-        """Load a saved model.
-
-        Parameters
-        ----------
-        dir_path
-            Directory that :meth:`save` wrote.
-        adata
-            Data with the genes of the training data, in the same order. None: the data saved with the model, or none
-            at all; :meth:`generate` works without. A :class:`~scmimic.model.MichiGAN` with a representation encodes
-            them anew, into keys as those of its `from_representation`.
-        allow_pickle
-            Load pickled objects too, which can run any code: a classifier of your own in an
-            :class:`~scmimic.model.ACTIVA`, the representation of a :class:`~scmimic.model.MichiGAN` that is a model of
-            another package. Pass False for a file that you do not trust; all else is plain values.
-        **kwargs
-            Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
-
-        Returns
-        -------
-        The model.
-
-        Raises
-        ------
-        ValueError
-            If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
-            objects that are not allowed, or the genes or the units of `adata` differ.
-        OSError
-            If other processes replace the directory again and again.
-        """
-        PATH.check(dir_path=dir_path)
-        FLAG.check(allow_pickle=allow_pickle)
-        if adata is not False:
-            CELLS.or_none.check(adata=adata)
-        for _ in range(_ATTEMPTS):
-            before = cls._state_of(dir_path, kwargs.get("prefix"))
-            try:
-                model = cls._load(dir_path, adata, allow_pickle=allow_pickle, **kwargs)
-            except (ValueError, OSError):
-                if cls._state_of(dir_path, kwargs.get("prefix")) == before:
-                    raise
-            else:
-                # a network of one model and the data of another, if another process has replaced them in between
-                if before in (None, cls._state_of(dir_path, kwargs.get("prefix"))):
-                    return model
-        raise OSError(f"{dir_path} is replaced while it is loaded, again and again. Load it when nothing writes to it.")
-
-    @staticmethod
-    def _state_of(dir_path: str | os.PathLike, prefix: str | None) -> tuple[int, ...] | None:
-        """What differs between a model's file and one that replaces it; None where there is none."""
-        try:
-            found = os.stat(Path(dir_path) / f"{prefix or ''}{MODEL_FILE}")
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    @classmethod
-    def _load(cls, dir_path: str | os.PathLike, adata: AnnData | MuData | None, *, allow_pickle: bool, **kwargs):
-        """Do the work of :meth:`load`."""
-        saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
-        if adata is not None and adata is not False:
-            cls._check_saved(saved, adata)
-        model = super().load(str(dir_path), adata=adata, **kwargs)
-        if model.adata is not None:
-            _warn_of_changes(saved["attr_dict"]["registry_"], model)
-        return model
-
-    @classmethod
-    def _saved(
-        cls,
-        dir_path: str | os.PathLike,
-        *,
-        allow_pickle: bool,
-        prefix: str | None = None,
-        backup_url: str | None = None,
-        **_,
-    ) -> dict[str, Any]:
-        """What the file of a saved model of this class holds."""
-        path = Path(dir_path) / f"{prefix or ''}{MODEL_FILE}"
-        if not path.is_file():
-            recover(dir_path)
-            if backup_url:
-                download(backup_url, str(dir_path), path.name)
-        if not path.is_file():
-            raise ValueError(
-                f"{dir_path} is no saved model: there is no {path.name} in it. Name the directory that was given to "
-                f"`{cls.__name__}.save`."
-            )
-        return read_model(path, cls.__name__, allow_pickle=allow_pickle)
-
-    @classmethod
-    def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData | MuData) -> None:
-        """Reject data that are not as those of a saved model, by what its file holds."""
-        var_names = saved["var_names"]
-        if isinstance(var_names, dict):
-            for modality, names in var_names.items():
-                if modality not in adata.mod:
-                    raise ValueError(f"The model was trained on the modality {modality!r}, which `adata` lacks.")
-                check_genes(adata.mod[modality].var_names, np.asarray(names))
-        elif isinstance(adata, AnnData):
-            check_genes(adata.var_names, np.asarray(var_names))
-        modalities = saved["attr_dict"]["registry_"]["setup_args"].get("modalities")
-        if (modalities is None) == isinstance(adata, MuData):
-            # scvi-tools says that the one is not the other
-            return
-        cells = adata if modalities is None else adata.mod[modalities["rna_layer"]]
-        for name in ("expression_space_", "representation_space_"):
-            known = saved["attr_dict"].get(name)
-            if known is not None:
-                x, where = get_matrix(cells, known.layer), place(known.layer)
-                check_units(x, known, where, any_scale=cls._takes_any_scale)
-
-
-def _warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:
+def warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:
     """Warn where a model gets the cells that it was saved with, but with other values or labels.
 
     They are taken for the same where either is the same for all cells, in their order.
@@ -304,7 +57,7 @@ def _warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:
         )
 
 
-def _plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The parameters that a model was made with; a network of the user stays as it is, to be pickled."""
     return {
         kind: {

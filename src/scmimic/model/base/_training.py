@@ -37,6 +37,7 @@ from scmimic._arguments import (
 )
 from scmimic._compat import use_distributed_sampler
 from scmimic._interrupts import interrupted_part, terminable
+from scmimic.model.base._registration import RegisteredModel
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepingTrainRunner
 
 SINGLE = (None, 32, "32", "32-true")
@@ -164,7 +165,7 @@ def _settings(part: torch.nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if not name.startswith("_")}
 
 
-class PlanTrainingMixin:
+class TrainableModel(RegisteredModel):
     """Build splitter, plan and runner, and run them.
 
     Attributes

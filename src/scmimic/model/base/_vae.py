@@ -1,30 +1,39 @@
-"""Generation of cells, shared by every model with a decoder."""
+"""What the autoencoders of cells share: generation, decoding, calibration."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
+from scvi.model.base import VAEMixin
 
 from scmimic.cells._columns import Value, Values
 from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
+from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._realism import RealismMixin
+from scmimic.model.base._rna import RNAMixin
+from scmimic.model.base._vae_module import CellVAEModule
+from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
-from scmimic.model.generation._posterior import AggregatedPosterior
-from scmimic.model.generation._requests import CellRequestsMixin, library_sizes
-from scmimic.model.generation._sampler import ANY, BLOCK, CellSampler
-from scmimic.model.generation.calibration._calibration import CalibrationMixin
+from scmimic.model.generation._sampler import CellSampler, Stream
+from scmimic.model.generation.calibration._calibration import calibrate
 from scmimic.model.generation.calibration._margins import GeneMargins
 
 
-class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
-    """:meth:`generate` and :meth:`decode`."""
+class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
+    """An autoencoder of cells: expression and codes as scvi-tools' models give them, and generation.
+
+    A subclass sets ``module``, a :class:`~scmimic.module.CellVAEModule`.
+    """
+
+    module: CellVAEModule
+    margins_: GeneMargins | None = None
 
     _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 
@@ -125,8 +134,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         self._check_confidence(min_confidence, method, labels)
         requests = self._requests(counts, method, labels, min_confidence, total)
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
-        sampler = CellSampler(
-            self,
+        sampler = self._sampler(
             seed=seed,
             method=method,
             library_size=self._check_library_size(library_size, total),
@@ -202,28 +210,11 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
-        sampler = CellSampler(
-            self,
-            seed=seed,
-            method="prior",
-            library_size=library,
-            batch=self._batch_code(transform_batch),
+        sampler = self._sampler(
+            seed=seed, method="prior", library_size=library, batch=self._batch_code(transform_batch)
         )
         self.module.eval()
-        chunks = []
-        for code in np.unique(label):
-            rows = np.flatnonzero(label == code)
-            source = None
-            if share_noise:
-                source = np.random.default_rng([seed, 5, int(code) + 1]).choice(sampler._pool(code), 1)
-            for number, start in enumerate(range(0, len(rows), BLOCK)):
-                index = rows[start : start + BLOCK]
-                generator = sampler._generator(4, int(code) + 1, number)
-                fixed = None if library is None else library[index]
-                shared = None if source is None else source.repeat(len(index))
-                _, log_library, batches = sampler._codes(shared, label[index], fixed, generator)
-                codes = torch.as_tensor(z[index], device=self.module.device)
-                chunks.append((index, sampler._cells(codes, log_library, batches, label[index], generator)))
+        chunks = list(sampler.decode(z, label, share_noise))
         order = np.argsort(np.concatenate([index for index, _ in chunks]))
         parameters = {"n": len(z), "method": "decode", "transform_batch": transform_batch, "share_noise": share_noise}
         about = self._describe_cells(seed, parameters, z, label, library)
@@ -265,7 +256,7 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
         """
         self._check_request(locals())
         z = self._check_codes(z)
-        posterior, module = self.posterior_, self.module
+        posterior, module = self._trained_cells(), self.module
         label = self._label_codes(labels, len(z))
         if labels is None and self.label_categories_ is not None:
             label = posterior.nearest_labels(z, len(self.label_categories_))
@@ -281,6 +272,21 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
             parts.append(module.expected(module.decode(*block)).cpu().numpy())
         return np.concatenate(parts)
 
+    def _sampler(self, **settings: Any) -> CellSampler:
+        return CellSampler(self.module, self._trained_cells(), names=self.label_categories_, **settings)
+
+    def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
+        """Take from the training cells what generation is matched with."""
+        found = calibrate(
+            self.module,
+            self._trained_cells(),
+            self._training_batches,
+            dispersion=dispersion,
+            spread=spread,
+            margins=margins,
+        )
+        self.posterior_, self.margins_ = found.posterior, found.margins
+
     def _after_training(self, plan: LightningModule) -> None:
         # a map from the counts of other weights
         self.margins_ = None
@@ -290,13 +296,14 @@ class GenerationMixin(CalibrationMixin, RealismMixin, CellRequestsMixin):
     @torch.inference_mode()
     def _check_generation(self, n_cells: int = 512) -> None:
         """Reject weights by which no cell can be generated."""
-        posterior, module = self.posterior_, self.module
+        posterior, module = self._trained_cells(), self.module
         codes = torch.as_tensor(np.concatenate([posterior.mean, posterior.std]))
         self._check_useful("the codes of its training cells", codes)
         cells = np.arange(0, len(posterior), max(len(posterior) // n_cells, 1))
         label = posterior.labels[cells]
-        sampler = CellSampler(self, seed=0)
-        z, log_library, batches = sampler._codes(cells, label, None, sampler._generator(0, 0))
+        sampler = self._sampler(seed=0)
+        stream = sampler.stream(Stream.BLOCKS, 0)
+        z, log_library, batches = sampler.latents(sampler.codes, cells, label, None, stream)
         px = module.decode(z, log_library, batches, torch.as_tensor(label, device=z.device).unsqueeze(1))
         self._check_useful("the cells that it generates", module.expected(px), is_count=module.is_count)
 

@@ -7,14 +7,17 @@ autoencoders. NeurIPS 31.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass, VAEMixin
 
+from scmimic import _keys
 from scmimic._arguments import (
     COUNT,
     COUNT_OR_NONE,
@@ -28,17 +31,18 @@ from scmimic._arguments import (
 )
 from scmimic.cells._checks import check_counts, warn_of_counts
 from scmimic.model.activa._presets import LIKELIHOOD
+from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder
-from scmimic.model.base._registration import RegistrationMixin, anndata_fields, mudata_fields, register
-from scmimic.model.base._rna import ExpressionMixin
-from scmimic.model.base._saving import SafeSaveMixin
-from scmimic.model.base._training import SINGLE, PlanTrainingMixin
-from scmimic.model.base._vae import GenerationMixin
-from scmimic.model.beta_tcvae._latent_activity import LatentActivityMixin
+from scmimic.model.base._training import SINGLE
+from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
-from scmimic.model.generation._posterior import AggregatedPosterior
+from scmimic.model.generation._codes import AggregatedPosterior
 
+logger = logging.getLogger(__name__)
+
+# A latent whose posterior means vary less tells nothing (Burda et al. 2015, section 5).
+ACTIVE_VARIANCE = 0.01
 DEFAULT_STEPS = 4_000
 MIN_EPOCHS, MAX_EPOCHS = 20, 400
 _KINDS = {
@@ -56,16 +60,7 @@ _KINDS = {
 }
 
 
-class BetaTCVAE(
-    LatentActivityMixin,
-    GenerationMixin,
-    RegistrationMixin,
-    SafeSaveMixin,
-    PlanTrainingMixin,
-    ExpressionMixin,
-    VAEMixin,
-    BaseModelClass,
-):
+class BetaTCVAE(GenerativeVAE):
     """VAE whose latents are pushed to be independent of each other (beta-TCVAE).
 
     Parameters
@@ -361,6 +356,46 @@ class BetaTCVAE(
         if max_epochs is None:
             max_epochs = default_epochs(self.adata.n_obs, batch_size)
         self._run_training(locals(), finish=self._report_vanished_latents)
+
+    def latent_activity(self) -> pd.DataFrame:
+        """How much every latent tells of the training cells.
+
+        A VAE leaves latents that it does not need at their prior: their posterior is N(0, 1) for every cell, they carry
+        nothing, and the decoder ignores them. Such a latent has vanished.
+
+        Returns
+        -------
+        DataFrame, one row per latent (``Z1``, ``Z2``, ...), with
+
+        ``variance``
+            Of the posterior means over cells.
+        ``kl``
+            Mean KL of the posteriors from N(0, 1), in nats.
+        ``active``
+            Whether the variance is above 0.01 (Burda et al. 2015, section 5).
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        """
+        self._check_can_generate()
+        mean, variance = self.posterior_.mean.astype(float), self.posterior_.std.astype(float) ** 2
+        spread = mean.var(axis=0)
+        return pd.DataFrame(
+            {
+                "variance": spread,
+                "kl": 0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(axis=0),
+                "active": spread > ACTIVE_VARIANCE,
+            },
+            index=_keys.latent_names(mean.shape[1]),
+        )
+
+    def _report_vanished_latents(self) -> None:
+        activity = self.latent_activity()
+        vanished = activity.index[~activity["active"]].tolist()
+        if vanished:
+            logger.warning("%d of %d latents have vanished: %s.", len(vanished), len(activity), ", ".join(vanished))
 
 
 def default_epochs(n_obs: int, batch_size: int) -> int:

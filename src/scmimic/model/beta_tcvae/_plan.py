@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from scmimic.model.base._optimizers import adam
-from scmimic.model.base._plan import SharedTrainingPlan
-from scmimic.model.base._schedules import cosine_tail, linear_warmup
+from scmimic.model.base._plan import SharedTrainingPlan, adam, cosine_tail, linear_warmup
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._total_correlation import PosteriorMemory
 from scmimic.nn import recycle_gradients

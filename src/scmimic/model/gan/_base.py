@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,30 +11,29 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic._arguments import COUNT_OR_NONE
+from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic.cells._checks import check_counts
 from scmimic.cells._columns import Values
 from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
 from scmimic.cells._units import Units, count_units
-from scmimic.model.base._registration import RegistrationMixin
-from scmimic.model.base._saving import SafeSaveMixin
-from scmimic.model.base._training import SINGLE, PlanTrainingMixin
-from scmimic.model.gan._checks import OUTPUT, GANChecksMixin
-from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw
+from scmimic.model.base._generative import GenerativeModel, library_sizes
+from scmimic.model.base._training import SINGLE
+from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule
 from scmimic.model.gan._plan import WassersteinTrainingPlan
-from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, default_epochs, gan_preset
+from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
+from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import check_path, collect, deliver
-from scmimic.model.generation._posterior import AggregatedPosterior
-from scmimic.model.generation._requests import CellRequestsMixin
-from scmimic.model.generation._sampler import ANY, random_stream
+from scmimic.model.generation._sampler import BlockSampler, Stream
 
+_SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
+_OUTPUT = Choice(("relu", "linear", "library", "counts"), optional=True)
 # Cells whose hidden layers give the batch norm its statistics once training has ended.
 _STATISTICS_CELLS = 4096
 
 
-class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMixin, PlanTrainingMixin):
-    """:meth:`train`, :meth:`generate` and :meth:`decode` of the GANs."""
+class GenerativeGAN(GenerativeModel):
+    """A GAN of cells: its networks start from the data, its training can go on, and it generates."""
 
     _training_plan_cls = WassersteinTrainingPlan
     _precisions = SINGLE
@@ -50,7 +49,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
     ) -> str:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
         sizes = gan_preset(preset)
-        OUTPUT.check(output=output)
+        _OUTPUT.check(output=output)
         dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
         generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
         self._preset_name = preset
@@ -208,10 +207,11 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         """Keep what generation and further training need; also after an interrupt."""
         self.training_state_ = plan.state()
         self._remember_cells()
-        rng, stream = np.random.default_rng(0), random_stream(0, self.module.device, 5)
-        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), rng)
-        z = self._draw_codes(source, stream)
-        noise = torch.randn(len(z), self.module.n_noise, generator=stream, device=self.module.device)
+        sampler = BlockSampler(self.module, self.posterior_, seed=0)
+        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), np.random.default_rng(0))
+        stream, n = sampler.stream(Stream.STATISTICS), len(source)
+        z = self.posterior_.sample(source, sampler.noise(n, self.module.n_latent, stream))
+        noise = sampler.noise(n, self.module.n_noise, stream)
         labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
         self.module.refresh_statistics(Draw(z, noise, labels))
         size = torch.as_tensor(self.posterior_.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
@@ -232,10 +232,6 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         """Means and standard deviations of the codes of training cells; none where codes come from N(0, I)."""
         empty = np.empty((len(rows), 0), dtype=np.float32)
         return empty, empty
-
-    def _draw_codes(self, source: np.ndarray, stream: torch.Generator) -> torch.Tensor:
-        """A code for each of the training cells `source`."""
-        return torch.randn(len(source), self.module.n_latent, generator=stream, device=self.module.device)
 
     def _sources(self, z: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each code a training cell that lends it label and library size."""
@@ -336,7 +332,7 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         parameters = {"n": total, "labels": {k: v for k, v in counts.items() if k != ALL_CELLS}}
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        blocks = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library).run(requests, labels is None)
+        blocks = self._sampler(seed, as_counts, library).run(requests, labels is None)
         return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
@@ -391,8 +387,14 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
         parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
         about = self._describe_output(seed, parameters, as_counts, library_size, z, label)
         self.module.eval()
-        sampler = GANSampler(self, seed=seed, as_counts=as_counts, library_size=library, share_noise=share_noise)
-        return collect(sampler.decode(z, source), about)
+        return collect(self._sampler(seed, as_counts, library, share_noise=share_noise).decode(z, source), about)
+
+    def _sampler(
+        self, seed: int, as_counts: bool, library_size: np.ndarray | None, *, share_noise: bool = False
+    ) -> GANSampler:
+        logged = bool(self.module.log_counts) or self.count_units_ == "log1p"
+        settings = {"as_counts": as_counts, "library_size": library_size, "share_noise": share_noise}
+        return GANSampler(self.module, self._trained_cells(), seed=seed, logged=logged, **settings)
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
@@ -409,3 +411,72 @@ class GANMixin(GANChecksMixin, CellRequestsMixin, RegistrationMixin, SafeSaveMix
             return "counts"
         # expected counts are no whole numbers
         return "linear" if self.count_units_ == "counts" else self.expression_space_.units
+
+    def _check_likelihood(self, gene_likelihood: str) -> None:
+        if gene_likelihood != "normal":
+            raise ValueError(
+                f"`gene_likelihood` must be 'normal', not {gene_likelihood!r}: {type(self).__name__} has no "
+                "likelihood, its critic compares cells as they are. For a model of counts use ACTIVA or BetaTCVAE. "
+                "`generate(as_counts=True)` makes counts of the cells."
+            )
+
+    def _check_output(self, output: str) -> None:
+        """Refuse a last layer that cannot make cells like the data's."""
+        if output == "counts" and self.count_units_ != "counts":
+            raise ValueError("`output='counts'` needs raw counts. Register the layer that holds them: `layer=...`.")
+        space = self.expression_space_
+        if output == "library" and space.units == "linear" and space.total is None:
+            raise ValueError(
+                "`output='library'` (that of preset='scgan') gives every cell the same sum, but the cells of the "
+                "training layer differ in theirs. Scale them to one total over the genes that are left "
+                "(`sc.pp.normalize_total`), or pass `output='relu'`."
+            )
+        if output == "library" and self.count_units_ in ("counts", "log1p"):
+            raise ValueError(
+                "`output='library'` (that of preset='scgan') gives every cell the same sum, and the logarithms that "
+                "the networks would see here have none in common. Register counts scaled to one total per cell, "
+                "without their logarithm (`layer=...`), or pass "
+                f"`output={'counts' if self.count_units_ == 'counts' else 'relu'!r}`."
+            )
+
+    def _check_sizes(
+        self,
+        preset: GANPreset,
+        n_hidden_generator: Sequence[int] | None,
+        n_hidden_critic: Sequence[int] | None,
+        dropout_rate: float,
+        **kwargs: Any,
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Refuse sizes that no network has; the hidden widths of generator and critic."""
+        check_arguments({**kwargs, "dropout_rate": dropout_rate}, _SIZES)
+        generator = preset.n_hidden_generator if n_hidden_generator is None else n_hidden_generator
+        critic = preset.n_hidden_critic if n_hidden_critic is None else n_hidden_critic
+        return check_widths("n_hidden_generator", generator), check_widths("n_hidden_critic", critic)
+
+    def _check_plan(self, asked: Mapping[str, Any], of_preset: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse settings of another model; the preset's with them in their place."""
+        plan = dict(of_preset)
+        if not isinstance(self.module, InfoGANModule):
+            plan.pop("mutual_information_weight", None)
+            if "mutual_information_weight" in asked:
+                raise ValueError(
+                    f"`mutual_information_weight` is that of codes, which a {type(self).__name__} does not find again. "
+                    "Leave it out, or use InfoWGANGP."
+                )
+        return {**plan, **asked}
+
+    def _check_counts_request(self, as_counts: bool | None, library_size, n: int) -> tuple[bool, np.ndarray | None]:
+        as_counts = self.count_units_ == "counts" if as_counts is None else as_counts
+        if as_counts and self.count_units_ is None:
+            raise ValueError(
+                "`as_counts` needs a training layer of counts, of counts scaled to a common total, or of the log1p of "
+                "these; this model's layer is none of them."
+            )
+        if library_size is None:
+            return as_counts, None
+        if not as_counts:
+            raise ValueError(
+                "`library_size` needs counts: pass `as_counts=True`, or leave it out; the values have the totals of "
+                "the training layer."
+            )
+        return as_counts, library_sizes(library_size, n)

@@ -13,15 +13,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
-from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, Value
-from scmimic.model.base._registration import anndata_fields, register
-from scmimic.model.gan._base import GANMixin
-from scmimic.model.gan._infogan_module import InfoGANModule
+from scmimic.model.base._fields import anndata_fields, register
+from scmimic.model.gan._base import GenerativeGAN
+from scmimic.model.gan._module import InfoGANModule
 from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import Preset
 
@@ -29,7 +28,7 @@ from scmimic.model.gan._presets import Preset
 _CALIBRATION_CELLS = 2000
 
 
-class InfoWGANGP(GANMixin, BaseModelClass):
+class InfoWGANGP(GenerativeGAN):
     """WGAN-GP that keeps a code in its cells (InfoWGAN-GP); semi-supervised where labels are registered (ssInfoGAN).
 
     Parameters

@@ -10,7 +10,7 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
 
-from scmimic.model.base._optimizers import adam
+from scmimic.model.base._plan import adam
 from scmimic.model.gan._critic_gradients import critic_gradients, generator_gradient
 from scmimic.model.gan._module import GANModule
 from scmimic.model.gan._prediction import Prediction

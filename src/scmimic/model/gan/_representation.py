@@ -19,9 +19,6 @@ from scmimic.cells._columns import ObsColumn, Value
 from scmimic.cells._layers import get_matrix, layer_names, place
 from scmimic.cells._units import ExpressionSpace, check_record, check_units, convert, expression_space, recorded_space
 
-REPRESENTATION_PREFIX = "representation_"
-"""Prefix of the representation's files in the directory of a saved MichiGAN."""
-
 
 def check_representation(model: Any) -> AnnData:
     """Reject what has no normal posterior, and return the model's cells."""

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from anndata import AnnData
-from scvi.model.base import BaseModelClass
 
 from scmimic._arguments import Choice
-from scmimic.model.base._registration import anndata_fields, register
-from scmimic.model.gan._base import GANMixin
+from scmimic.model.base._fields import anndata_fields, register
+from scmimic.model.gan._base import GenerativeGAN
 from scmimic.model.gan._module import GANModule
 from scmimic.model.gan._presets import Preset
 
 
-class WGANGP(GANMixin, BaseModelClass):
+class WGANGP(GenerativeGAN):
     """Wasserstein GAN with gradient penalty (scGAN); conditional on labels where these are registered (cscGAN).
 
     Parameters

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import nn
 
+from scmimic.model.generation._codes import ANY, AggregatedPosterior, PosteriorCodes, PriorCodes
 from scmimic.model.generation._output import Chunk
-from scmimic.model.generation._posterior import AggregatedPosterior
 from scmimic.model.generation.calibration._margins import GeneMargins
 
 # Cells that are decoded together. Fixed, so that a seed gives the same cells whatever the user's batch size: matrix
 # products of another height round differently, which is enough to flip a count.
 BLOCK = 128
-ANY = -1
-"""Label code of a cell whose type is not asked for."""
+
+
+class Stream(IntEnum):
+    """Random streams of a seed: what draws from one does not move what draws from another."""
+
+    BLOCKS = 0
+    CELLS = 1
+    ACCEPTED_CELLS = 2
+    ACCEPTED_BLOCKS = 3
+    DECODED_BLOCKS = 4
+    SHARED_CELL = 5
+    # of GANs, which share no cell
+    STATISTICS = 5
+    SHARED_NOISE = 6
 
 
 def random_stream(seed: int, device: torch.device, *stream_id: int) -> torch.Generator:
@@ -25,15 +39,67 @@ def random_stream(seed: int, device: torch.device, *stream_id: int) -> torch.Gen
     return torch.Generator(device=device).manual_seed(int(state >> 1))
 
 
-class CellSampler:
+class BlockSampler:
     """Draws cells block by block; every block has random numbers of its own.
 
     Parameters
     ----------
-    model
-        A trained model with ``module.decode`` and ``posterior_``.
+    module
+        The trained networks.
+    posterior
+        The training cells.
     seed
         Seed of all draws.
+    batch
+        Code of the batch to generate, or None for the training cells' own.
+    """
+
+    def __init__(self, module: nn.Module, posterior: AggregatedPosterior, *, seed: int, batch: int | None = None):
+        self.module, self.posterior, self.seed, self.batch = module, posterior, seed, batch
+
+    def stream(self, *stream_id: int) -> torch.Generator:
+        """The random numbers of one block."""
+        return random_stream(self.seed, self.module.device, *stream_id)
+
+    def noise(self, n: int, size: int, stream: torch.Generator) -> torch.Tensor:
+        """Standard normal numbers ``(n, size)``."""
+        return torch.randn(n, size, generator=stream, device=self.module.device)
+
+    def blocks(self, n: int) -> Iterator[tuple[int, slice]]:
+        """Number and rows of each block of `n` cells."""
+        return ((number, slice(start, min(start + BLOCK, n))) for number, start in enumerate(range(0, n, BLOCK)))
+
+    def training_cells(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
+        """A training cell for each cell of the ``(label code, n)`` requests, and its label code; in order, or mixed."""
+        rng = np.random.default_rng([self.seed, Stream.CELLS])
+        cells = np.concatenate(
+            [self.posterior.draw(n, self.posterior.pool(code, self.batch), rng) for code, n in requests]
+        )
+        labels = requested_labels(requests)
+        if shuffle:
+            order = rng.permutation(len(cells))
+            cells, labels = cells[order], labels[order]
+        return cells, labels
+
+
+def requested_labels(requests: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The label code of each cell of ``(label code, n)`` requests."""
+    return np.concatenate([np.full(n, code) for code, n in requests])
+
+
+class CellSampler(BlockSampler):
+    """Draws of an autoencoder.
+
+    Parameters
+    ----------
+    module
+        Trained networks with ``decode`` and ``draw``.
+    posterior
+        The training cells.
+    seed
+        Seed of all draws.
+    names
+        The types, or None where there are none.
     method
         Where codes come from: ``"posterior"`` or ``"prior"``.
     library_size
@@ -50,141 +116,144 @@ class CellSampler:
 
     def __init__(
         self,
-        model,
+        module: nn.Module,
+        posterior: AggregatedPosterior,
         *,
-        seed,
-        method="posterior",
-        library_size=None,
-        min_confidence=None,
-        batch=None,
-        max_draws=None,
+        seed: int,
+        names: list[str] | None = None,
+        method: str = "posterior",
+        library_size: np.ndarray | None = None,
+        min_confidence: float | None = None,
+        batch: int | None = None,
+        max_draws: int = 100_000,
         margins: GeneMargins | None = None,
     ):
-        self.module = model.module
-        self.posterior: AggregatedPosterior = model.posterior_
-        self.seed = seed
-        self.method = method
+        super().__init__(module, posterior, seed=seed, batch=batch)
+        self.names = names
+        self.from_prior = method == "prior"
+        self.codes = (PriorCodes if self.from_prior else PosteriorCodes)(posterior, batch)
         self.library_size = library_size
         self.min_confidence = min_confidence
-        self.batch = batch
         self.max_draws = max_draws
         self.margins = margins
-        self.names = model.label_categories_
 
-    def _generator(self, *stream_id: int) -> torch.Generator:
-        return random_stream(self.seed, self.module.device, *stream_id)
-
-    def rejects(self, requests: list[tuple[int, int]]) -> bool:
+    def rejects(self, requests: Sequence[tuple[int, int]]) -> bool:
         """Whether the classifier judges what is drawn."""
-        return self.min_confidence is not None or (self.method == "prior" and requests[0][0] != ANY)
+        return self.min_confidence is not None or (self.from_prior and requests[0][0] != ANY)
 
-    def run(self, requests: list[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
+    def run(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
         """Cells for ``(label code, n)`` requests, in order, or mixed."""
         if self.rejects(requests):
             for label, n in requests:
                 yield from self._accepted(label, n)
-            return
-        yield from self._blocks(*self._sources(requests, shuffle))
+        elif self.from_prior:
+            yield from self._blocks(None, requested_labels(requests))
+        else:
+            yield from self._blocks(*self.training_cells(requests, shuffle))
 
     def resample(self, cells: np.ndarray) -> Iterator[Chunk]:
         """One cell of the type and from the code of each of these training cells, in order."""
         yield from self._blocks(cells, self.posterior.labels[cells])
 
-    def _blocks(self, source: np.ndarray | None, label: np.ndarray) -> Iterator[Chunk]:
-        for number, start in enumerate(range(0, len(label), BLOCK)):
-            stop = min(start + BLOCK, len(label))
-            generator = self._generator(0, number)
-            index = None if source is None else source[start:stop]
-            library = None if self.library_size is None else self.library_size[start:stop]
-            z, log_library, batches = self._codes(index, label[start:stop], library, generator)
-            yield self._cells(z, log_library, batches, label[start:stop], generator)
+    def decode(self, z: np.ndarray, labels: np.ndarray, share_noise: bool) -> Iterator[tuple[np.ndarray, Chunk]]:
+        """Cells of given codes and label codes, with the rows of `z` that they are of.
 
-    def _sources(self, requests: list[tuple[int, int]], shuffle: bool) -> tuple[np.ndarray | None, np.ndarray]:
-        """For each cell its training cell (None: the prior) and its label code."""
-        rng = np.random.default_rng([self.seed, 1])
-        label = np.concatenate([np.full(n, code) for code, n in requests])
-        if self.method == "prior":
-            return None, label
-        pools = [self._pool(code) for code, _ in requests]
-        source = np.concatenate(
-            [self.posterior.draw(n, pool, rng) for (_, n), pool in zip(requests, pools, strict=True)]
-        )
-        if shuffle:
-            order = rng.permutation(len(source))
-            source, label = source[order], label[order]
-        return source, label
+        Parameters
+        ----------
+        z
+            Codes.
+        labels
+            Label code of each.
+        share_noise
+            Give all cells of a label the library size and the batch of one training cell.
+        """
+        for code in np.unique(labels):
+            rows, source = np.flatnonzero(labels == code), None
+            codes = self.codes
+            if share_noise:
+                rng = np.random.default_rng([self.seed, Stream.SHARED_CELL, int(code) + 1])
+                source = rng.choice(self.posterior.pool(code, self.batch), 1)
+                codes = PosteriorCodes(self.posterior, self.batch)
+            for number, block in self.blocks(len(rows)):
+                index = rows[block]
+                stream = self.stream(Stream.DECODED_BLOCKS, int(code) + 1, number)
+                shared = None if source is None else source.repeat(len(index))
+                library = None if self.library_size is None else self.library_size[index]
+                _, log_library, batches = self.latents(codes, shared, labels[index], library, stream)
+                given = torch.as_tensor(z[index], device=self.module.device)
+                yield index, self._cells(given, log_library, batches, labels[index], stream)
 
-    def _pool(self, label: int) -> np.ndarray:
-        pool = self.posterior.cells(None if label == ANY else label, self.batch)
-        # a type that was never seen in the requested batch is drawn from its other batches
-        return pool if len(pool) else self.posterior.cells(None if label == ANY else label)
-
-    def _codes(
-        self, source: np.ndarray | None, label: np.ndarray, library: np.ndarray | None, generator: torch.Generator
+    def latents(
+        self,
+        codes: PosteriorCodes | PriorCodes,
+        cells: np.ndarray | None,
+        labels: np.ndarray,
+        library: np.ndarray | None,
+        stream: torch.Generator,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Latent codes, log library sizes and batches of one block."""
-        device = self.module.device
-        n = len(label)
-        noise = torch.randn(n, self.module.n_latent, generator=generator, device=device)
-        if source is None:
-            z = noise
-            code = None if label[0] == ANY else int(label[0])
-            mean, std = self.posterior.library_parameters(code, self.batch)
-            log_library = mean + std * torch.randn(n, 1, generator=generator, device=device)
-            if self.batch is None:
-                pool = self._pool(ANY if code is None else code)
-                pick = torch.randint(len(pool), (n,), generator=generator, device=device).cpu().numpy()
-                batches = self.posterior.batches[pool[pick]]
-            else:
-                batches = np.full(n, self.batch)
-        else:
-            mean = torch.as_tensor(self.posterior.mean_codes(source), device=device)
-            z = mean + torch.as_tensor(self.posterior.std[source], device=device) * noise
-            log_library = torch.as_tensor(self.posterior.log_library[source], device=device).unsqueeze(1)
-            batches = self.posterior.batches[source] if self.batch is None else np.full(n, self.batch)
+        """Codes, log library sizes and batches of one block."""
+        noise = self.noise(len(labels), self.module.n_latent, stream)
+        z, log_library, batches = codes.sample(cells, int(labels[0]), noise, stream)
         if library is not None:
-            log_library = torch.as_tensor(np.log(library), dtype=torch.float32, device=device).unsqueeze(1)
-        return z, log_library.float(), torch.as_tensor(batches, device=device).unsqueeze(1)
+            log_library = torch.as_tensor(np.log(library), dtype=torch.float32, device=noise.device).unsqueeze(1)
+        return z, log_library.float(), torch.as_tensor(batches, device=noise.device).unsqueeze(1)
 
-    def _cells(self, z, log_library, batches, label: np.ndarray, generator: torch.Generator) -> Chunk:
+    def _blocks(self, cells: np.ndarray | None, labels: np.ndarray) -> Iterator[Chunk]:
+        for number, block in self.blocks(len(labels)):
+            stream = self.stream(Stream.BLOCKS, number)
+            index = None if cells is None else cells[block]
+            library = None if self.library_size is None else self.library_size[block]
+            latents = self.latents(self.codes, index, labels[block], library, stream)
+            yield self._cells(*latents, labels[block], stream)
+
+    def _cells(
+        self,
+        z: torch.Tensor,
+        log_library: torch.Tensor,
+        batches: torch.Tensor,
+        labels: np.ndarray,
+        stream: torch.Generator,
+    ) -> Chunk:
         """Decode one block; a label that is not known yet is found first."""
         module = self.module
-        codes = torch.as_tensor(label, device=z.device)
+        codes = torch.as_tensor(labels, device=z.device)
         if self.names is not None and (codes == ANY).any():
-            codes = self._find_labels(z, log_library, batches)
+            codes = self.find_labels(z, log_library, batches)
         px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
-        counts = sp.csr_matrix(module.draw(px, generator).cpu().numpy())
-        codes = codes.cpu().numpy()
+        counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
+        found = codes.cpu().numpy()
         if self.margins is not None:
-            uniform = torch.rand(counts.shape, generator=generator, device=z.device).cpu().numpy()
-            counts = self.margins.apply(counts, codes.clip(0), uniform)
-        return Chunk(counts, z.cpu().numpy(), codes, batches.squeeze(1).cpu().numpy())
+            uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
+            counts = self.margins.apply(counts, found.clip(0), uniform)
+        return Chunk(counts, z.cpu().numpy(), found, batches.squeeze(1).cpu().numpy())
 
-    def _find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
+    def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""
         module = self.module
         if module.has_label_baseline or module.classifier is None:
-            return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy(), len(self.names)), device=z.device)
+            n_labels = 0 if self.names is None else len(self.names)
+            return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy(), n_labels), device=z.device)
         px = module.decode(z, log_library, batches, torch.zeros_like(batches))
         return module.classifier(module.expected(px)).argmax(-1)
 
     def _accepted(self, label: int, n: int) -> Iterator[Chunk]:
         """Cells that the classifier takes for the requested type (section 2.6 of the ACTIVA paper)."""
         module = self.module
-        rng = np.random.default_rng([self.seed, 2, label])
+        rng = np.random.default_rng([self.seed, Stream.ACCEPTED_CELLS, label])
         done, drawn, number = 0, 0, 0
         while done < n:
             if drawn >= self.max_draws:
+                name = label if self.names is None else self.names[label]
                 raise RuntimeError(
-                    f"Only {done} of {drawn} drawn cells ({done / drawn:.2%}) were accepted as {self.names[label]!r}, "
+                    f"Only {done} of {drawn} drawn cells ({done / drawn:.2%}) were accepted as {name!r}, "
                     f"{n} were asked for. Raise `max_draws`, lower `min_confidence`, train longer, or use "
                     "method='posterior' without `min_confidence`, which rejects none."
                 )
-            generator = self._generator(3, label, number)
+            stream = self.stream(Stream.ACCEPTED_BLOCKS, label, number)
             labels = np.full(BLOCK, label)
-            source = None if self.method == "prior" else rng.choice(self._pool(label), BLOCK)
+            cells = None if self.from_prior else rng.choice(self.posterior.pool(label, self.batch), BLOCK)
             library = None if self.library_size is None else np.resize(self.library_size, BLOCK)
-            z, log_library, batches = self._codes(source, labels, library, generator)
+            z, log_library, batches = self.latents(self.codes, cells, labels, library, stream)
             px = module.decode(z, log_library, batches, torch.as_tensor(labels, device=z.device).unsqueeze(1))
             probability = module.classifier(module.expected(px)).softmax(-1)
             keep = probability.argmax(-1) == label
@@ -193,5 +262,5 @@ class CellSampler:
             keep = torch.nonzero(keep).squeeze(1)[: n - done]
             drawn, number = drawn + BLOCK, number + 1
             if len(keep):
-                yield self._cells(z[keep], log_library[keep], batches[keep], labels[: len(keep)], generator)
+                yield self._cells(z[keep], log_library[keep], batches[keep], labels[: len(keep)], stream)
                 done += len(keep)

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import scvi
+import torch
 from learning import SEED
 
 import scmimic as sm
+from scmimic.model.generation.calibration._calibration import compare_margins, counts_and_labels
 from scmimic.model.generation.calibration._margins import GeneMargins, _Distribution, histogram
 
 RNG = np.random.default_rng(0)
@@ -161,11 +163,12 @@ def test_labels_are_compared_by_their_cells(model, monkeypatch):
     monkeypatch.setattr("scmimic.model.generation.calibration._calibration.GeneMargins", spy)
     labels = np.repeat([0, 1, 2], [400, 194, 6])
     monkeypatch.setattr(model.posterior_, "labels", labels)
-    observed = histogram(model._observed(), 4, 30)
-    monkeypatch.setattr(model, "_cells_per_label", lambda: np.array([400, 194, 6, 0]))
-    model._compare_margins(observed, 0, n_cells=1200, min_cells=50)
+    observed = histogram(counts_and_labels(model._training_batches()), 4, 30)
+    monkeypatch.setattr(model.module, "n_labels", 4)
+    with torch.inference_mode():
+        compare_margins(model.module, model.posterior_, observed, 0, n_cells=1200, min_cells=50)
+        compare_margins(model.module, model.posterior_, observed, 0)
     assert made[0].n_cells.tolist() == [800, 388, 50, 0]
-    model._compare_margins(observed, 0)
     assert made[1].n_cells.tolist() == [13333, 6467, 500, 0]
 
 

@@ -10,7 +10,7 @@ from anndata import AnnData
 from learning import SEED
 
 import scmimic as sm
-from scmimic.model.generation._posterior import AggregatedPosterior
+from scmimic.model.generation._codes import AggregatedPosterior
 from scmimic.model.generation.calibration import _spread
 from scmimic.model.generation.calibration._calibration import MAX_SPREAD
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
@@ -112,6 +112,7 @@ def test_cells_that_vary_too_little_are_moved_apart(model, learned, caplog):
     before = variance_ratio(model)
     with caplog.at_level(logging.INFO, logger="scmimic"):
         model._calibrate(dispersion=False, spread=True, margins=False)
+    posterior = model.posterior_
     learned("factor of the codes", posterior.spread, above=1.1, off=1)
     assert posterior.spread <= MAX_SPREAD
     assert "less than the training cells" in caplog.text

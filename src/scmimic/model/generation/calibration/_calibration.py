@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +12,8 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import log_normalise
+from scmimic.model.base._vae_module import CellVAEModule
+from scmimic.model.generation._codes import AggregatedPosterior
 from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
 from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, histogram
@@ -21,119 +25,174 @@ MAX_SPREAD = 1.5
 """Codes are moved apart by half of their distances at most; the most that any data set needed was 1.4."""
 MIN_SPREAD_CELLS = 50
 
+Batches = Callable[[np.ndarray | None], Iterable[dict[str, torch.Tensor]]]
+"""Gives the training cells as a data loader does: those of the rows, or all, in their order."""
 
-class CalibrationMixin:
-    """The comparison of generated cells with the training cells, at the end of a training.
 
-    Classes have ``module``, ``posterior_`` and ``_training_batches()``.
+@dataclass(frozen=True)
+class Calibration:
+    """What generation takes from the comparison with the training cells, besides dispersions.
+
+    Attributes
+    ----------
+    posterior
+        The training cells, with the spread of their codes.
+    margins
+        Map to the gene margins of the training cells; None: not compared.
     """
 
-    margins_: GeneMargins | None = None
+    posterior: AggregatedPosterior
+    margins: GeneMargins | None = None
 
-    @torch.inference_mode()
-    def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
-        """Match dispersions, then variance within types, then margins; all of it, or none where it is interrupted."""
-        self.module.eval()
-        if not self.module.is_count:
-            return
-        learned = None if self.module.px_r is None else self.module.px_r.clone()
-        try:
-            self._match(dispersion=dispersion, spread=spread, margins=margins)
-        except BaseException:
-            if learned is not None:
-                self.module.px_r.copy_(learned)
-            self.margins_, self.posterior_.center, self.posterior_.spread = None, None, 1.0
-            raise
 
-    def _match(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
-        if dispersion and self.module.px_r is not None:
-            pool_dispersion(self.module, self._training_batches())
-            match_zeros(self.module, self._training_batches())
-        observed = None
-        if margins:
-            seed = int(torch.randint(2**31 - 1, ()))
-            observed = histogram(self._observed(), len(self._cells_per_label()), self.module.n_input)
-            self.margins_ = self._compare_margins(observed, seed)
-        if spread:
-            self._match_spread(observed)
+@torch.inference_mode()
+def calibrate(
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    batches: Batches,
+    *,
+    dispersion: bool,
+    spread: bool,
+    margins: bool,
+) -> Calibration:
+    """Match dispersions, then variance within types, then margins; all of it, or none where it is interrupted.
 
-    def _match_spread(self, observed: Histogram | None, max_cells: int = 5_000) -> None:
-        """Move codes apart until generated cells vary within types as the training cells do, but for their error.
+    Parameters
+    ----------
+    module
+        The trained networks; dispersions are written into it.
+    posterior
+        The training cells; left as it is.
+    batches
+        The training cells.
+    dispersion, spread, margins
+        What to match; likelihoods that are none of counts have nothing to match.
+    """
+    module.eval()
+    if not module.is_count:
+        return Calibration(posterior)
+    learned = None if module.px_r is None else module.px_r.clone()
+    try:
+        return match(module, posterior, batches, dispersion=dispersion, spread=spread, margins=margins)
+    except BaseException:
+        if module.px_r is not None and learned is not None:
+            module.px_r.copy_(learned)
+        raise
 
-        The ratio of variances at the largest spread and at none are taken for a line. With margins, it is that of cells
-        whose margins are matched at that spread.
 
-        Parameters
-        ----------
-        observed
-            Counts of the training cells for the margins; None: there are none.
-        max_cells
-            Training cells to look at.
-        """
-        posterior = self.posterior_
-        rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
-        cells = np.sort(rng.permutation(len(posterior))[:max_cells])
-        if len(cells) < MIN_SPREAD_CELLS:
-            return
-        x = log_normalise(sp.vstack([x for x, _ in self._observed(cells)]))
-        variance = WithinLabelVariance(x, posterior.labels[cells], rng)
+def match(
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    batches: Batches,
+    *,
+    dispersion: bool,
+    spread: bool,
+    margins: bool,
+) -> Calibration:
+    """Do the work of :func:`calibrate`."""
+    if dispersion and module.px_r is not None:
+        pool_dispersion(module, batches(None))
+        match_zeros(module, batches(None))
+    observed, found = None, Calibration(posterior)
+    if margins:
+        seed = int(torch.randint(2**31 - 1, ()))
+        observed = histogram(counts_and_labels(batches(None)), len(cells_per_label(module, posterior)), module.n_input)
+        found = replace(found, margins=compare_margins(module, posterior, observed, seed))
+    return match_spread(module, found, batches, observed) if spread else found
 
-        def ratio() -> float:
-            sampler = CellSampler(self, seed=int(rng.integers(2**31)), margins=self.margins_)
-            return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
-        target, none = 1 - variance.error, ratio()
-        if none >= target:
-            return
-        unmatched = self.margins_
-        posterior.center = local_centers(posterior.mean, posterior.labels)
+def match_spread(
+    module: CellVAEModule, found: Calibration, batches: Batches, observed: Histogram | None, max_cells: int = 5_000
+) -> Calibration:
+    """Move codes apart until generated cells vary within types as the training cells do, but for their error.
 
-        def spread_by(value: float) -> None:
-            posterior.spread = value
-            if observed is not None:
-                self.margins_ = self._compare_margins(observed, int(rng.integers(2**31)))
+    The ratio of variances at the largest spread and at none are taken for a line. With margins, it is that of cells
+    whose margins are matched at that spread.
 
-        spread_by(MAX_SPREAD)
-        slope = (ratio() - none) / (MAX_SPREAD - 1)
-        if slope <= 0:
-            posterior.center, posterior.spread, self.margins_ = None, 1.0, unmatched
-            return
-        spread_by(min(1 + (target - none) / slope, MAX_SPREAD))
-        logger.info(
-            "Cells varied within types %.1f %% less than the training cells; their codes are moved apart by %.0f %%.",
-            100 * (1 - none),
-            100 * (posterior.spread - 1),
-        )
+    Parameters
+    ----------
+    module
+        The trained networks.
+    found
+        The training cells, and the margins without a spread.
+    batches
+        The training cells.
+    observed
+        Counts of the training cells for the margins; None: there are none.
+    max_cells
+        Training cells to look at.
+    """
+    rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
+    cells = np.sort(rng.permutation(len(found.posterior))[:max_cells])
+    if len(cells) < MIN_SPREAD_CELLS:
+        return found
+    x = log_normalise(sp.vstack([x for x, _ in counts_and_labels(batches(cells))]))
+    variance = WithinLabelVariance(x, found.posterior.labels[cells], rng)
 
-    def _cells_per_label(self) -> np.ndarray:
-        return np.bincount(self.posterior_.labels, minlength=self.module.n_labels)
+    def ratio(at: Calibration) -> float:
+        sampler = CellSampler(module, at.posterior, seed=int(rng.integers(2**31)), margins=at.margins)
+        return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
-    def _compare_margins(
-        self, observed: Histogram, seed: int, n_cells: int = 20_000, min_cells: int = 500
-    ) -> GeneMargins:
-        """Compare the distribution of each gene in generated and training cells of each label.
+    target, none = 1 - variance.error, ratio(found)
+    if none >= target:
+        return found
+    center = local_centers(found.posterior.mean, found.posterior.labels)
 
-        Parameters
-        ----------
-        observed
-            Counts of the training cells.
-        seed
-            Seed of the generated ones.
-        n_cells
-            Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
-        min_cells
-            Least number per label.
-        """
-        present = self._cells_per_label()
-        requests = [
-            (code, max(min_cells, round(n_cells * n / present.sum()))) for code, n in enumerate(present) if n > 0
-        ]
-        sampler = CellSampler(self, seed=seed)
-        generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
-        return GeneMargins(histogram(generated, len(present), self.module.n_input), observed)
+    def spread_by(value: float) -> Calibration:
+        posterior = replace(found.posterior, center=center, spread=value)
+        if observed is None:
+            return Calibration(posterior)
+        return Calibration(posterior, compare_margins(module, posterior, observed, int(rng.integers(2**31))))
 
-    def _observed(self, cells: np.ndarray | None = None):
-        """Counts and label codes of these training cells, or of all, block by block."""
-        for tensors in self._training_batches(cells):
-            labels = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).cpu().numpy().astype(np.int64)
-            yield sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()), labels
+    slope = (ratio(spread_by(MAX_SPREAD)) - none) / (MAX_SPREAD - 1)
+    if slope <= 0:
+        return found
+    spread = spread_by(min(1 + (target - none) / slope, MAX_SPREAD))
+    logger.info(
+        "Cells varied within types %.1f %% less than the training cells; their codes are moved apart by %.0f %%.",
+        100 * (1 - none),
+        100 * (spread.posterior.spread - 1),
+    )
+    return spread
+
+
+def compare_margins(
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    observed: Histogram,
+    seed: int,
+    n_cells: int = 20_000,
+    min_cells: int = 500,
+) -> GeneMargins:
+    """Compare the distribution of each gene in generated and training cells of each label.
+
+    Parameters
+    ----------
+    module, posterior
+        The trained networks, and the training cells.
+    observed
+        Counts of the training cells.
+    seed
+        Seed of the generated ones.
+    n_cells
+        Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
+    min_cells
+        Least number per label.
+    """
+    present = cells_per_label(module, posterior)
+    requests = [(code, max(min_cells, round(n_cells * n / present.sum()))) for code, n in enumerate(present) if n > 0]
+    sampler = CellSampler(module, posterior, seed=seed)
+    generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
+    return GeneMargins(histogram(generated, len(present), module.n_input), observed)
+
+
+def cells_per_label(module: CellVAEModule, posterior: AggregatedPosterior) -> np.ndarray:
+    """Number of training cells of each label code."""
+    return np.bincount(posterior.labels, minlength=module.n_labels)
+
+
+def counts_and_labels(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
+    """Counts and label codes of cells, block by block."""
+    for tensors in batches:
+        labels = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).cpu().numpy().astype(np.int64)
+        yield sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()), labels

@@ -1,4 +1,4 @@
-"""What is asked of a model that generates cells, and what is said of the cells; shared by all of them."""
+"""What is asked of a model that generates cells, and what is said of the cells."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from scmimic.cells._columns import Value, as_list
 from scmimic.cells._counts import LARGEST_COUNT
 from scmimic.cells._generated import fingerprint
 from scmimic.cells._units import made_space
+from scmimic.model.base._model import CellModel
+from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import CellDescription
-from scmimic.model.generation._sampler import ANY
 
 # Arguments of what makes cells; a name means the same in each function that has it.
 _REQUEST = {
@@ -48,8 +49,49 @@ _REQUEST = {
 _SAMPLED = 64
 
 
-class CellRequestsMixin:
-    """Checks of the arguments of ``generate`` and ``decode``; ``posterior_`` holds the cells trained on."""
+def weights_sample(module: torch.nn.Module) -> np.ndarray:
+    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
+    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
+    return torch.cat(parts).numpy()
+
+
+def library_sizes(library_size, n: int) -> np.ndarray:
+    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
+    values = _positive("library_size", library_size)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+    if values.max() > LARGEST_COUNT:
+        raise ValueError(
+            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
+            f"{values.max():.3g}."
+        )
+    # a copy: torch refuses arrays that cannot be written to
+    return np.array(np.broadcast_to(values, (n,)))
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """An array of numbers in double precision from one, a list or an array of them."""
+    check_unmasked(**{name: values})
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
+    return array.astype(float)
+
+
+def _positive(name: str, values: Any) -> np.ndarray:
+    array = numbers(name, values)
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
+    return array
+
+
+class GenerativeModel(CellModel):
+    """A model that generates cells from what it keeps of its training cells, ``posterior_``.
+
+    It checks what :meth:`generate` and :meth:`decode` are asked for, and describes the cells.
+    """
+
+    posterior_: AggregatedPosterior | None = None
 
     def _check_request(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
@@ -59,8 +101,13 @@ class CellRequestsMixin:
         self._check_can_generate()
 
     def _check_can_generate(self) -> None:
-        if not self.is_trained or getattr(self, "posterior_", None) is None:
+        self._trained_cells()
+
+    def _trained_cells(self) -> AggregatedPosterior:
+        """What is kept of the training cells."""
+        if not self.is_trained or self.posterior_ is None:
             raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+        return self.posterior_
 
     def _label_proportions(self) -> np.ndarray | None:
         if self.label_categories_ is None:
@@ -119,39 +166,3 @@ class CellRequestsMixin:
             source=fingerprint(weights_sample(self.module), *asked),
             interrupted=interrupted_part(self) is not None,
         )
-
-
-def weights_sample(module: torch.nn.Module) -> np.ndarray:
-    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
-    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
-    return torch.cat(parts).numpy()
-
-
-def library_sizes(library_size, n: int) -> np.ndarray:
-    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
-    values = _positive("library_size", library_size)
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
-        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
-    if values.max() > LARGEST_COUNT:
-        raise ValueError(
-            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
-            f"{values.max():.3g}."
-        )
-    # a copy: torch refuses arrays that cannot be written to
-    return np.array(np.broadcast_to(values, (n,)))
-
-
-def numbers(name: str, values: Any) -> np.ndarray:
-    """An array of numbers in double precision from one, a list or an array of them."""
-    check_unmasked(**{name: values})
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
-    return array.astype(float)
-
-
-def _positive(name: str, values: Any) -> np.ndarray:
-    array = numbers(name, values)
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
-    return array

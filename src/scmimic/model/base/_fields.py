@@ -1,0 +1,242 @@
+"""Registration of AnnData and MuData, shared by the models."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, fields
+
+from scmimic import _keys
+from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
+from scmimic._plain import from_plain
+from scmimic.cells._checks import check_size_factor, check_structure, check_values
+from scmimic.cells._columns import ObsColumn, Value, check_column
+from scmimic.cells._fingerprint import take_fingerprint
+from scmimic.cells._layers import get_matrix, place
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {
+    **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
+    **dict.fromkeys(("layer", "rna_layer"), LAYER),
+    "unlabeled_category": LABEL.or_none,
+}
+
+# what scvi-tools passes to a set-up that repeats another one
+_TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels")
+
+
+class ColumnField(fields.CategoricalObsField):
+    """A column of labels or batches of any type, which cells can be given back in; see :class:`ObsColumn`.
+
+    scvi-tools' own fields take no other labels than text where some cells may be unlabelled, know no way back, and
+    fail on new cells that lack values.
+
+    Parameters
+    ----------
+    registry_key
+        Key of the field.
+    obs_key
+        Column of ``.obs``; None: all cells are alike.
+    argument
+        Argument of the set-up that names the column.
+    unlabeled
+        Value that means "not known", or None.
+    needs_known
+        Refuse a column of nothing else.
+    name
+        What the cells are called.
+    """
+
+    def __init__(
+        self,
+        registry_key: str,
+        obs_key: str | None,
+        argument: str,
+        *,
+        unlabeled: Value | None = None,
+        needs_known: bool = True,
+        name: str = "adata",
+    ) -> None:
+        super().__init__(registry_key, obs_key)
+        self.argument, self.unlabeled, self.needs_known, self.name = argument, unlabeled, needs_known, name
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Number the values of the column."""
+        if self.is_default:
+            return super().register_field(adata)
+        values = self._values(adata)
+        colors = adata.uns.get(_keys.colors(self._original_attr_key))
+        column, codes = ObsColumn.read(values, unlabeled=self.unlabeled, colors=colors)
+        where = f"`{self.name}.obs[{self._original_attr_key!r}]`"
+        if self.needs_known and column.n_unlabeled == len(values):
+            raise ValueError(
+                f"Every cell is unlabeled in {where}, that is {self.unlabeled!r}: there is no type to learn. Correct "
+                "`unlabeled_category`, or leave `labels_key` out where the model allows it."
+            )
+        few = [name for name, n in zip(column.names, np.bincount(codes), strict=False) if 0 < n < 3]
+        if few:
+            warnings.warn(
+                f"There are fewer than 3 cells of each of {few} in {where}. Models may not train properly.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._numbered(adata, column, codes)
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        """Give the values of other cells the numbers that the training cells' have."""
+        if self.is_default:
+            return super().transfer_field(state_registry, adata_target, **kwargs)
+        column = ObsColumn.registered(state_registry, self._original_attr_key)
+        if column.key not in adata_target.obs:
+            known = column.unlabeled if column.unlabeled is not None else (column.values or [None])[0]
+            raise KeyError(
+                f"The model was set up with `{self.argument}={column.key!r}`, but `{self.name}.obs` has no such "
+                f"column. Add it: `{self.name}.obs[{column.key!r}] = {known!r}`"
+                f"{'.' if column.unlabeled is None else ' says that no type is known.'}"
+            )
+        return self._numbered(adata_target, column, column.codes_of(self._values(adata_target), name=self.name))
+
+    def _values(self, adata: AnnData) -> pd.Series:
+        return check_column(adata.obs, self._original_attr_key, self.argument, name=self.name, unlabeled=self.unlabeled)
+
+    def _numbered(self, adata: AnnData, column: ObsColumn, codes: np.ndarray) -> dict:
+        mapping = [*column.names, *([] if column.unlabeled is None else [str(column.unlabeled)])]
+        adata.obs[self.attr_key] = pd.Categorical.from_codes(codes, mapping).codes
+        return {
+            self.CATEGORICAL_MAPPING_KEY: np.array(mapping, dtype=object),
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            ObsColumn.IN_REGISTRY: column.record(),
+        }
+
+
+MuDataColumnField = fields.MuDataWrapper(ColumnField)
+
+
+def anndata_fields(
+    adata: AnnData,
+    *,
+    layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: Value | None = None,
+    batch_key: str | None = None,
+    size_factor_key: str | None = None,
+    needs_known: bool = True,
+) -> list:
+    """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
+    check_arguments(locals(), _KINDS)
+    check_structure(adata, layer)
+    check_values(get_matrix(adata, layer), place(layer))
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        if key is not None:
+            check_column(adata.obs, key, argument, unlabeled=unlabeled)
+    check_size_factor(adata.obs, size_factor_key)
+    labels = {"unlabeled": unlabeled_category, "needs_known": needs_known}
+    return [
+        # whether X must hold counts depends on the likelihood, which the model knows and checks
+        fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+        ColumnField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", **labels),
+        ColumnField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
+        fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+    ]
+
+
+def mudata_fields(
+    mdata: MuData,
+    modalities: Mapping[str, str | None],
+    *,
+    rna_layer: str | None,
+    labels_key: str | None,
+    unlabeled_category: Value | None,
+    batch_key: str | None,
+    size_factor_key: str | None,
+) -> list:
+    """Check a MuData and return the fields to register."""
+    check_arguments(locals(), _KINDS)
+    if not isinstance(mdata, MuData):
+        raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
+    if modalities.rna_layer not in mdata.mod:
+        raise KeyError(
+            "`modalities` must name the modality of the expression, such as {'rna_layer': 'rna'}. "
+            f"Modalities: {list(mdata.mod)}."
+        )
+    rna = mdata.mod[modalities.rna_layer]
+    check_structure(rna, rna_layer)
+    check_values(get_matrix(rna, rna_layer), f"mdata.mod[{modalities.rna_layer!r}]")
+    tables = {
+        argument: ("mdata", mdata.obs) if key is None else (f"mdata.mod[{key!r}]", mdata.mod[key].obs)
+        for argument, key in modalities.items()
+        if argument in ("labels_key", "batch_key", "size_factor_key")
+    }
+    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
+        name, obs = tables[argument]
+        if key is not None:
+            check_column(obs, key, argument, name=name, unlabeled=unlabeled)
+    check_size_factor(tables["size_factor_key"][1], size_factor_key)
+    return [
+        fields.MuDataLayerField(
+            REGISTRY_KEYS.X_KEY, rna_layer, mod_key=modalities.rna_layer, is_count_data=False, mod_required=True
+        ),
+        MuDataColumnField(
+            REGISTRY_KEYS.LABELS_KEY,
+            labels_key,
+            "labels_key",
+            unlabeled=unlabeled_category,
+            name=tables["labels_key"][0],
+            mod_key=modalities.labels_key if labels_key else None,
+        ),
+        MuDataColumnField(
+            REGISTRY_KEYS.BATCH_KEY,
+            batch_key,
+            "batch_key",
+            name=tables["batch_key"][0],
+            mod_key=modalities.batch_key if batch_key else None,
+        ),
+        fields.MuDataNumericalObsField(
+            REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, mod_key=modalities.size_factor_key, required=False
+        ),
+    ]
+
+
+def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any) -> None:
+    """Register ``data`` with the model class."""
+    check_keywords(
+        kwargs,
+        [*setup_method_args["setup_args"], *_TRANSFER],
+        what=f"`{cls.__name__}.{setup_method_args['setup_method_name']}`",
+    )
+    manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
+    if "source_registry" in kwargs:
+        kwargs["source_registry"] = from_plain(kwargs["source_registry"])
+    manager.register_fields(data, **kwargs)
+    manager.registry[_keys.FINGERPRINT] = take_fingerprint(manager)
+    cls.register_manager(manager)
+    if kwargs.get("source_registry") is None:
+        _report_unlabeled(manager)
+
+
+def _report_unlabeled(manager: AnnDataManager) -> None:
+    """Say how many cells are of no known type."""
+    state = manager.registry["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
+    record = state.get(ObsColumn.IN_REGISTRY, {})
+    if record.get("n_unlabeled"):
+        value = record["unlabeled"]
+        logger.log(
+            # nobody need have meant the default
+            logging.WARNING if value == _keys.UNLABELED else logging.INFO,
+            "%d of %d cells are %r in `.obs[%r]`, which stands for no known type: it is not learned as one, nor "
+            "generated. If %r is a type, pass `unlabeled_category=None` or another value.",
+            record["n_unlabeled"],
+            manager.adata.n_obs,
+            value,
+            record["key"],
+            value,
+        )
