@@ -38,6 +38,8 @@ class ACTINNClassifier(nn.Module):
         Genes that are used; the others enter as zero.
     """
 
+    gene_mask: torch.Tensor
+
     def __init__(
         self,
         n_input: int,

@@ -123,6 +123,10 @@ class CountDecoder(GeneDecoder):
         Dropout in the hidden layers.
     """
 
+    label_baseline: torch.Tensor | None
+    log_library_mean: torch.Tensor
+    log_library_std: torch.Tensor
+
     def __init__(
         self,
         n_latent: int,
@@ -152,9 +156,10 @@ class CountDecoder(GeneDecoder):
         return (self.scale,) if self.zero_logits is None else (self.scale, self.zero_logits)
 
     def hidden(
-        self, z: torch.Tensor, log_library: torch.Tensor, batch_index: torch.Tensor | None = None
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
+        assert log_library is not None
         standard = (log_library - self.log_library_mean) / self.log_library_std
         return self.stack(z, batch_index, standard)
 
@@ -164,5 +169,6 @@ class CountDecoder(GeneDecoder):
         """Proportions of genes (rows sum to 1) and zero logits, from the heads' outputs."""
         scale, *rest = outputs
         if self.label_baseline is not None:
+            assert labels is not None
             scale = scale + self.label_baseline[labels.squeeze(-1).long()]
         return torch.softmax(scale, dim=-1), rest[0] if rest else None

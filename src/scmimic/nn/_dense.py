@@ -123,8 +123,10 @@ class DenseStack(nn.Module):
         """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``; covariates have one row per cell."""
         parts = [x]
         if self.n_cat:
+            assert category is not None
             parts.append(F.one_hot(category.squeeze(-1).long(), self.n_cat).to(x.dtype).expand(*x.shape[:-1], -1))
         if self.n_cont:
+            assert continuous is not None
             parts.append(continuous.expand(*x.shape[:-1], -1))
         joined = torch.cat(parts, dim=-1) if len(parts) > 1 else x
         flat = joined.reshape(-1, joined.shape[-1]) if joined.dim() > 2 else joined

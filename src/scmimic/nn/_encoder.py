@@ -60,10 +60,11 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.log1p = log1p
+        self.input_map: GeneProjection | GeneScale | None = None
         if n_comps is not None:
             self.input_map = GeneProjection(n_input, n_comps)
-        else:
-            self.input_map = GeneScale(n_input) if standardize else None
+        elif standardize:
+            self.input_map = GeneScale(n_input)
         self.stack = DenseStack(
             n_input if n_comps is None else n_comps,
             n_hidden,
@@ -74,7 +75,7 @@ class Encoder(nn.Module):
         )
         output = nn.Linear(self.stack.n_out, 2 * n_latent)
         if head == "linear":
-            self.head = output
+            self.head: nn.Module = output
         elif head == "relu_bn":
             self.head = nn.Sequential(output, nn.ReLU(), RealBatchNorm1d(2 * n_latent))
         else:

@@ -18,6 +18,9 @@ class GeneProjection(nn.Module):
         Number of directions. Until :meth:`set` is called, everything is mapped to 0.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, n_genes: int, n_comps: int):
         super().__init__()
         self.register_buffer("weight", torch.zeros(n_comps, n_genes))

@@ -15,6 +15,9 @@ class GeneScale(nn.Module):
         Number of genes. Until :meth:`set` is called, values pass unchanged.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, n_genes: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_genes))

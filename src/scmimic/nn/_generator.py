@@ -33,7 +33,7 @@ class GeneratorNorm(nn.Module):
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Normalise ``(n, n_features)``; ``labels`` of shape ``(n,)``."""
         x = self.norm(x)
-        return x if self.scale is None else x * self.scale(labels) + self.offset(labels)
+        return x if self.scale is None or self.offset is None else x * self.scale(labels) + self.offset(labels)
 
 
 class ExpressionGenerator(nn.Module):
@@ -57,6 +57,8 @@ class ExpressionGenerator(nn.Module):
         ``"relu"``: non-negative expression. ``"linear"``: unbounded. ``"library"``: non-negative, and scaled to the
         same total in every cell, as scGAN. ``"counts"``: shares of the genes in a cell's counts, which sum to 1.
     """
+
+    total: torch.Tensor
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class ExpressionGenerator(nn.Module):
 
         In training they follow small batches of a moving network, or of another one where the weights are averages.
         """
-        norms = [norm.norm for norm in self.norms]
+        norms = [module for module in self.norms.modules() if isinstance(module, RealBatchNorm1d)]
         momentum, training = [norm.momentum for norm in norms], self.training
         for norm in norms:
             norm.momentum = 1.0

@@ -44,6 +44,8 @@ class MeanDecoder(GeneDecoder):
     """
 
     label_baseline = None
+    log_library_mean: torch.Tensor
+    log_library_std: torch.Tensor
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class MeanDecoder(GeneDecoder):
         """Begin at the log mean of every gene, ``(n_genes,)``, instead of equal genes."""
         nn.init.zeros_(self.mean.bias)
         with torch.no_grad():
-            self.mean.bias += log_mean
+            self.mean.bias.add_(log_mean)
 
     def hidden(
         self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
@@ -94,6 +96,7 @@ class MeanDecoder(GeneDecoder):
         """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
         if not self.library_covariate:
             return self.stack(z, batch_index)
+        assert log_library is not None
         return self.stack(z, batch_index, (log_library - self.log_library_mean) / self.log_library_std)
 
     def finish(
@@ -101,7 +104,7 @@ class MeanDecoder(GeneDecoder):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Means of the genes and zero logits, from the heads' outputs."""
         mean, *rest = outputs
-        if self.link == "identity":
+        if self.standard is not None:
             mean = self.standard.invert(mean)
         elif self.link == "exp":
             mean = mean.clamp_max(MAX_LOG_RATE).exp()
