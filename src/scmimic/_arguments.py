@@ -102,7 +102,7 @@ class Range(Kind):
     def within(self, value: Any) -> bool:
         """Whether it is a number of the range, and one that arrays can hold; truth values are no numbers."""
         value = _plain(value)
-        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
+        if not _is_number(value, whole=self.whole):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
@@ -460,6 +460,10 @@ def shown(value: Any) -> str:
     """A value as a message shows it: in one line, and not all of what is large."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST_REPR else f"{text[: _LONGEST_REPR - 3]}..."
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
 
 
 def _number(value: float) -> str:

@@ -37,6 +37,16 @@ def in_memory(x: Any) -> Any:
     return x.to_memory() if hasattr(x, "to_memory") else x
 
 
+def stored_values(x: Any) -> np.ndarray:
+    """The values of a matrix; of a sparse one those that it stores."""
+    return x.data if sp.issparse(x) else x
+
+
+def as_dense(x: Any) -> np.ndarray:
+    """A sparse matrix as an array; others come back as they are."""
+    return x.toarray() if sp.issparse(x) else x
+
+
 def check_unmasked(**arrays: Any) -> None:
     """Raise where values are masked: what lies under a mask would be taken for a value."""
     for name, x in arrays.items():
@@ -93,7 +103,7 @@ def as_matrix(x: Any, name: str, *, dtype: DTypeLike | None = None) -> Matrix:
     if dtype is None:
         dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
     x = x.astype(dtype, copy=False)
-    values = x.data if sp.issparse(x) else x
+    values = stored_values(x)
     if not np.isfinite(values).all():
         n_bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"`{name}` holds {n_bad} NaN or infinite values. Remove or replace them first.")
@@ -154,13 +164,13 @@ def _scale(x: Matrix) -> _Scale | None:
     if min(x.shape) < _SCALE_SIZE:
         return None
     rows = x[np.unique(np.linspace(0, x.shape[0] - 1, min(x.shape[0], _SCALE_CELLS)).astype(np.int64))]
-    values = rows.data if sp.issparse(rows) else rows
+    values = stored_values(rows)
     sums = np.asarray(rows.sum(axis=1), dtype=np.float64).ravel()
     total = float(np.median(sums))
     if values.min(initial=0) < 0 or total == 0:
         return None
     spread = np.subtract(*np.percentile(sums, [90, 10])) / total
-    largest = float(np.median(rows.max(axis=1).toarray() if sp.issparse(rows) else rows.max(axis=1)))
+    largest = float(np.median(as_dense(rows.max(axis=1))))
     return _Scale(bool((values == np.rint(values)).all()), total, float(spread), largest)
 
 
@@ -306,7 +316,7 @@ def row_distances(x: Matrix, other: Matrix, rows: np.ndarray, *, chunk_values: i
 def log_normalise(x: Matrix, target_sum: float = 1e4) -> Matrix:
     """Scale each cell of single-precision counts to `target_sum` and take log(1 + x)."""
     x = scale_cells(x, target_sum)
-    return x.log1p() if sp.issparse(x) else np.log1p(x)
+    return np.log1p(x) if isinstance(x, np.ndarray) else x.log1p()
 
 
 def scale_cells(x: Matrix, target_sum: float) -> Matrix:
@@ -317,17 +327,17 @@ def scale_cells(x: Matrix, target_sum: float) -> Matrix:
 
 def expm1(x: Matrix) -> Matrix:
     """exp(x) - 1."""
-    return x.expm1() if sp.issparse(x) else np.expm1(x)
+    return np.expm1(x) if isinstance(x, np.ndarray) else x.expm1()
 
 
 def column_variance(x: Matrix) -> np.ndarray:
     """Population variance of each feature, in double precision."""
-    if sp.issparse(x):
+    if isinstance(x, np.ndarray):
+        squares = np.square(x, dtype=np.float64)
+    else:
         # scipy sums single precision in single precision, whatever `dtype` says
         x = x.astype(np.float64)
         squares = x.power(2)
-    else:
-        squares = np.square(x, dtype=np.float64)
     mean = np.asarray(x.mean(axis=0, dtype=np.float64)).ravel()
     return np.asarray(squares.mean(axis=0)).ravel() - mean**2
 
@@ -361,7 +371,7 @@ def forest_input(x: Matrix) -> Matrix:
     """Return `x` as a forest takes it fastest: single precision, and dense where that stays small."""
     x = x.astype(np.float32, copy=False)
     if sp.issparse(x) and 4 * x.shape[0] * x.shape[1] <= _DENSE_LIMIT_BYTES:
-        return x.toarray()
+        return as_dense(x)
     return x
 
 
@@ -376,8 +386,7 @@ def fit_pca(x: Matrix, n_comps: int, *, seed: int = 0) -> PCA:
         raise ValueError(f"The {x.shape[0]} cells that principal components are fitted on are all the same.")
     limit = min(x.shape)
     if n_comps >= limit:
-        dense = x.toarray() if sp.issparse(x) else x
-        return PCA(limit, svd_solver="full").fit(dense)
+        return PCA(limit, svd_solver="full").fit(as_dense(x))
     return PCA(n_comps, svd_solver="arpack", random_state=seed).fit(x)
 
 
@@ -399,7 +408,7 @@ def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Mat
     if not log1p:
         return x
     POSITIVE.check(target_sum=target_sum)
-    if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
+    if stored_values(x).min(initial=0) < 0:
         raise ValueError(
             f"`{name}` holds negative values, which have no logarithm. If they are logged or standardised already, "
             "pass `log1p=False`."

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -35,7 +35,7 @@ app = typer.Typer(
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, once the new results are whole.")]
 # What the arguments of a check are called here.
-_OUT = {"name": "--out", "flag": "--overwrite"}
+_OUT: dict[str, Any] = {"name": "--out", "flag": "--overwrite"}
 
 
 @dataclass

@@ -22,6 +22,8 @@ SIGINT_STATUS = 128 + signal.SIGINT
 class Terminated(SystemExit):
     """A signal came: the process ends with its status, once the finally-blocks have run."""
 
+    code: int
+
     def __init__(self, number: int = signal.SIGTERM):
         super().__init__(128 + number)
 
@@ -111,9 +113,12 @@ def held_signals() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     if not in_main_thread():
         yield nullcontext
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # what the system does by itself, or nobody does anything about, cannot be put off
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        # what the system does by itself, or nobody does anything about, cannot be put off
+        if callable(handler):
+            handlers[number] = handler
     came: list[tuple[int, FrameType | None]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -140,8 +145,8 @@ def held_signals() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         yield released
     finally:
         release()
-    for number, frame in came:
-        handlers[number](number, frame)
+    for signalled, frame in came:
+        handlers[signalled](signalled, frame)
 
 
 def interrupted_part(model: Any) -> str | None:

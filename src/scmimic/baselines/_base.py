@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -72,7 +72,10 @@ class ReferenceGenerator(ABC):
         If the values are no raw counts, or a cell has no label.
     """
 
-    name: ClassVar[str]
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in tables."""
 
     def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
         ANNDATA.check(adata=adata)

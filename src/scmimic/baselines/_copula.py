@@ -138,9 +138,9 @@ class GaussianCopula(IndependentNB):
         expressed = np.flatnonzero(self._x[rows].getnnz(axis=0))
         scores = np.empty((len(rows), len(expressed)), dtype=np.float32)
         for code in np.unique(self._codes[rows]):
-            at = np.flatnonzero(self._codes[rows] == code)
-            cells = rows[at]
-            scores[at] = normal_scores(
+            of_label = np.flatnonzero(self._codes[rows] == code)
+            cells = rows[of_label]
+            scores[of_label] = normal_scores(
                 self._x[cells][:, expressed],
                 self._library[cells],
                 self.rate_[code, expressed],
@@ -155,8 +155,9 @@ class GaussianCopula(IndependentNB):
         shrinkage = float(np.clip(ledoit_wolf_shrinkage(scores, assume_centered=True), 0, 1))
         scores /= np.sqrt(len(rows))
         if len(rows) > len(expressed):
-            # the triangular factor has the same cross product with fewer rows
-            scores = np.linalg.qr(scores, mode="r")
+            # the triangular factor has the same cross product with fewer rows; NumPy's types know no modes
+            triangle: Any = np.linalg.qr(scores, mode="r")
+            scores = triangle
         return scores, shrinkage, expressed
 
     def _sample_label(self, code: int, n: int, rng: np.random.Generator) -> sp.csr_matrix:

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
-from scmimic._arrays import Matrix, as_matrix, fit_pca
+from scmimic._arrays import Matrix, as_matrix, fit_pca, stored_values
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._fingerprint import matrix_fingerprint, same_values
 from scmimic.cells._generated import assemble, fingerprint
@@ -171,7 +170,7 @@ class PPCA:
             raise ValueError("The cells must have the genes of the training cells in the same order.")
         x = self._own_values() if cells is self.adata else self._values(cells)
         # cells that were decoded with noise hold negative values too
-        if cells is not self.adata and (x.data if sp.issparse(x) else x).min(initial=0) >= 0:
+        if cells is not self.adata and stored_values(x).min(initial=0) >= 0:
             check_units(x, self._space, place(self.layer))
         if indices is not None:
             x = x[check_rows("indices", indices, x.shape[0])]

@@ -13,7 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmimic._arguments import Instance
-from scmimic._arrays import canonical, check_unmasked
+from scmimic._arrays import canonical, check_unmasked, stored_values
 from scmimic.cells._columns import complete_column
 from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._layers import get_matrix, place
@@ -57,7 +57,7 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
             f"`{where}` is {f'of type {x.dtype}' if hasattr(x, 'dtype') else f'a {type(x).__name__}'}, which matrices "
             f"of cells cannot be worked with. Convert it: `{where} = {where}.astype('float32')`."
         )
-    if isinstance(x, sp.sparray) or (sp.issparse(x) and x.format not in ("csr", "csc")):
+    if not isinstance(x, np.ndarray) and (isinstance(x, sp.sparray) or x.format not in ("csr", "csc")):
         raise TypeError(
             f"`{where}` is a {type(x).__name__}, which scvi-tools cannot load. "
             f"Convert it: `{where} = scipy.sparse.csr_matrix({where})`."
@@ -71,7 +71,7 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
 
 def _value_chunks(x) -> Iterator[np.ndarray]:
     x = canonical(x)
-    values = x.data if sp.issparse(x) else np.asarray(x).reshape(-1)
+    values = np.asarray(stored_values(x)).reshape(-1)
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
 
@@ -207,7 +207,7 @@ def check_raw_counts(x: Any, name: str, *, hint: str) -> None:
         raise ValueError(f"`{name}` is empty: {x.shape[0]} cells x {x.shape[1]} genes.")
     check_unmasked(**{name: x})
     x = canonical(x)
-    values = x.data if sp.issparse(x) else np.asarray(x)
+    values = np.asarray(stored_values(x))
     if values.dtype.kind not in "fiub":
         raise ValueError(f"`{name}` must hold numbers, not {values.dtype}. {hint}")
     for what, bad in (

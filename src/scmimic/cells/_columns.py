@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,8 @@ from pandas.api.types import pandas_dtype
 
 from scmimic import _keys
 
-Value = str | int | float | bool
-Values = Value | Sequence[Value]
+Value: TypeAlias = str | int | float | bool
+Values: TypeAlias = Value | Sequence[Value]
 Kind = Literal["text", "integers", "decimals", "truth values"]
 
 # How a column is brought to a kind.
@@ -65,12 +65,17 @@ def as_list(values: Any) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """The value in Python's own type."""
-    kind = kind_of(value)
-    if kind == "decimals":
-        # by its digits, so that 1.1 in single precision is 1.1
-        return float(str(value))
-    convert = {"text": str, "truth values": bool, "integers": int}.get(kind)
-    return value if convert is None else convert(value)
+    match kind_of(value):
+        case "decimals":
+            # by its digits, so that 1.1 in single precision is 1.1
+            return float(str(value))
+        case "text":
+            return str(value)
+        case "truth values":
+            return bool(value)
+        case "integers":
+            return int(value)
+    return value
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -292,8 +297,9 @@ class ObsColumn:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ObsColumn:
         """The column that :meth:`record` has described."""
-        items = {name: tuple(item) if isinstance(item, list) else item for name, item in record.items()}
-        return cls(**{**items, "colors": tuple((name, color) for name, color in record["colors"])})
+        items: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in record.items()}
+        items["colors"] = tuple((name, color) for name, color in record["colors"])
+        return cls(**items)
 
     @classmethod
     def registered(cls, state: Mapping[str, Any], key: str) -> ObsColumn:
@@ -373,9 +379,10 @@ class ObsColumn:
             If one is no value of the column.
         """
         codes = [self.code(value) for value in asked]
+        known = [code for code in codes if code is not None]
+        if len(known) == len(codes):
+            return known
         unknown = [_plain(value) for value, code in zip(asked, codes, strict=True) if code is None]
-        if not unknown:
-            return codes
         hint = ""
         if any(_same(value, self.unlabeled) for value in unknown):
             hint = (

@@ -15,6 +15,8 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
+from scmimic._arrays import stored_values
+
 # Cells whose every value is looked at.
 _SAMPLED = 256
 # Values of a dense matrix that are added in their own precision, row by row.
@@ -121,7 +123,7 @@ def matrix_fingerprint(x: np.ndarray | sp.spmatrix) -> list[float]:
     rows = np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.int64))
     rng = np.random.default_rng(0)
     of_gene, of_cell = rng.uniform(0.5, 1.5, m), rng.uniform(0.5, 1.5, len(rows))
-    return [_sum(x.data if sp.issparse(x) else x), float(of_cell @ (x[rows].astype(np.float64) @ of_gene))]
+    return [_sum(stored_values(x)), float(of_cell @ (x[rows].astype(np.float64) @ of_gene))]
 
 
 def _sum(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def cell_names(n: int, record: Mapping[str, Any], source: str = "") -> pd.Index:
 ALL_CELLS = ""
 """Key of :func:`resolve_counts` that holds all cells where the model knows no labels."""
 
-Labels = Values | Mapping[Value, int] | pd.Series | None
+Labels: TypeAlias = Values | Mapping[Value, int] | pd.Series | None
 
 
 def _as_count(value: Any, what: str, *, minimum: int) -> int:

@@ -32,7 +32,7 @@ UNIT_NAMES: dict[Units | None, str] = {
 }
 """How messages call them."""
 
-BASES: dict[Units, float] = {"log1p": np.e, "log2": 2.0, "log10": 10.0}
+BASES: dict[Units | None, float] = {"log1p": np.e, "log2": 2.0, "log10": 10.0}
 """Bases of the logarithms of 1 + x."""
 
 # Cells that show the units of a layer.
@@ -111,7 +111,7 @@ def _amounts(values: np.ndarray, units: Units | None) -> np.ndarray:
 
 def _mapped(x: Matrix, function: Callable[[np.ndarray], np.ndarray]) -> Matrix:
     """A function that keeps zeros, of all values."""
-    if not sp.issparse(x):
+    if isinstance(x, np.ndarray):
         return function(x)
     return sp.csr_matrix((function(x.data), x.indices, x.indptr), shape=x.shape)
 
@@ -242,7 +242,7 @@ def count_units(x: np.ndarray | sp.spmatrix) -> CountUnits:
     x
         Cells x genes, non-negative, dense or sparse.
     """
-    x = x.tocsr() if sp.issparse(x) else np.asarray(x)
+    x = np.asarray(x) if isinstance(x, np.ndarray) else x.tocsr()
     units, shows_counts = find_units(_some_cells(x))
     if units == "counts":
         if all(np.array_equal(values, np.rint(values)) for _, values, _ in _blocks(x)):
@@ -277,15 +277,15 @@ def _counts_of_least(multiples: np.ndarray, row: np.ndarray, n_rows: int) -> np.
 
 def recorded_space(adata: AnnData) -> ExpressionSpace | None:
     """The space of generated cells by their record; None where there is none, or it does not say."""
-    said = adata.uns.get(_keys.UNS, {}).get("parameters", {})
+    record = adata.uns.get(_keys.UNS, {}).get("parameters", {})
     # scanpy's mark of a logarithm that was taken since
-    if "units" not in said or "log1p" in adata.uns:
+    if "units" not in record or "log1p" in adata.uns:
         return None
     # records that say less are those of cells that were written earlier
-    return ExpressionSpace(**{name: _said(said, name) for name in ("layer", "units", "total", "one_count")})
+    return ExpressionSpace(**{name: _recorded(record, name) for name in ("layer", "units", "total", "one_count")})
 
 
-def _said(record: Any, name: str) -> Any:
+def _recorded(record: Any, name: str) -> Any:
     value = record.get(name)
     return None if value is None or (isinstance(value, str) and value == storable(None)) else value
 
@@ -322,15 +322,18 @@ def convert(x: Matrix, have: ExpressionSpace, want: ExpressionSpace) -> Matrix:
     check_convertible(have, want)
     if _same(have, want):
         return x
-    if want.total is None:
+    x = as_matrix(x, "adata", dtype=np.float32)
+    x = _mapped(x, lambda values: _amounts(values, have.units)) if have.units in BASES else x
+    if want.total is not None:
+        x = scale_cells(x, want.total)
+    else:
+        assert want.one_count is not None and have.one_count is not None
         logger.info(
             "`%s` has no total common to all cells: a count is taken for %.4g there, its median over the cells.",
             place(want.layer),
             want.one_count,
         )
-    x = as_matrix(x, "adata", dtype=np.float32)
-    x = _mapped(x, lambda values: _amounts(values, have.units)) if have.units in BASES else x
-    x = x * np.float32(want.one_count / have.one_count) if want.total is None else scale_cells(x, want.total)
+        x = x * np.float32(want.one_count / have.one_count)
     if want.units not in BASES:
         return x
     return _mapped(x, lambda values: np.log1p(values) / np.float32(np.log(BASES[want.units])))
@@ -400,11 +403,11 @@ def check_units(x: Any, want: ExpressionSpace, where: str, *, any_scale: bool = 
             f"`{where}` holds {UNIT_NAMES[found.units]}, but the model was trained on {UNIT_NAMES[want.units]}. "
             f"{_way_to(want, found)}"
         )
-    if _other_total(found, want):
+    if totals := _two_totals(found, want):
         raise ValueError(
             f"`{where}` holds {UNIT_NAMES[found.units]} of cells that are scaled to a total of "
-            f"{_number(found.total)}, but the model was trained on cells of {_number(want.total)}. Scale them alike: "
-            f"`sc.pp.normalize_total(adata, target_sum={want.total:.6g})`."
+            f"{_number(totals[0])}, but the model was trained on cells of {_number(totals[1])}. Scale them alike: "
+            f"`sc.pp.normalize_total(adata, target_sum={totals[1]:.6g})`."
         )
 
 
@@ -416,11 +419,12 @@ def _nonzero(x: Any) -> bool:
     return bool(x.nnz if sp.issparse(x) else np.any(x))
 
 
-def _other_total(found: ExpressionSpace, want: ExpressionSpace) -> bool:
-    if None in (found.total, want.total):
-        return False
-    ratio = found.total / want.total
-    return max(ratio, 1 / ratio) > _SAME_TOTAL
+def _two_totals(space: ExpressionSpace, other: ExpressionSpace) -> tuple[float, float] | None:
+    """The totals that cells are scaled to, where these are two."""
+    if space.total is None or other.total is None:
+        return None
+    ratio = space.total / other.total
+    return (space.total, other.total) if max(ratio, 1 / ratio) > _SAME_TOTAL else None
 
 
 def _way_to(want: ExpressionSpace, found: ExpressionSpace) -> str:
@@ -442,14 +446,14 @@ def _way_to(want: ExpressionSpace, found: ExpressionSpace) -> str:
     return f"Put cells in the units of the training layer into `{place(want.layer)}`."
 
 
-def check_record(x: Any, said: ExpressionSpace) -> None:
+def check_record(x: Any, recorded: ExpressionSpace) -> None:
     """Raise ValueError where generated cells show other units than those that their record says."""
     found = find_units(_some_cells(x))[0]
-    if found not in (None, said.units) and (said.units is not None or found == "counts"):
+    if found not in (None, recorded.units) and (recorded.units is not None or found == "counts"):
         raise ValueError(
-            f"`adata.X` holds {UNIT_NAMES[found]}, but these cells were generated as {UNIT_NAMES[said.units]}, which "
-            "the encoder would go by. Give them as they were generated, or put values in the units that the encoder "
-            "reads into its layer of a new AnnData."
+            f"`adata.X` holds {UNIT_NAMES[found]}, but these cells were generated as {UNIT_NAMES[recorded.units]}, "
+            "which the encoder would go by. Give them as they were generated, or put values in the units that the "
+            "encoder reads into its layer of a new AnnData."
         )
 
 
@@ -480,10 +484,10 @@ def check_same_units(
         raise ValueError(
             f"`{where}` holds {UNIT_NAMES[real.units]} and `{name}` {UNIT_NAMES[synthetic.units]}. {advice}"
         )
-    if _other_total(synthetic, real) and not any_scale:
+    if not any_scale and (totals := _two_totals(real, synthetic)):
         raise ValueError(
-            f"The cells of `{where}` are scaled to a total of {_number(real.total)}, those of `{name}` to one of "
-            f"{_number(synthetic.total)}. {advice}"
+            f"The cells of `{where}` are scaled to a total of {_number(totals[0])}, those of `{name}` to one of "
+            f"{_number(totals[1])}. {advice}"
         )
 
 

@@ -147,7 +147,7 @@ def splat(
     n_vars = n_vars if genes is None else len(given)
     COUNT.check(n_vars=n_vars)
     paths = n_groups is None
-    n_levels, n_steps = (n_paths, n_steps) if paths else (n_groups, 1)
+    n_levels, n_steps = (n_paths, n_steps) if n_groups is None else (n_groups, 1)
     if n_batches > n_obs:
         raise ValueError(f"There are more batches than cells: {n_batches=}, {n_obs=}.")
 

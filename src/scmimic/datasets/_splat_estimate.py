@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -150,7 +151,7 @@ def _fit_gamma(means: np.ndarray) -> tuple[float, float]:
     return float(shape), float(rate)
 
 
-def _library(library: np.ndarray) -> dict[str, float | bool]:
+def _library(library: np.ndarray) -> dict[str, Any]:
     sample = library
     if len(library) > _SHAPIRO_CELLS:
         sample = np.random.default_rng(0).choice(library, _SHAPIRO_CELLS, replace=False)
@@ -159,7 +160,7 @@ def _library(library: np.ndarray) -> dict[str, float | bool]:
     return {"lib_loc": float(values.mean()), "lib_scale": float(values.std()), "lib_norm": normal}
 
 
-def _outliers(means: np.ndarray) -> dict[str, float]:
+def _outliers(means: np.ndarray) -> dict[str, Any]:
     log = np.log(means)
     bound = np.median(log) + _OUTLIER_MADS * stats.median_abs_deviation(log, scale="normal")
     outliers = log > bound
@@ -170,7 +171,7 @@ def _outliers(means: np.ndarray) -> dict[str, float]:
     return result
 
 
-def _dropout(means: np.ndarray, zeros: np.ndarray) -> dict[str, float]:
+def _dropout(means: np.ndarray, zeros: np.ndarray) -> dict[str, Any]:
     log = np.log(means)
     middle = np.median(log[(zeros > 0.2) & (zeros < 0.8)]) if ((zeros > 0.2) & (zeros < 0.8)).any() else 0.0
     try:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.stats import rankdata
 
 from scmimic._arguments import SEVERAL, Choice
-from scmimic._arrays import Matrix, as_pair
+from scmimic._arrays import Matrix, as_dense, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
 
@@ -102,8 +101,7 @@ def correlation_distance(
 
 
 def _dense(x: Matrix, genes: np.ndarray) -> np.ndarray:
-    x = x[:, genes]
-    return (x.toarray() if sp.issparse(x) else x).astype(np.float64, copy=False)
+    return as_dense(x[:, genes]).astype(np.float64, copy=False)
 
 
 def _correlations(x: np.ndarray, method: str) -> np.ndarray:

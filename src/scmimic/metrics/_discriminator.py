@@ -12,7 +12,7 @@ unbalanced forest reports the class sizes, not the realism.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -31,6 +31,14 @@ from scmimic._arrays import (
 )
 from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._intervals import auc_interval, proportion_interval
+
+
+class ForestSettings(TypedDict, total=False):
+    """Arguments that all discriminators have."""
+
+    n_trees: int
+    seed: int
+    n_jobs: int
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,23 @@ class DiscriminatorResult:
         return float(np.std([fold.auc for fold in self.folds])) if self.folds else np.nan
 
 
+class DiscriminatorSettings(ForestSettings, total=False):
+    """Arguments of :func:`discriminator_auc` that do not change what it returns."""
+
+    n_folds: int
+    use_pcs: int | None
+    reference: Any
+    max_cells: int | None
+
+
 @overload
 def discriminator_auc(
-    real: Any, synthetic: Any, *, return_folds: Literal[True], **kwargs: Any
+    real: Any, synthetic: Any, *, return_folds: Literal[True], **settings: Unpack[DiscriminatorSettings]
 ) -> DiscriminatorResult: ...
 @overload
-def discriminator_auc(real: Any, synthetic: Any, *, return_folds: Literal[False] = ..., **kwargs: Any) -> float: ...
+def discriminator_auc(
+    real: Any, synthetic: Any, *, return_folds: Literal[False] = ..., **settings: Unpack[DiscriminatorSettings]
+) -> float: ...
 def discriminator_auc(
     real: Any,
     synthetic: Any,
@@ -162,13 +181,20 @@ def discriminator_auc(
     return roc_result(y, score, folds) if return_folds else float(roc_auc_score(y, score))
 
 
+class _ErrorSettings(ForestSettings, total=False):
+    reference: Any
+    n_comps: int
+    n_cells: int | None
+    n_folds: int
+
+
 @overload
 def random_forest_error(
-    real: Any, synthetic: Any, *, return_interval: Literal[True], **kwargs: Any
+    real: Any, synthetic: Any, *, return_interval: Literal[True], **settings: Unpack[_ErrorSettings]
 ) -> tuple[float, tuple[float, float]]: ...
 @overload
 def random_forest_error(
-    real: Any, synthetic: Any, *, return_interval: Literal[False] = ..., **kwargs: Any
+    real: Any, synthetic: Any, *, return_interval: Literal[False] = ..., **settings: Unpack[_ErrorSettings]
 ) -> float: ...
 def random_forest_error(
     real: Any,

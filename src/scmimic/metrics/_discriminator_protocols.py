@@ -10,7 +10,7 @@ Deviation: the split keeps the shares of both sides, so that a small set cannot 
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -20,6 +20,8 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, PART, SEED, SEVERAL, 
 from scmimic._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, stack
 from scmimic.metrics._discriminator import (
     DiscriminatorResult,
+    DiscriminatorSettings,
+    ForestSettings,
     _check_reference,
     _forest,
     _project,
@@ -31,13 +33,19 @@ from scmimic.metrics._errors import TooFewCellsError
 logger = logging.getLogger(__name__)
 
 
+class _SplitSettings(ForestSettings, total=False):
+    n_comps: int
+    test_fraction: float
+    max_cells: int | None
+
+
 @overload
 def split_discriminator_auc(
-    real: Any, synthetic: Any, *, return_folds: Literal[True], **kwargs: Any
+    real: Any, synthetic: Any, *, return_folds: Literal[True], **settings: Unpack[_SplitSettings]
 ) -> DiscriminatorResult: ...
 @overload
 def split_discriminator_auc(
-    real: Any, synthetic: Any, *, return_folds: Literal[False] = ..., **kwargs: Any
+    real: Any, synthetic: Any, *, return_folds: Literal[False] = ..., **settings: Unpack[_SplitSettings]
 ) -> float: ...
 def split_discriminator_auc(
     real: Any,
@@ -120,9 +128,19 @@ def split_discriminator_auc(
     return roc_result(y, score, [test]) if return_folds else float(roc_auc_score(y[test], score[test]))
 
 
+class _PerLabelSettings(DiscriminatorSettings, total=False):
+    min_cells: int
+
+
 @overload
 def discriminator_auc_per_label(
-    real: Any, real_labels: Any, synthetic: Any, synthetic_labels: Any, *, return_folds: Literal[True], **kwargs: Any
+    real: Any,
+    real_labels: Any,
+    synthetic: Any,
+    synthetic_labels: Any,
+    *,
+    return_folds: Literal[True],
+    **settings: Unpack[_PerLabelSettings],
 ) -> dict[str, DiscriminatorResult]: ...
 @overload
 def discriminator_auc_per_label(
@@ -132,7 +150,7 @@ def discriminator_auc_per_label(
     synthetic_labels: Any,
     *,
     return_folds: Literal[False] = ...,
-    **kwargs: Any,
+    **settings: Unpack[_PerLabelSettings],
 ) -> dict[str, float]: ...
 def discriminator_auc_per_label(
     real: Any,

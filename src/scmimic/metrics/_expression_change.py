@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
 from scmimic._arguments import COUNT, SEED
-from scmimic._arrays import Matrix, as_labels, as_pair
+from scmimic._arrays import Matrix, as_dense, as_labels, as_pair
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values of one chunk of rows, whose squares are held: 64 MB.
@@ -149,7 +149,7 @@ def differential_expression(
     rng = np.random.default_rng(seed)
     for _ in range(n_splits):
         mark = _half(real_cells[1], rng)
-        half = _Moments.of(real, *(x[mark] for x in real_cells), len(shared))
+        half = _Moments.of(real, real_cells[0][mark], real_cells[1][mark], len(shared))
         sides = [part.against_rest(proportions) for part in (half, whole - half)]
         # each half in both roles; the ratio is taken of the sums, which are without bias
         for one, other in (sides, sides[::-1]):
@@ -196,8 +196,8 @@ class _Moments:
             rows = x[cells[start : start + step]].astype(np.float64)
             k = rows.shape[0]
             member = sp.csr_matrix((np.ones(k), (codes[start : start + step], np.arange(k))), shape=(n_labels, k))
-            total += _array(member @ rows)
-            squares += _array(member @ (rows.multiply(rows) if sp.issparse(rows) else rows**2))
+            total += as_dense(member @ rows)
+            squares += as_dense(member @ (rows.multiply(rows) if sp.issparse(rows) else rows**2))
         return cls(n, total, squares)
 
     def __sub__(self, other: _Moments) -> _Moments:
@@ -263,10 +263,6 @@ def _cells_of(labels: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.nd
     """Rows of the cells of the shared labels, and the label of each as an index."""
     cells = np.flatnonzero(np.isin(labels, shared))
     return cells, np.searchsorted(shared, labels[cells])
-
-
-def _array(x: Any) -> np.ndarray:
-    return x.toarray() if sp.issparse(x) else x
 
 
 def _median(values: dict[str, float]) -> float:

@@ -10,7 +10,7 @@ data set cannot be asked for new cells.
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -23,6 +23,24 @@ logger = logging.getLogger(__name__)
 _CHUNK_VALUES = 2**22
 
 
+class _Settings(TypedDict, total=False):
+    n_train: int
+    n_test: int
+    n_cells: int
+    min_std: float
+    vote: Literal["argmin", "michigan_argmax"]
+    factor_bins: int
+    seed: int
+
+
+@overload
+def factor_vae_score(
+    latent: Any, factors: Any, *, return_per_factor: Literal[True], **settings: Unpack[_Settings]
+) -> FactorScores: ...
+@overload
+def factor_vae_score(
+    latent: Any, factors: Any, *, return_per_factor: Literal[False] = ..., **settings: Unpack[_Settings]
+) -> float: ...
 def factor_vae_score(
     latent: Any,
     factors: Any,

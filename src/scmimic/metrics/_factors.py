@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from scmimic._arguments import SEVERAL
-from scmimic._arrays import as_labels, as_matrix, check_unmasked
+from scmimic._arrays import as_dense, as_labels, as_matrix, check_unmasked
 
 MAX_LEVELS = 20
 """A numeric factor of more distinct values is cut into classes: the 20 steps of MichiGAN's simulation are levels."""
@@ -58,8 +57,7 @@ class Factor:
 
 def as_latent(latent: Any, name: str = "latent") -> np.ndarray:
     """Return latent codes (cells x dimensions) as a dense array in double precision, after checking them."""
-    x = as_matrix(latent, name, dtype=np.float64)
-    return x.toarray() if sp.issparse(x) else x
+    return as_dense(as_matrix(latent, name, dtype=np.float64))
 
 
 def as_variance(variance: Any, latent: np.ndarray, *, allow_zero: bool = False) -> np.ndarray:

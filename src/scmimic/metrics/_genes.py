@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic._arrays import Matrix, as_matrix, check_comparable
+from scmimic._arrays import Matrix, as_matrix, check_comparable, stored_values
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values per chunk of genes: a few hundred MB at work where no value is 0, a tenth of that in usual expression.
@@ -95,7 +95,7 @@ def gene_statistics_distance(real: Any, synthetic: Any) -> GeneStatistics:
     for name, x in (("real", real), ("synthetic", synthetic)):
         if x.shape[0] < 2:
             raise TooFewCellsError(f"`{name}` has one cell: a variance needs at least two.")
-        if (x.data if sp.issparse(x) else x).min(initial=0) < 0:
+        if stored_values(x).min(initial=0) < 0:
             raise ValueError(
                 f"`{name}` holds negative values, for which zeros and ratios mean nothing. Pass counts or "
                 "log-normalised expression, not scaled values or principal components."

@@ -7,7 +7,7 @@ which a boolean factor per level gives here too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -38,6 +38,21 @@ class LatentMatching:
     """Similarity of each dimension with each process, dimensions x processes, 0 to 1."""
 
 
+class _Settings(TypedDict, total=False):
+    similarity: Similarity
+    n_bins: int
+    factor_bins: int
+    seed: int
+
+
+@overload
+def latent_matching_score(
+    latent: Any, factors: Any, *, return_matching: Literal[True], **settings: Unpack[_Settings]
+) -> LatentMatching: ...
+@overload
+def latent_matching_score(
+    latent: Any, factors: Any, *, return_matching: Literal[False] = ..., **settings: Unpack[_Settings]
+) -> float: ...
 def latent_matching_score(
     latent: Any,
     factors: Any,

@@ -7,7 +7,7 @@ estimate is that of Ross (2014, PLoS ONE 9, e87357), as scikit-learn has it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 from scipy.stats import rankdata
@@ -118,6 +118,25 @@ def normalized_mutual_information(
     )
 
 
+class _GapSettings(TypedDict, total=False):
+    variance: Any
+    estimator: Estimator | None
+    n_bins: int
+    strategy: Strategy
+    n_neighbors: int
+    factor_bins: int
+    max_cells: int | None
+    seed: int
+
+
+@overload
+def mutual_information_gap(
+    latent: Any, factors: Any, *, return_per_factor: Literal[True], **settings: Unpack[_GapSettings]
+) -> FactorScores: ...
+@overload
+def mutual_information_gap(
+    latent: Any, factors: Any, *, return_per_factor: Literal[False] = ..., **settings: Unpack[_GapSettings]
+) -> float: ...
 def mutual_information_gap(
     latent: Any,
     factors: Any,
@@ -293,13 +312,14 @@ def _posterior(
         # relative to the narrowest posterior no density exceeds 1; the common factor cancels in the ratio
         precision = (1 / sd[:, j]).astype(np.float32)
         height = sd[:, j].min() / sd[:, j]
-        weights = np.float32(height)[:, None] * membership
+        weights = height.astype(np.float32)[:, None] * membership
         center = mean[:, j].mean()
-        at, z = (mean[:, j] - center).astype(np.float32), (sample[:, j] - center).astype(np.float32)
+        posterior = (mean[:, j] - center).astype(np.float32)
+        z = (sample[:, j] - center).astype(np.float32)
         for start in range(0, n_cells, step):
             part = slice(start, min(start + step, n_cells))
             density = work[: part.stop - part.start]
-            np.subtract(z[part, None], at, out=density)
+            np.subtract(z[part, None], posterior, out=density)
             density *= precision
             np.multiply(density, density, out=density)
             density *= np.float32(-0.5)

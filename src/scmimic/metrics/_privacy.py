@@ -264,10 +264,12 @@ def membership_inference(
     train, test, synthetic, *rest = same_kind(**arrays)
     if (train_donors is None) != (test_donors is None):
         raise ValueError("Give both `train_donors` and `test_donors`, or neither.")
-    donors: list[np.ndarray] = []
+    donors: tuple[np.ndarray, np.ndarray] | None = None
     if train_donors is not None:
-        donors.append(as_labels(train_donors, "train_donors", train.shape[0]))
-        donors.append(as_labels(test_donors, "test_donors", test.shape[0]))
+        donors = (
+            as_labels(train_donors, "train_donors", train.shape[0]),
+            as_labels(test_donors, "test_donors", test.shape[0]),
+        )
         if both := np.intersect1d(*donors).tolist():
             raise ValueError(
                 f"{len(both)} donors are in both `train_donors` and `test_donors` ({both[:3]}): a donor is either "
@@ -284,12 +286,12 @@ def membership_inference(
             distances = [np.log(np.maximum(d, np.finfo(float).tiny)) for d in distances]
         scores.append(distances[1] - distances[0] if rest else -distances[0])
     by_donor = None
-    if donors:
-        by_donor = _attack(*(_mean_by(*side) for side in zip(scores, map(np.take, donors, cells), strict=True)))
+    if donors is not None:
+        by_donor = _attack(*map(_mean_by, scores, map(np.take, donors, cells)))
     return _attack(*scores, donors=by_donor)
 
 
-def _attack(train: np.ndarray, test: np.ndarray, donors: MembershipInference | None = None) -> MembershipInference:
+def _attack(train: np.ndarray, test: np.ndarray, *, donors: MembershipInference | None = None) -> MembershipInference:
     truth, score = np.repeat([1, 0], [len(train), len(test)]), np.concatenate([train, test])
     fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
     low, high = (float(tpr[fpr <= level].max()) for level in (0.01, 0.1))

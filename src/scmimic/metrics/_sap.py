@@ -6,7 +6,7 @@ the balanced error itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
@@ -15,6 +15,10 @@ from scmimic._arguments import FLAG
 from scmimic.metrics._factors import Factor, FactorScores, as_factors, as_latent, gap, mean_scores
 
 
+@overload
+def sap_score(latent: Any, factors: Any, *, return_per_factor: Literal[True]) -> FactorScores: ...
+@overload
+def sap_score(latent: Any, factors: Any, *, return_per_factor: Literal[False] = ...) -> float: ...
 def sap_score(latent: Any, factors: Any, *, return_per_factor: bool = False) -> float | FactorScores:
     """Separated attribute predictability (SAP): 0 to 1, higher is better.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from scipy.stats import rankdata
@@ -46,6 +46,10 @@ def spearman_correlation(latent: Any, factors: Any) -> np.ndarray:
     return spearman_matrix(latent, as_factors(factors, len(latent)))
 
 
+@overload
+def spearman_gap(latent: Any, factors: Any, *, return_per_factor: Literal[True]) -> FactorScores: ...
+@overload
+def spearman_gap(latent: Any, factors: Any, *, return_per_factor: Literal[False] = ...) -> float: ...
 def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) -> float | FactorScores:
     r"""Spearman correlation gap: 0 to 1, higher is better by the paper's definition.
 

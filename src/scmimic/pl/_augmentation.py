@@ -152,8 +152,8 @@ def augmentation(
             for f in fractions
         ]
         found = [values[np.isfinite(values)] for values in runs]
-        drawn = [at for at, values in enumerate(found) if len(values)]
-        mean, low, high = (np.array([f(found[at]) for at in drawn]) for f in (np.mean, np.min, np.max))
+        drawn = [i for i, values in enumerate(found) if len(values)]
+        mean, low, high = (np.array([f(found[i]) for i in drawn]) for f in (np.mean, np.min, np.max))
         ax.bar(x[drawn], mean, width=0.92 * width, color=colors[method], label=plain(method), zorder=2)
         ax.errorbar(
             x[drawn],
@@ -166,13 +166,13 @@ def augmentation(
             capsize=min(3, 20 * width),
             zorder=3,
         )
-        for at in drawn:
-            ax.scatter(np.full(len(found[at]), x[at]), found[at], s=7, color="0.15", linewidths=0, zorder=4)
-            if len(found[at]) < len(runs[at]):
-                text = f"{len(found[at])}/{len(runs[at])}"
-                place = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "fontsize": "xx-small"}
-                ax.annotate(text, (x[at], found[at].max()), **place)
-        failed = [at for at, values in enumerate(runs) if len(values) and not np.isfinite(values).any()]
+        for i in drawn:
+            ax.scatter(np.full(len(found[i]), x[i]), found[i], s=7, color="0.15", linewidths=0, zorder=4)
+            if len(found[i]) < len(runs[i]):
+                text = f"{len(found[i])}/{len(runs[i])}"
+                above = (x[i], found[i].max())
+                ax.annotate(text, above, (0, 3), textcoords="offset points", ha="center", fontsize="xx-small")
+        failed = [i for i, values in enumerate(runs) if len(values) and not np.isfinite(values).any()]
         if failed:
             has_failed = True
             ax.scatter(x[failed], np.full(len(failed), 0.025), marker="x", s=22, color=colors[method], zorder=3)

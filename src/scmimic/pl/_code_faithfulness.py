@@ -14,6 +14,7 @@ from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette,
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
@@ -88,7 +89,7 @@ def code_faithfulness(
         bar.set_facecolor(colors["informative" if known else "mostly prior"])
     edges = np.arange(len(table))[:, None] + np.array([-0.45, 0.45])
     ceiling = panel.hlines(table["ceiling"], *edges.T, color="black", linewidth=1.5, zorder=3)
-    handles = {"ceiling": ceiling}
+    handles: dict[str, Artist] = {"ceiling": ceiling}
     for name, known in (("informative", informative), ("mostly prior", ~informative)):
         if known.any():
             handles[name] = panel.patches[int(known.argmax())]

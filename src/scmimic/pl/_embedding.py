@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
+from scmimic._arrays import as_dense
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._layers import read_matrix
 from scmimic.pl._figure import (
@@ -174,12 +174,13 @@ def _scatter(
     numeric = {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
     for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
         order = rng.permutation(len(xy))
-        drawn = panel.scatter(*xy[order].T, c=values[order], **numeric, **style)
+        drawn = panel.scatter(xy[order, 0], xy[order, 1], c=values[order], **numeric, **style)
     both = np.vstack(coordinates)
     source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
     order = rng.permutation(len(both))
     # a quarter more transparent, since twice as many cells share the panel
-    panels[2].scatter(*both[order].T, c=source[order], **{**style, "alpha": 0.75 * style["alpha"]})
+    style = {**style, "alpha": 0.75 * style["alpha"]}
+    panels[2].scatter(both[order, 0], both[order, 1], c=source[order], **style)
     return drawn
 
 
@@ -194,6 +195,7 @@ def _explain(
     """Say what the colours mean: beside the panels, or on the points."""
     if coloring.limits is not None:
         bar = panels[0].figure.colorbar(drawn, ax=panels, fraction=0.03, pad=0.01, aspect=25)
+        assert bar.solids is not None
         bar.solids.set(alpha=1)
         bar.outline.set_visible(False)
         bar.set_label(plain(name))
@@ -242,7 +244,7 @@ def joint_coordinates(
             f"No embedding for `basis={basis!r}` in both objects: `.obsm` has {list(adata.obsm)} in `adata` and "
             f"{list(other.obsm)} in `{name}`. Run `sm.tl.joint_embedding(adata, {name}, basis={basis!r})`."
         )
-    found = tuple(np.asarray(a.obsm[key])[:, :2] for a in (adata, other))
+    found = np.asarray(adata.obsm[key])[:, :2], np.asarray(other.obsm[key])[:, :2]
     if any(xy.shape[1] < 2 for xy in found):
         raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
     return found
@@ -251,15 +253,14 @@ def joint_coordinates(
 def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str | None, palette: Any) -> _Coloring:
     objects = {"adata": adata, "synthetic": synthetic}
     if color is None:
-        pair = zip(objects.values(), (REAL_COLOR, SYNTHETIC_COLOR), strict=True)
-        return _Coloring(tuple(np.full(a.n_obs, c) for a, c in pair))
+        return _Coloring((np.full(adata.n_obs, REAL_COLOR), np.full(synthetic.n_obs, SYNTHETIC_COLOR)))
     columns = []
     for name, a in objects.items():
         if color in a.obs:
             columns.append(a.obs[color])
         elif color in a.var_names:
             x = read_matrix(a, layer, optional=True)[:, [a.var_names.get_loc(color)]]
-            columns.append(pd.Series(np.ravel(x.toarray() if sp.issparse(x) else x)))
+            columns.append(pd.Series(np.ravel(as_dense(x))))
         else:
             raise KeyError(f"`color={color!r}` is neither a column of `{name}.obs` nor a gene of `{name}`.")
     if all(pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in columns):
@@ -304,7 +305,12 @@ def _legend(ax: Axes, names: Iterable[tuple[str, str]], **kwargs: Any) -> None:
         Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=color, label=name)
         for name, color in names
     ]
-    options = {"fontsize": "small", "frameon": False, "handletextpad": 0.1, "columnspacing": 0.8} | kwargs
+    options: dict[str, Any] = {
+        "fontsize": "small",
+        "frameon": False,
+        "handletextpad": 0.1,
+        "columnspacing": 0.8,
+    } | kwargs
     # added as an artist, since a second legend would replace the first
     legend = ax.add_artist(Legend(ax, handles, [name for name, _ in names], **options))
     # the layout makes no room for what is clipped to the axes
@@ -315,8 +321,10 @@ def _names_on_data(ax: Axes, xy: np.ndarray, values: np.ndarray, names: dict[Any
     for name, color in names.items():
         cells = xy[values == color]
         if len(cells):
+            x, y = np.median(cells, axis=0)
             ax.text(
-                *np.median(cells, axis=0),
+                x,
+                y,
                 plain(name),
                 ha="center",
                 va="center",

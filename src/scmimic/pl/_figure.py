@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -28,6 +28,8 @@ CONTROL_COLOR = "#e8a735"
 
 MISSING_COLOR = "lightgray"
 
+_OneOrSeveral = TypeVar("_OneOrSeveral", Axes, list[Axes])
+
 # matplotlib's backends without a screen; plt.show() only warns there
 _NON_INTERACTIVE = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
 
@@ -43,10 +45,12 @@ def make_axes(
 ) -> tuple[Figure, list[Axes]]:
     """Return `n` axes and their figure: those of the caller, or new ones in a grid of `n_cols` columns."""
     if ax is not None:
-        axes = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
+        axes: list[Axes] = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
         if len(axes) != n:
             raise ValueError(f"This plot has {n} panels, but `ax` holds {len(axes)} axes. Give {n}, or leave `ax` out.")
-        return axes[0].figure, axes
+        # a SubFigure serves as well
+        owner: Any = axes[0].figure
+        return owner, axes
     n_cols = min(n, n_cols)
     n_rows = -(-n // n_cols)
     if figsize is None:
@@ -99,9 +103,7 @@ def check_figure(*, figsize: Any, show: Any, return_fig: Any, save: Any) -> None
         )
 
 
-def finish(
-    fig: Figure, axes: Axes | list[Axes], *, show: bool | None, return_fig: bool
-) -> Figure | Axes | list[Axes] | None:
+def finish(fig: Figure, axes: _OneOrSeveral, *, show: bool | None, return_fig: bool) -> Figure | _OneOrSeveral | None:
     """Show the figure or hand it back, as every plotting function does at its end.
 
     `show=None` shows where there is a screen and scanpy's `settings.autoshow` is on, and returns the axes otherwise.
@@ -135,6 +137,7 @@ def category_palette(categories: Sequence[Any], palette: Any = None, *, name: st
             raise ValueError(f"`palette` has no colour for these values of {name!r}: {missing}.")
         return {c: to_hex(palette[c]) for c in categories}
     n = len(categories)
+    colors: list[Any] | None
     if palette is not None:
         colors = list(mpl.color_sequences[palette] if isinstance(palette, str) else palette)
         if len(colors) < n:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
-from scmimic._arrays import Matrix, prepare_expression, subsample
+from scmimic._arrays import Matrix, as_dense, prepare_expression, subsample
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_same_space
@@ -122,7 +121,7 @@ def gene_statistics(
     )
     stats = gene_statistics_distance(real, fake)
     fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.7, 3.5), figsize=figsize)
-    point = {"s": 7, "linewidths": 0, "rasterized": rasterized}
+    point: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": rasterized}
 
     spread, zeros, correlation = axes
     mean = np.r_[stats.real_mean, stats.synthetic_mean]
@@ -167,8 +166,7 @@ def gene_statistics(
 
 def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:
     """Pearson correlation of every pair of `genes`, each pair once."""
-    x = x[:, genes]
-    r = np.corrcoef(x.toarray() if sp.issparse(x) else x, rowvar=False)
+    r = np.corrcoef(as_dense(x[:, genes]), rowvar=False)
     return np.atleast_2d(r)[np.triu_indices(len(genes), 1)]
 
 

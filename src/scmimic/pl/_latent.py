@@ -174,7 +174,7 @@ def _draw_column(
     column = column.astype("category")
     colors = category_palette(list(column.cat.categories), name=name) | stored_colors(adata, name)
     values = column.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str)
-    ax.scatter(*xy[order].T, c=values[order], **style)
+    ax.scatter(xy[order, 0], xy[order, 1], c=values[order], **style)
     handles = [ax.scatter([], [], s=14, c=colors[c], label=plain(c)) for c in column.cat.categories[:6]]
     ax.legend(handles=handles, fontsize=6, frameon=False, handletextpad=0.1, borderpad=0, labelspacing=0.2)
 
@@ -183,8 +183,11 @@ def _draw_numbers(
     ax: Axes, values: np.ndarray, xy: np.ndarray, order: np.ndarray, cmap: Any, limits: tuple[float, float], style: dict
 ) -> None:
     low, high = np.nanquantile(values, limits)
-    drawn = ax.scatter(*xy[order].T, c=values[order], cmap=cmap, vmin=low, vmax=max(high, low + 1e-12), **style)
+    drawn = ax.scatter(
+        xy[order, 0], xy[order, 1], c=values[order], cmap=cmap, vmin=low, vmax=max(high, low + 1e-12), **style
+    )
     bar = ax.figure.colorbar(drawn, ax=ax, fraction=0.05, pad=0.02, aspect=18)
+    assert bar.solids is not None
     bar.solids.set(alpha=1)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=2)

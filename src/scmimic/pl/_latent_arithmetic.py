@@ -153,11 +153,11 @@ def latent_arithmetic(
         background_size = float(np.clip(8_000 / adata.n_obs, 0.8, 8))
 
     fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=(4.6, 3.7), figsize=figsize)
-    panel.scatter(*real.T, c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
+    panel.scatter(real[:, 0], real[:, 1], c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
     order = np.random.default_rng(seed).permutation(n_points)
     xy = np.vstack(list(parts.values()))[order]
     color = np.repeat([colors[name] for name in parts], [len(part) for part in parts.values()])[order]
-    panel.scatter(*xy.T, c=color, s=size, alpha=alpha, linewidths=0, rasterized=rasterized)
+    panel.scatter(xy[:, 0], xy[:, 1], c=color, s=size, alpha=alpha, linewidths=0, rasterized=rasterized)
     if title is None:
         title = f"{plain(group)}, {plain(condition)}"
         if np.isfinite(record["delta_entropy"]):

@@ -17,6 +17,7 @@ from scmimic.pl._figure import MISSING_COLOR, check_figure, finish, make_axes
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 
@@ -125,14 +126,22 @@ def latent_traversal(
         background_size = float(np.clip(8_000 / adata.n_obs, 0.8, 8))
 
     fig, axes = make_axes(len(chosen), ax, n_cols=n_cols, panel_size=(2.3, 2.5), figsize=figsize, layout="compressed")
-    points = None
+    points: PathCollection | None = None
     for panel, name in zip(axes, chosen, strict=True):
-        panel.scatter(*real.T, c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
+        panel.scatter(real[:, 0], real[:, 1], c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
         cells = np.flatnonzero((column.astype(str) == name).to_numpy())
         points = panel.scatter(
-            *moved[cells].T, c=values[cells], cmap=cmap, s=size, linewidths=0, rasterized=rasterized, **limits
+            moved[cells, 0],
+            moved[cells, 1],
+            c=values[cells],
+            cmap=cmap,
+            s=size,
+            linewidths=0,
+            rasterized=rasterized,
+            **limits,
         )
     frame(axes, np.vstack([real, moved[drawn]]), basis, [f"Z{int(name) + 1}" for name in chosen])
+    assert points is not None
     bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
     bar.outline.set_visible(False)
     bar.set_label("value of the dimension")

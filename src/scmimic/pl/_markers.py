@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import scipy.sparse as sp
 from anndata import AnnData
 from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
-from scmimic._arrays import Matrix, column_variance, prepare_expression
+from scmimic._arrays import Matrix, as_dense, column_variance, prepare_expression
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._columns import label_array, label_column
 from scmimic.cells._layers import read_matrix
@@ -199,8 +198,7 @@ def _by_type(
     x: Matrix, columns: np.ndarray, labels: np.ndarray, types: list[str], max_cells: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Values of the drawn genes in the cells of each type that is there."""
-    x = x[:, columns]
-    x = x.toarray() if sp.issparse(x) else np.asarray(x)
+    x = as_dense(x[:, columns])
     cells = {name: np.flatnonzero(labels == name) for name in types}
     return {name: x[rng.permutation(rows)[:max_cells]] for name, rows in cells.items() if len(rows)}
 
@@ -208,9 +206,12 @@ def _by_type(
 def _half_violin(ax: Axes, values: np.ndarray, position: int, sign: int, color: str) -> None:
     if not values.any():
         return
-    body = ax.violinplot(values, positions=[position], widths=0.9, showextrema=False, points=100)["bodies"][0]
+    # a list, which matplotlib's types take for one collection
+    bodies: Any = ax.violinplot(values, positions=[position], widths=0.9, showextrema=False, points=100)["bodies"]
+    (body,) = bodies
     outline = body.get_paths()[0].vertices
     inside = (position, np.inf) if sign > 0 else (-np.inf, position)
     outline[:, 0] = np.clip(outline[:, 0], *inside)
     body.set(facecolor=color, edgecolor="none", alpha=0.85)
-    ax.hlines(values.mean(), *sorted((position, position + 0.25 * sign)), color="black", linewidth=1)
+    left, right = sorted((position, position + 0.25 * sign))
+    ax.hlines(values.mean(), left, right, color="black", linewidth=1)

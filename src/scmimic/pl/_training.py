@@ -160,7 +160,7 @@ def _draw(ax: Axes, name: str, curves: dict[str, tuple[str, pd.Series]]) -> None
     ax.set_title(plain(name.replace("_", " ")), fontsize="medium")
     ax.set_xlabel(plain(index or "epoch"))
     if all(np.issubdtype(values.index.dtype, np.integer) for _, values in curves.values()):
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
     ax.margins(x=0.02)
     plain_frame(ax)
     if len(curves) > 1:

@@ -123,7 +123,7 @@ def _code_spread(model: Any) -> tuple[np.ndarray, np.ndarray]:
         mean, var = posterior.mean, np.square(posterior.std)
     else:
         mean, var = model.get_latent_representation(return_dist=True)
-    return np.var(mean, axis=0, dtype=np.float64), np.mean(var, axis=0, dtype=np.float64)
+    return mean.var(axis=0, dtype=np.float64), var.mean(axis=0, dtype=np.float64)
 
 
 def code_factor_correlation(

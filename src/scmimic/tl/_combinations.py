@@ -157,13 +157,11 @@ class Combinations:
         """
         pools = [self.rows[route.start] for route in routes]
         if n is None:
-            sizes = np.full(len(pools), max(map(len, pools)))
-            rows = [
-                pool if len(pool) == size else draw_members(pool, size, rng)
-                for pool, size in zip(pools, sizes, strict=True)
-            ]
+            most = max(map(len, pools))
+            sizes = [most] * len(pools)
+            rows = [pool if len(pool) == most else draw_members(pool, most, rng) for pool in pools]
         else:
-            sizes = n // len(pools) + (np.arange(len(pools)) < n % len(pools))
+            sizes = [n // len(pools) + (i < n % len(pools)) for i in range(len(pools))]
             rows = [draw_members(pool, max(size, 1), rng)[:size] for pool, size in zip(pools, sizes, strict=True)]
         return np.concatenate(rows), np.repeat(np.arange(len(routes)), sizes)
 
@@ -209,8 +207,8 @@ def entropies(
     if max_cells is not None:
         observed = observed[np.sort(rng.permutation(len(observed))[:max_cells])]
         predicted = predicted[np.sort(rng.permutation(len(predicted))[:max_cells])]
-    own = observed.codes(code, rng)
-    return tuple(latent_entropy(z, observed.mean, observed.variance) for z in (own, predicted))
+    codes, mean, variance = observed.codes(code, rng), observed.mean, observed.variance
+    return latent_entropy(codes, mean, variance), latent_entropy(predicted, mean, variance)
 
 
 def left_out(routes: list[Route], name: str) -> tuple[Target | None, list[Route]]:
@@ -218,9 +216,9 @@ def left_out(routes: list[Route], name: str) -> tuple[Target | None, list[Route]
     target, ways = None, []
     for route in routes:
         if name in route.averaged and len(route.averaged) > 1:
-            at = route.averaged.index(name)
-            target, start = route.steps[at]
-            averaged, steps = (part[:at] + part[at + 1 :] for part in (route.averaged, route.steps))
+            i = route.averaged.index(name)
+            target, start = route.steps[i]
+            averaged, steps = route.averaged[:i] + route.averaged[i + 1 :], route.steps[:i] + route.steps[i + 1 :]
             ways.append(Route(route.moved, start, averaged, steps))
     return target, ways
 

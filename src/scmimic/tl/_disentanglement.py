@@ -21,7 +21,7 @@ from scmimic.metrics import (
 )
 from scmimic.metrics._factors import as_factors, as_latent, as_variance, gap, mean_scores
 from scmimic.metrics._modularity import modularity_of
-from scmimic.metrics._mutual_information import information_matrix
+from scmimic.metrics._mutual_information import Estimator, information_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -138,11 +138,12 @@ def disentanglement(
     variance = None if use_var is None else as_variance(_representation(adata, use_var, "use_var")[0], latent)
     known = as_factors(values, len(latent), factor_bins=factor_bins)
 
-    estimates = (
-        {"histogram": None, "knn": None} if variance is None else dict.fromkeys(("posterior", "histogram", "knn"))
-    )
+    estimators: tuple[Estimator, ...] = ("histogram", "knn")
+    if variance is not None:
+        estimators = ("posterior", *estimators)
+    estimates: dict[Estimator, np.ndarray] = {}
     rows: list[tuple[str, str, float]] = []
-    for estimator in estimates:
+    for estimator in estimators:
         estimates[estimator] = information_matrix(
             latent, known, variance=variance, estimator=estimator, n_bins=n_bins, max_cells=max_cells, seed=seed
         )

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr, wilcoxon
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, LAYER, ORDERED, POSITIVE, SEED, SETTINGS, TEXT, Listed, Range
 from scmimic.cells._checks import ANNDATA
+from scmimic.cells._columns import as_list
 from scmimic.cells._generated import storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._latent_model import CODE, Code
@@ -193,7 +194,7 @@ def holdout_arithmetic(
     SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
     KEY.check(key_added=key_added)
     fits = _check_fits(fit)
-    codes = [codes] if isinstance(codes, str) else list(codes)
+    codes = as_list(codes)
     seeds = _check_seeds(seeds)
     if not isinstance(vae, bool | Mapping):
         raise TypeError(f"`vae` must be True, False or a dict of arguments of its training, not {vae!r}.")

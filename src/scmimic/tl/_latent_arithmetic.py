@@ -214,14 +214,14 @@ def _trust(
 
     def delta(combination: Target, predicted: np.ndarray, rng: np.random.Generator) -> float:
         observed = posterior[combinations.rows[combination]]
-        own, other = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
-        return other - own
+        of_observed, of_predicted = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
+        return of_predicted - of_observed
 
     names = sorted({name for route in routes for name in route.averaged})
     of_references = np.full(len(names), np.nan)
     for i, name in enumerate(names):
         reached, ways = left_out(routes, name)
-        if ways:
+        if reached is not None:
             rng = stream(seed, i)
             predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
             of_references[i] = delta(reached, predicted, rng)

@@ -110,8 +110,8 @@ def rank_latent_genes(
         raise ValueError(f"`dims` must name latents between 0 and {codes.shape[1] - 1}, not {dims}.")
 
     chosen = np.random.default_rng(seed).permutation(len(codes))[:n_cells]
-    ends = np.quantile(codes, span, axis=0)
-    effects = np.stack([_effect(model, codes[chosen], j, np.linspace(*ends[:, j], n_steps)) for j in dims], axis=1)
+    low, high = np.quantile(codes, span, axis=0)
+    effects = np.stack([_effect(model, codes[chosen], j, np.linspace(low[j], high[j], n_steps)) for j in dims], axis=1)
     order = np.argsort(-np.abs(effects), axis=0, kind="stable")[:n_genes]
     kept = [names[j] for j in dims]
     # the genes of a MuData are those of one modality

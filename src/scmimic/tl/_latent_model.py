@@ -115,7 +115,8 @@ def decode(
     options: dict[str, Any] = {"seed": seed} | ({"share_noise": True} if share_noise else {})
     arguments = (("labels", "labels_key_", "label_categories_"), ("transform_batch", "batch_key_", "batch_categories_"))
     for argument, key, categories in arguments:
-        name = known.get(getattr(model, key, None))
+        column = getattr(model, key, None)
+        name = None if column is None else known.get(column)
         if name is not None and name in (getattr(model, categories, None) or ()):
             options[argument] = name
     options = {name: value for name, value in options.items() if _takes(model.decode, name)} | dict(decode_kwargs or {})

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from scipy.stats import norm
 
 from scmimic import _keys
 from scmimic._arguments import DIMENSIONS, KEY, QUANTILES, SEED_OR_NONE, SETTINGS, SEVERAL
-from scmimic._arrays import as_matrix, log_normalise, scale_cells
+from scmimic._arrays import as_dense, as_matrix, log_normalise, scale_cells
 from scmimic.cells._checks import ANNDATA, check_writable
 from scmimic.cells._columns import Value, label_array, label_column
 from scmimic.cells._generated import storable
@@ -193,7 +192,7 @@ def latent_traversal(
     return cells
 
 
-def _start_code(start: Sequence[float] | np.ndarray, n_latent: int) -> np.ndarray:
+def _start_code(start: Any, n_latent: int) -> np.ndarray:
     code = np.asarray(start, dtype=np.float64)
     if code.shape != (n_latent,) or not np.isfinite(code).all():
         raise ValueError(f"`start` must be a code of {n_latent} finite numbers, got an array of shape {code.shape}.")
@@ -226,11 +225,11 @@ def _nearest_code(
     counts = model.count_units_ == "counts"
     center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()
     center, made = (np.log1p(center), log_normalise(made)) if counts else (center, made)
-    made = made.toarray() if sp.issparse(made) else made
+    made = as_dense(made)
     return codes[np.square(made - center).sum(axis=1).argmin()]
 
 
-def _start_rows(adata: AnnData, model: Any, start: Value | Mapping[str, Value]) -> np.ndarray:
+def _start_rows(adata: AnnData, model: Any, start: Any) -> np.ndarray:
     """Rows of the cells that `start` names."""
     if not isinstance(start, Mapping):
         rows = np.flatnonzero(adata.obs_names == start)

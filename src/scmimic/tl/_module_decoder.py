@@ -30,9 +30,10 @@ _COVARIATES = {
 def has_module_decoder(model: Any) -> bool:
     """Whether the model's module makes a distribution of cells from codes, library sizes and batches alone."""
     module = getattr(model, "module", None)
-    if not isinstance(module, torch.nn.Module) or not callable(getattr(module, "generative", None)):
+    generative = getattr(module, "generative", None)
+    if not isinstance(module, torch.nn.Module) or not callable(generative):
         return False
-    parameters = inspect.signature(module.generative).parameters
+    parameters = inspect.signature(generative).parameters
     required = {name for name, p in parameters.items() if p.default is p.empty}
     return set(parameters) >= _NEEDED and required <= _NEEDED | {MODULE_KEYS.Y_KEY}
 

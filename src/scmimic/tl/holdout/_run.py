@@ -119,16 +119,24 @@ class HoldoutRun:
         for code in self.codes:
             method = method_name(name, code)
             try:
-                options = {"code": code, "n": n, "decode_kwargs": self.decode_kwargs, "seed": seed}
-                new = latent_arithmetic(train, model, target=target, **self._moves(), **options)
+                new = latent_arithmetic(
+                    train,
+                    model,
+                    target=target,
+                    **self._moves(),
+                    code=code,
+                    n=n,
+                    decode_kwargs=self.decode_kwargs,
+                    seed=seed,
+                )
                 measured = score(self.spaces.compared(new, model, f"cells of {method}"))
             except _REFUSALS as error:
                 yield _failed(method, n, error)
                 continue
             z = new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
-            own, other = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
+            of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
             logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
-            yield _row(method, n, new.n_obs, measured, delta_entropy=other - own, seconds=seconds)
+            yield _row(method, n, new.n_obs, measured, delta_entropy=of_predicted - of_observed, seconds=seconds)
 
     def _of_vae(
         self, expression: Matrix, obs: pd.DataFrame, target: Target, n: int, score: HoldoutScores, seed: int
@@ -136,7 +144,7 @@ class HoldoutRun:
         """Arithmetic on the mean codes of a VAE of the values that are compared."""
         start = time.perf_counter()
         cells = AnnData(expression, obs=obs.copy())
-        train_kwargs = {} if self.vae is True else self.vae
+        train_kwargs = self.vae if isinstance(self.vae, Mapping) else {}
         try:
             BetaTCVAE.setup_anndata(cells)
             with seeded(seed):

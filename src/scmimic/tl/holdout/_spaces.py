@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic._arrays import Matrix, as_matrix, expm1, prepare_expression
+from scmimic._arrays import Matrix, as_matrix, expm1, prepare_expression, stored_values
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import recorded_space
 
@@ -46,7 +46,7 @@ class HoldoutSpaces:
     def _is_logged(self, name: str) -> bool:
         """Whether a layer holds the log1p of amounts that are proportional to `layer` in each cell, or the amounts."""
         x = as_matrix(read_matrix(self.adata, name), f"layers[{name!r}]", dtype=np.float32)
-        values = x.data if sp.issparse(x) else x
+        values = stored_values(x)
         # no logarithm is so large that its exponential is infinite
         possible = [False, True][: 1 + (values.max(initial=0) < 80)] if values.min(initial=0) >= 0 else []
         for logged in possible:
@@ -79,8 +79,8 @@ class HoldoutSpaces:
         manager = getattr(model, "adata_manager", None)
         if manager is None or REGISTRY_KEYS.X_KEY not in manager.data_registry:
             return
-        seen, given = manager.get_from_registry(REGISTRY_KEYS.X_KEY), read_matrix(train, name)
-        if seen.shape == given.shape and not _same(seen, given):
+        seen, held = manager.get_from_registry(REGISTRY_KEYS.X_KEY), read_matrix(train, name)
+        if seen.shape == held.shape and not _same(seen, held):
             raise ValueError(
                 "A `fit` changed the values of the cells that it was given, so that the model would encode others than "
                 "it was trained on. Put the values into a layer of `adata` before, and name it in `layers`."
@@ -90,7 +90,8 @@ class HoldoutSpaces:
         """Cells that a model decoded, as they are compared; `name` is how error messages call them."""
         # a model of logarithms may have been asked for counts
         made = recorded_space(cells)
-        logged = self.logged.get(_layer_of(model), False) and (made is None or made.units != "counts")
+        layer = _layer_of(model)
+        logged = layer is not None and self.logged.get(layer, False) and (made is None or made.units != "counts")
         x = expm1(cells.X) if logged else cells.X
         return prepare_expression(x, name, self.log1p, self.target_sum)
 
