@@ -239,7 +239,20 @@ class ACTINN(CellModel):
             max_epochs = max(50, -(-2000 // steps_per_epoch))
         if early_stopping:
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
-        self._run_training(locals())
+        self._train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=plan_kwargs,
+            **trainer_kwargs,
+        )
 
     @torch.inference_mode()
     def _after_training(self, plan: LightningModule) -> None:

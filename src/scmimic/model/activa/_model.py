@@ -368,7 +368,21 @@ class ACTIVA(GenerativeVAE):
             "spread": calibrate_spread,
             "margins": calibrate_margins,
         }
-        self._run_training(locals(), plan_kwargs=settings, finish=partial(self._calibrate, **calibration))
+        self._train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=settings,
+            finish=partial(self._calibrate, **calibration),
+            **trainer_kwargs,
+        )
 
     @torch.inference_mode()
     def classify(

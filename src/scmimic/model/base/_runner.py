@@ -177,8 +177,6 @@ class KeepingTrainRunner(TrainRunner):
         Whether the model now is what this training has made of it.
     ended_by
         The KeyboardInterrupt or SystemExit that ended the training early.
-    keep
-        Attributes that the model gets with what it has learned.
     """
 
     def __init__(self, model, training_plan, data_splitter, max_epochs, **kwargs):
@@ -187,7 +185,11 @@ class KeepingTrainRunner(TrainRunner):
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
         self.has_learned = False
         self.ended_by: KeyboardInterrupt | SystemExit | None = None
-        self.keep: dict[str, Any] = {}
+
+    def __call__(self) -> KeyboardInterrupt | SystemExit | None:
+        """Train, and give what ended the training early."""
+        super().__call__()
+        return self.ended_by
 
     def _update_history(self) -> None:
         """Append to the history, also the losses that an earlier run did not have, and number the epochs on."""
@@ -225,7 +227,7 @@ class KeepingTrainRunner(TrainRunner):
                 self.ended_by = self._fit(released)
                 self._check_learned()
                 self._hand_over()
-                self.has_learned = True
+                self.has_learned, self.model._before = True, None
         except (KeyboardInterrupt, SystemExit) as error:
             if not self.has_learned:
                 raise
@@ -250,7 +252,6 @@ class KeepingTrainRunner(TrainRunner):
         model.was_interrupted_ = self.ended_by is not None
         model.to_device(self.device)
         model.trainer = self.trainer
-        vars(model).update(self.keep)
         model._after_training(self.training_plan)
 
     def _fit(self, released: Callable[[], AbstractContextManager[None]]) -> KeyboardInterrupt | SystemExit | None:

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from scvi.dataloaders import AnnDataLoader, DataSplitter
-from scvi.model.base import BaseModelClass
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
 from torch.utils.data import DataLoader
 
@@ -35,7 +35,6 @@ from scmimic._arguments import (
     check_arguments,
     check_keywords,
 )
-from scmimic._compat import use_distributed_sampler
 from scmimic._interrupts import interrupted_part, terminable
 from scmimic.model.base._registration import RegisteredModel
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepingTrainRunner
@@ -165,8 +164,8 @@ def _settings(part: torch.nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if not name.startswith("_")}
 
 
-class TrainableModel(RegisteredModel):
-    """Build splitter, plan and runner, and run them.
+class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
+    """A model that scvi-tools trains, by a runner of its own; see :class:`KeepingTrainRunner`.
 
     Attributes
     ----------
@@ -176,13 +175,14 @@ class TrainableModel(RegisteredModel):
         Class of what the model was made on (a classifier, a representation), where its training was interrupted.
     """
 
-    _data_splitter_cls = DataSplitter
     _train_runner_cls = KeepingTrainRunner
     # in others the networks stay so after the training, and what comes to them later does not fit
     _precisions: ClassVar[tuple] = (*SINGLE, *MIXED)
     # of the class, so that models whose files do not say have them too
     was_interrupted_: bool = False
     interrupted_source_: str | None = None
+    # what a training goes back to if it fails; None as soon as it has learned
+    _before: ModelState | None = None
 
     @property
     def summary_string(self) -> str:
@@ -251,42 +251,44 @@ class TrainableModel(RegisteredModel):
         self.adata_manager.validate()
         return self.adata.n_obs
 
-    def _run_training(
+    def _train(
         self,
-        arguments: Mapping[str, Any],
         *,
+        max_epochs: int,
         keep: Mapping[str, Any] | None = None,
         finish: Callable[[], None] | None = None,
-        **changes: Any,
+        **arguments: Any,
     ) -> None:
-        """Train; a training that fails, or ends before its first step, leaves the model as it was.
+        """Train as scvi-tools does; a training that fails, or ends before its first step, leaves the model as it was.
 
         Parameters
         ----------
-        arguments
-            Those of :meth:`_training_runner`.
+        max_epochs
+            Passes over the data.
         keep
             Attributes that the model gets with the training.
         finish
             What is done with the trained model at last; SIGTERM leaves it out.
-        **changes
-            As of :meth:`_training_runner`.
+        **arguments
+            The further ones of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`.
         """
-        before, runner = ModelState(self), None
-        with terminable():
-            try:
-                runner = self._training_runner(arguments, **changes)
-                runner.keep = dict(keep or {})
-                runner()
-            except BaseException:
-                if runner is None or not runner.has_learned:
-                    before.restore(self)
-                raise
-            if isinstance(runner.ended_by, SystemExit):
-                raise runner.ended_by
-            if finish is not None:
-                with self._after_learning():
-                    finish()
+        self._before = ModelState(self)
+        vars(self).update(keep or {})
+        try:
+            with terminable():
+                # the runner gives what ended the training early
+                ended_by = super().train(max_epochs=int(max_epochs), **arguments)
+                if isinstance(ended_by, SystemExit):
+                    raise ended_by
+                if finish is not None:
+                    with self._after_learning():
+                        finish()
+        except BaseException:
+            if self._before is not None:
+                self._before.restore(self)
+            raise
+        finally:
+            self._before = None
 
     @contextmanager
     def _after_learning(self) -> Iterator[None]:
@@ -303,42 +305,6 @@ class TrainableModel(RegisteredModel):
         except SystemExit:
             self.was_interrupted_ = True
             raise
-
-    def _training_runner(self, arguments: Mapping[str, Any], **changes: Any) -> KeepingTrainRunner:
-        """What trains; nothing of the model changes before it is called.
-
-        Parameters
-        ----------
-        arguments
-            The local variables of ``train``, with the arguments that all models share among them.
-        **changes
-            What stands in the place of some of them.
-        """
-        asked = SimpleNamespace(**{**arguments, **changes})
-        plan_kwargs = asked.plan_kwargs or {}
-        # of models whose plan goes on where the last one ended
-        state = {"state": asked.state} if hasattr(asked, "state") else {}
-        trainer_kwargs = dict(asked.trainer_kwargs)
-        splitter = self._data_splitter_cls(
-            self.adata_manager,
-            train_size=asked.train_size,
-            validation_size=asked.validation_size,
-            batch_size=asked.batch_size,
-            shuffle_set_split=asked.shuffle_set_split,
-            distributed_sampler=use_distributed_sampler(trainer_kwargs.get("strategy")),
-            load_sparse_tensor=asked.load_sparse_tensor,
-            **(asked.datasplitter_kwargs or {}),
-        )
-        trainer_kwargs.setdefault("early_stopping", asked.early_stopping)
-        return self._train_runner_cls(
-            self,
-            training_plan=self._training_plan_cls(self.module, **plan_kwargs, **state),
-            data_splitter=splitter,
-            max_epochs=int(asked.max_epochs),
-            accelerator=asked.accelerator,
-            devices=asked.devices,
-            **trainer_kwargs,
-        )
 
     def _after_training(self, plan: LightningModule) -> None:
         """What belongs to the weights and is set with them, also after an interrupt."""

@@ -355,7 +355,21 @@ class BetaTCVAE(GenerativeVAE):
         self._check_training(locals())
         if max_epochs is None:
             max_epochs = default_epochs(self.adata.n_obs, batch_size)
-        self._run_training(locals(), finish=self._report_vanished_latents)
+        self._train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=plan_kwargs,
+            finish=self._report_vanished_latents,
+            **trainer_kwargs,
+        )
 
     def latent_activity(self) -> pd.DataFrame:
         """How much every latent tells of the training cells.

@@ -196,7 +196,21 @@ class GenerativeGAN(GenerativeModel):
             max_epochs = default_epochs(preset, self.adata.n_obs, batch_size, self._default_steps())
         asked = {**self.plan_kwargs_, **(plan_kwargs or {})}
         plan = self._check_plan(asked, preset.plan)
-        self._run_training(locals(), keep={"plan_kwargs_": asked}, plan_kwargs=plan, state=self.training_state_)
+        self._train(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=plan | {"state": self.training_state_},
+            keep={"plan_kwargs_": asked},
+            **trainer_kwargs,
+        )
 
     def _default_steps(self) -> int:
         """Steps of the critic in a run whose length was not said."""
