@@ -29,19 +29,17 @@ _PRIOR_BLOCKS = 64
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, NumPy and scvi-tools within the block, and leave their state as it was."""
-    import torch
+    from lightning.pytorch.utilities.seed import isolate_rng
     from scvi import settings
 
-    numpy_state, scvi_seed = np.random.get_state(), settings.seed  # noqa: NPY002
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    scvi_seed = settings.seed
+    with isolate_rng():
         # scvi-tools splits and shuffles by this setting
         settings.seed = seed
         try:
             yield
         finally:
             settings.seed = scvi_seed
-            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 class SCVIReference(ReferenceGenerator):

@@ -107,6 +107,7 @@ class ExpressionGenerator(nn.Module):
         """Set the running statistics to those of one large batch.
 
         In training they follow small batches of a moving network, or of another one where the weights are averages.
+        :func:`torch.optim.swa_utils.update_bn` does the same with dropout at work.
         """
         norms = [module for module in self.norms.modules() if isinstance(module, RealBatchNorm1d)]
         momentum, training = [norm.momentum for norm in norms], self.training

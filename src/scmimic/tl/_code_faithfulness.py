@@ -17,7 +17,7 @@ from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._generated import storable
 from scmimic.cells._layers import loaded, read_matrix
 from scmimic.cells._units import check_same_space
-from scmimic.model.gan._faithfulness import correlation, dimension_index, faithfulness, median_faithfulness, ranks
+from scmimic.model.gan._faithfulness import dimension_index, faithfulness, median_faithfulness, spearman
 from scmimic.model.gan._michigan import MichiGAN
 from scmimic.model.gan._representation import encode
 from scmimic.tl._latent_model import check_same_kind
@@ -219,7 +219,7 @@ def code_factor_correlation(
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))
     codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
-    levels = np.array([[correlation(*ranks(code, level)) for level in predicted.T] for code in codes.T])
+    levels = np.array([[spearman(code, level) for level in predicted.T] for code in codes.T])
     columns = np.split(levels, np.cumsum([target.shape[1] for target in targets])[:-1], axis=1)
     table = pd.DataFrame(
         [[r[np.abs(r).argmax()] for r in rows] for rows in zip(*columns, strict=True)],

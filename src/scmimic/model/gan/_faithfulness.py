@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import pearsonr, spearmanr
 
 # Below this share of a code's variance the posterior is mostly prior, and a cell can hardly show the code.
 INFORMATIVE = 0.5
@@ -24,8 +25,8 @@ def faithfulness(asked: np.ndarray, shown: np.ndarray, spread: np.ndarray, width
     share = spread / np.maximum(spread + width, 1e-12)
     return pd.DataFrame(
         {
-            "pearson": [correlation(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
-            "spearman": [correlation(*ranks(a, b)) for a, b in zip(asked.T, shown.T, strict=True)],
+            "pearson": [pearson(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
+            "spearman": [spearman(a, b) for a, b in zip(asked.T, shown.T, strict=True)],
             "ceiling": np.sqrt(share),
             "informative": share > INFORMATIVE,
         },
@@ -44,13 +45,11 @@ def dimension_index(n: int) -> pd.Index:
     return pd.Index([f"z{j}" for j in range(n)], name="dimension")
 
 
-def ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of both, ties by their mean."""
-    return pd.Series(a).rank().to_numpy(), pd.Series(b).rank().to_numpy()
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson correlation; 0 where a side is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / size) if size > 1e-12 else 0.0
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(pearsonr(a, b).statistic)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman correlation; 0 where a side is constant."""
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from lightning.pytorch.utilities.seed import isolate_rng
 from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
@@ -354,9 +355,8 @@ class MichiGAN(GenerativeGAN):
         """Append to the history how well newly generated cells show their codes."""
         if self.representation is None or n_cells == 0 or not isinstance(self.history_, dict) or not self.history_:
             return
-        devices = [self.module.device] if self.module.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices):
+            with isolate_rng():
                 value = self._median_faithfulness(n_cells)
         except Exception as error:  # noqa: BLE001
             # the model is trained, whatever its representation makes of the cells

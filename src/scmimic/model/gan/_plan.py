@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.train import TrainingPlan
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from scmimic.model.base._plan import adam
 from scmimic.model.gan._critic_gradients import critic_gradients, generator_gradient
@@ -175,9 +176,9 @@ class WassersteinTrainingPlan(TrainingPlan):
     def _average(self) -> None:
         t = self._generator_steps
         decay = min(self.average_decay, (1 + t) / (10 + t)) if self.average_decay > 0 else 0.0
-        torch._foreach_lerp_(
-            list(self.module.average.parameters()), list(self.module.generator.parameters()), 1 - decay
-        )
+        # the function alone: `AveragedModel` would give the saved weights other names
+        update = get_ema_multi_avg_fn(decay)
+        update(list(self.module.average.parameters()), list(self.module.generator.parameters()), None)
 
     def _remember(self, terms: dict[str, torch.Tensor]) -> None:
         for name, value in terms.items():
