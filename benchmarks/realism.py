@@ -173,8 +173,9 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
 
     As in `sm.tl.evaluate`, luck beyond the ideal counts as the ideal.
     """
-    from scmimic.tl.evaluation._measures import METRICS
+    from scmimic.tl.evaluation._measures import metrics_by_name
 
+    metrics = metrics_by_name()
     for seed in {row["seed"] for row in rows}:
         run = [row for row in rows if row["seed"] == seed]
         replicate = next((row for row in run if row["name"] == "real_replicate"), None)
@@ -182,7 +183,7 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
         if replicate is None or not trivial:
             continue
         for key, name in SCORED.items():
-            loss = {id(row): METRICS[name].loss(row[key], METRICS[name].ideal, row["n"]) for row in run}
+            loss = {id(row): metrics[name].loss(row[key], metrics[name].ideal, row["n"]) for row in run}
             best = min(loss[id(row)] for row in trivial)
             if loss[id(replicate)] < best:
                 for row in run:

@@ -9,6 +9,7 @@ from scmimic import baselines, datasets, metrics, model, pl, pp, tl
 from scmimic._report import report
 from scmimic.cells._generated import package_version
 from scmimic.model import ACTINN, ACTIVA, WGANGP, BetaTCVAE, InfoWGANGP, MichiGAN
+from scmimic.tl.evaluation import Evaluation, evaluate
 
 __version__ = package_version()
 
@@ -19,9 +20,11 @@ __all__ = [
     "MichiGAN",
     "WGANGP",
     "BetaTCVAE",
+    "Evaluation",
     "__version__",
     "baselines",
     "datasets",
+    "evaluate",
     "metrics",
     "model",
     "pl",

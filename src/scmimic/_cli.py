@@ -280,7 +280,7 @@ def evaluate(
         import scanpy as sc
 
         from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
-        from scmimic._report import Settings, write_report
+        from scmimic.tl.evaluation._run import run
 
         ending.said = "the evaluation is not complete."
         files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}
@@ -292,23 +292,24 @@ def evaluate(
         if table is not None:
             check(table, endings=TABLE_ENDINGS, others=files | {"--report": report}, name="--table")
         cells = {name: None if file is None else sc.read_h5ad(file) for name, file in files.items()}
-        settings = Settings(
-            labels_key=labels,
-            train=cells["--train"],
-            reference=cells["--reference"],
-            layer=layer,
-            log1p=log1p,
-            metrics=metrics or "all",
-            n_trees=trees,
-            max_cells=max_cells,
-            seed=seed,
-        )
-        found = write_report(cells["REAL"], cells["SYNTHETIC"], report, settings, overwrite=overwrite)
+        settings = {
+            "labels_key": labels,
+            "train": cells["--train"],
+            "reference": cells["--reference"],
+            "layer": layer,
+            "log1p": log1p,
+            "metrics": metrics or "all",
+            "n_trees": trees,
+            "max_cells": max_cells,
+            "seed": seed,
+        }
+        evaluation = run(cells["REAL"], cells["SYNTHETIC"], settings)
+        evaluation.to_html(report, overwrite=overwrite)
         if table is not None:
             with replacing(table, overwrite=overwrite) as place:
-                found.table.to_csv(place, index=False)
-    console.print(f"[bold]{escape(found.verdict.headline)}[/]", highlight=False)
-    for answer in found.verdict.answers:
+                evaluation.table.to_csv(place, index=False)
+    console.print(f"[bold]{escape(evaluation.verdict.headline)}[/]", highlight=False)
+    for answer in evaluation.verdict.answers:
         console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)
     console.print(f"Report in {escape(str(report))}.", highlight=False)
 

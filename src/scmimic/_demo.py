@@ -17,10 +17,11 @@ from scmimic import _keys, datasets, metrics, pl, pp, tl
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._interrupts import stop_if_interrupted
-from scmimic._report import Report, Settings, write_report
 from scmimic.cells._generated import package_version
 from scmimic.model import ACTIVA
-from scmimic.tl.evaluation._run import OVERALL
+from scmimic.tl.evaluation import Evaluation
+from scmimic.tl.evaluation._cells import OVERALL
+from scmimic.tl.evaluation._run import run
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -176,15 +177,15 @@ def _run(
     report(f"Generating {test.n_obs} cells of {len(counts)} types")
     synthetic = model.generate(labels=counts, seed=seed)
     report(f"Measuring realism with forests of {n_trees} trees, and writing the report")
-    settings = Settings(labels_key=LABELS_KEY, train=train, n_trees=n_trees, seed=seed)
-    found = write_report(test, synthetic, out / FILES["report"], settings, title=f"How real are {MODEL}'s cells?")
+    evaluation = run(test, synthetic, {"labels_key": LABELS_KEY, "train": train, "n_trees": n_trees, "seed": seed})
+    evaluation.to_html(out / FILES["report"], title=f"How real are {MODEL}'s cells?")
     report("Drawing")
     tl.joint_embedding(test, synthetic, reference=train, basis="umap", seed=seed)
-    _draw(out, model, test, synthetic, found.curves["rf_auc_genes"])
+    _draw(out, model, test, synthetic, evaluation.curves["rf_auc_genes"])
     files = {what: out / name for what, name in FILES.items()}
     synthetic.write_h5ad(files["synthetic cells"])
     result = DemoResult(
-        scores=_scores(found),
+        scores=_scores(evaluation),
         n_train=train.n_obs,
         n_test=test.n_obs,
         epochs=len(model.history["train_loss_epoch"]),
@@ -214,11 +215,11 @@ def _train(train: AnnData, epochs: int | None, seed: int, progress: bool) -> ACT
     return model
 
 
-def _scores(found: Report) -> tuple[Score, ...]:
-    """The rows of the report that the summary shows."""
-    overall = found.table[found.table["label"] == OVERALL].set_index("metric")
+def _scores(evaluation: Evaluation) -> tuple[Score, ...]:
+    """The rows of the table that the summary shows."""
+    overall = evaluation.table[evaluation.table["label"] == OVERALL].set_index("metric")
     auc, error, copies = (overall.loc[name] for name in ("rf_auc_genes", "rf_error", "dcr_ratio"))
-    curves = found.curves["rf_auc_genes"]
+    curves = evaluation.curves["rf_auc_genes"]
     rows = (
         (MODEL, "value", curves.get("synthetic")),
         (REPLICATE, "replicate", curves.get("replicate")),

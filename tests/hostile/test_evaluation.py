@@ -11,10 +11,10 @@ from scipy.stats import mannwhitneyu
 import scmimic as sm
 from scmimic._arrays import log_normalise, row_keys
 from scmimic.metrics import TooFewCellsError
-from scmimic.tl import _evaluate
-from scmimic.tl.evaluation._measure_functions import Value
-from scmimic.tl.evaluation._measures import METRICS
-from scmimic.tl.evaluation._run import OVERALL, calibrated_score
+from scmimic.tl.evaluation import _run
+from scmimic.tl.evaluation._cells import OVERALL
+from scmimic.tl.evaluation._measures import Value, metrics_by_name
+from scmimic.tl.evaluation._run import calibrated_score
 from scmimic.tl.evaluation._verdict import judge
 
 FAST = {"n_trees": 10, "max_cells": 100, "n_comps": 5, "n_jobs": 1, "baselines": ["multinomial"], "metrics": "mmd"}
@@ -90,7 +90,7 @@ def test_settings_are_refused_before_the_work(cells, monkeypatch, settings, mess
     def work(*args, **kwargs):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(_evaluate, "prepare_data", work)
+    monkeypatch.setattr(_run, "prepare_data", work)
     with pytest.raises((TypeError, ValueError), match=message):
         sm.tl.evaluate(cells["test"], cells["synthetic"], **{"labels_key": "cell_type"} | settings)
     with pytest.raises((TypeError, ValueError), match=message):
@@ -264,7 +264,7 @@ def test_as_good_as_a_replicate_scores_one():
     rng = np.random.default_rng(0)
     # the AUC of scores that know nothing, which is how forests scatter too
     aucs = mannwhitneyu(*rng.normal(size=(2, 2, 1000, 210)), axis=-1).statistic / 210**2
-    metric, trivial = METRICS["rf_auc_genes"], 0.75
+    metric, trivial = metrics_by_name()["rf_auc_genes"], 0.75
     found = [calibrated_score(metric, Value(m), r, trivial, 0.5, 210) for m, r in aucs.T]
     assert {text for _, text in found} == {""}
     scores = np.array([score for score, _ in found])

@@ -1,5 +1,3 @@
-import dataclasses
-import inspect
 import re
 import shutil
 import subprocess
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 
 import scmimic as sm
-from scmimic._report import Settings
 from scmimic._report._page import _number
 
 EVIL = '<script>alert("x")</script> & co'
@@ -117,13 +114,6 @@ def test_numbers_are_short():
     assert [_number(x) for x in (float("nan"), 0.0, 0.5, 12.34, 0.0421, 0.0042, 0.00001, -0.5)] == [
         *("–", "0.00", "0.50", "12.3", "0.042", "0.0042", "1.0e-05", "-0.50")
     ]
-
-
-def test_report_and_evaluate_have_the_same_defaults():
-    settings = {field.name: field.default for field in dataclasses.fields(Settings)}
-    for function in (sm.tl.evaluate, sm.report):
-        parameters = inspect.signature(function).parameters
-        assert {name: parameters[name].default for name in settings} == settings
 
 
 def test_bad_paths_fail_before_the_work(tmp_path, adata):

@@ -1,5 +1,5 @@
 """The report: one self-contained HTML page on how real synthetic cells are."""
 
-from scmimic._report._page import Report, Settings, report, write_report
+from scmimic._report._page import TITLE, report
 
-__all__ = ["Report", "Settings", "report", "write_report"]
+__all__ = ["TITLE", "report"]

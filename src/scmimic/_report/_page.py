@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from scmimic import pl
 from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
-from scmimic._report._pictures import draw_pictures, encode
+from scmimic._report._pictures import Picture, draw_pictures, draw_scores
 from scmimic.cells._columns import label_array
 from scmimic.cells._generated import package_version
-from scmimic.tl._evaluate import Settings, fault_texts, run_evaluation
-from scmimic.tl.evaluation._cells import TRIVIAL
-from scmimic.tl.evaluation._measures import MEASURES, METRICS
-from scmimic.tl.evaluation._run import OVERALL
-from scmimic.tl.evaluation._verdict import Verdict, judge
+from scmimic.tl._joint_embedding import Basis
+from scmimic.tl.evaluation import Evaluation
+from scmimic.tl.evaluation._cells import OVERALL
+from scmimic.tl.evaluation._measures import MEASURES, metrics_by_name
+from scmimic.tl.evaluation._run import run
+from scmimic.tl.evaluation._settings import Settings, takes
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scmimic.metrics import DiscriminatorResult
 
 _PACKAGES = ("anndata", "scanpy", "scikit-learn", "numpy", "scipy", "POT")
 _TYPE_COLUMNS = {
@@ -56,28 +52,16 @@ _GROUPS = {
 TITLE = "How real are the cells?"
 
 
+@takes(Settings)
 def report(
-    adata: AnnData,
-    synthetic: AnnData,
+    adata: AnnData | Evaluation,
+    synthetic: AnnData | None = None,
     path: str | Path = "report.html",
     *,
     overwrite: bool = False,
-    labels_key: str | None = None,
-    train: AnnData | None = None,
-    reference: AnnData | None = None,
-    layer: str | None = None,
     title: str = TITLE,
-    metrics: str | Sequence[str] = "all",
-    baselines: Sequence[str] | Mapping[str, AnnData] = tuple(TRIVIAL),
-    log1p: bool = True,
-    target_sum: float = 1e4,
-    n_comps: int = 50,
-    min_cells: int = 30,
-    max_cells: int | None = None,
-    n_trees: int | None = None,
-    basis: str | None = "umap",
-    seed: int = 0,
-    n_jobs: int = -1,
+    basis: Basis | None = "umap",
+    **settings: Unpack[Settings],
 ) -> Path:
     """Evaluate synthetic cells and write one self-contained HTML page about them.
 
@@ -88,31 +72,20 @@ def report(
     Parameters
     ----------
     adata
-        Real cells that the generator has not been trained on; not changed.
+        Real cells that the generator has not been trained on; not changed. Or a finished evaluation, as
+        :func:`scmimic.evaluate` returns it: then nothing is measured again.
     synthetic
-        Synthetic cells with the same genes in the same order; not changed.
+        Synthetic cells with the same genes in the same order; not changed. None with a finished evaluation.
     path
         File to write, `.html`.
+    **settings
+        See :class:`~scmimic.tl.evaluation._settings.Settings`. None with a finished evaluation, which has its own.
     overwrite
         Replace a file that is there, once the new page is whole.
-    labels_key
-        Column of `.obs` of all objects with the cell types.
-    train
-        Cells that the generator was trained on. Without them copies cannot be found.
-    reference
-        Further real cells, on which PCA and UMAP are fitted.
-    layer
-        Layer of the real cells, `.X` by default.
     title
         Heading of the page.
-    metrics, baselines, log1p, target_sum, n_comps, min_cells, max_cells, n_trees
-        As in :func:`scmimic.tl.evaluate`.
     basis
         `"umap"`, `"tsne"` or `"pca"` for the picture of the cells; `None` leaves it out.
-    seed
-        Seed of everything random.
-    n_jobs
-        Threads of forests and neighbour searches; `-1` for all cores.
 
     Returns
     -------
@@ -121,7 +94,9 @@ def report(
     Raises
     ------
     ValueError
-        As :func:`scmimic.tl.evaluate`, or if `basis` is unknown or `path` has another ending.
+        As :func:`scmimic.evaluate`, or if `basis` is unknown or `path` has another ending.
+    TypeError
+        As :func:`scmimic.evaluate`, or if cells or settings stand beside a finished evaluation.
     KeyError
         If `labels_key` or `layer` is not there.
     OSError
@@ -138,72 +113,52 @@ def report(
     >>> real = sm.datasets.pbmc68k_reduced()  # doctest: +SKIP
     >>> sm.report(real[350:], synthetic, "report.html", labels_key="bulk_labels", train=real[:350])  # doctest: +SKIP
     """
-    settings = Settings.among(locals())
-    return write_report(adata, synthetic, path, settings, overwrite=overwrite, title=title, basis=basis).path
-
-
-@dataclass(frozen=True)
-class Report:
-    """What :func:`write_report` found and wrote."""
-
-    path: Path
-    table: pd.DataFrame
-    verdict: Verdict
-    curves: Mapping[str, Mapping[str, DiscriminatorResult]]
-    """ROC curves of each forest, by source."""
-
-
-def write_report(
-    adata: AnnData,
-    synthetic: AnnData,
-    path: str | Path,
-    settings: Settings,
-    *,
-    overwrite: bool = False,
-    title: str = TITLE,
-    basis: str | None = "umap",
-) -> Report:
-    """Do the work of :func:`report`, and hand back the table and the verdict too."""
     PATH.check(path=path)
     FLAG.check(overwrite=overwrite)
     TEXT.check(title=title)
     Choice(("umap", "tsne", "pca"), optional=True).check(basis=basis)
-    cells = {"adata": adata, "synthetic": synthetic, "train": settings.train, "reference": settings.reference}
-    files = {f"the file of `{name}`": getattr(given, "filename", None) for name, given in cells.items()}
+    evaluation = adata if isinstance(adata, Evaluation) else None
+    if evaluation is None:
+        cells: dict[str, Any] = {"adata": adata, "synthetic": synthetic, **settings}
+    elif synthetic is None and not settings:
+        cells = {"adata": evaluation.adata, "synthetic": evaluation.synthetic, **evaluation.settings}
+    else:
+        raise TypeError("A finished evaluation has its cells and settings: give `path`, by name, and no other.")
+    names = ("adata", "synthetic", "train", "reference")
+    files = {f"the file of `{name}`": getattr(cells.get(name), "filename", None) for name in names}
     path = check_output(path, overwrite=overwrite, endings=PAGE_ENDINGS, others=files)
-    result, params = run_evaluation(adata, synthetic, settings)
-    for text in fault_texts(result):
-        warnings.warn(text, UserWarning, stacklevel=3)
-    table, verdict = result.table, judge(result.table)
-    scored = table.loc[table["label"] == OVERALL, "score"].notna().any()
-    page = _render(
-        title=title,
-        verdict=verdict,
-        scores=encode(pl.report(table, return_fig=True)) if scored else "",
-        pictures=draw_pictures(adata, synthetic, settings, result.curves, basis),
-        diagnostics=_diagnostics(table),
-        quality=_quality(table),
-        privacy=_metric_rows(table, "privacy"),
-        types=_types(table, adata, settings.labels_key),
-        has_train=settings.train is not None,
-        params=_texts(params),
-        versions=_versions(),
-        seconds=sum(result.seconds.values()),
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-    )
+    if evaluation is None:
+        evaluation = run(adata, synthetic, settings)
+    page = _render(evaluation, title, draw_scores(evaluation), draw_pictures(evaluation, basis))
     with replacing(path, overwrite=overwrite) as partial:
         partial.write_text(page, encoding="utf-8")
-    return Report(path, table, verdict, result.curves)
+    return path
 
 
-def _render(**context: Any) -> str:
+def _render(evaluation: Evaluation, title: str, scores: str, pictures: Sequence[Picture]) -> str:
+    """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("scmimic._report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"number": _number, "score": _score}
-    return environment.get_template("template.html.jinja").render(**context)
+    table = evaluation.table
+    return environment.get_template("template.html.jinja").render(
+        title=title,
+        verdict=evaluation.verdict,
+        scores=scores,
+        pictures=pictures,
+        diagnostics=_diagnostics(table),
+        quality=_quality(table),
+        privacy=_metric_rows(table, "privacy"),
+        types=_types(evaluation),
+        has_train=evaluation.settings["train"] is not None,
+        params=_texts(evaluation.params),
+        versions=_versions(),
+        seconds=sum(evaluation.seconds.values()),
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    )
 
 
 def _number(value: float) -> str:
@@ -239,15 +194,16 @@ def _diagnostics(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _metric_rows(table: pd.DataFrame, group: str) -> list[dict[str, Any]]:
     rows = table[(table["group"] == group) & (table["label"] == OVERALL)]
-    sources = {metric.name: measure.source for measure in MEASURES for metric in measure.metrics}
+    sources = {metric.name: measure.source for measure in MEASURES.values() for metric in measure.metrics}
+    metrics = metrics_by_name()
     return [
         {
-            **row._asdict(),
-            "title": METRICS[row.metric].title,
-            "meaning": METRICS[row.metric].meaning,
-            "source": sources[row.metric],
+            **row,
+            "title": metrics[row["metric"]].title,
+            "meaning": metrics[row["metric"]].meaning,
+            "source": sources[row["metric"]],
         }
-        for row in rows.itertuples(index=False)
+        for row in rows.to_dict("records")
     ]
 
 
@@ -256,25 +212,26 @@ def _quality(table: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(heading, rows) for heading, rows in groups if rows]
 
 
-def _types(table: pd.DataFrame, adata: AnnData, labels_key: str | None) -> dict[str, Any] | None:
+def _types(evaluation: Evaluation) -> dict[str, Any] | None:
+    table, labels_key = evaluation.table, evaluation.settings["labels_key"]
     if labels_key is None:
         return None
     of_types = table[table["label"] != OVERALL]
     columns = {name: text for name, text in _TYPE_COLUMNS.items() if (of_types["metric"] == name).any()}
-    counts = pd.Series(label_array(adata, labels_key)).value_counts()
+    counts = pd.Series(label_array(evaluation.adata, labels_key)).value_counts()
     rows = []
     for label in sorted(of_types["label"].unique(), key=lambda name: (-counts.get(name, 0), name)):
-        own = of_types[of_types["label"] == label].set_index("metric")
-        values = [float(own["value"].get(name, np.nan)) for name in columns]
+        of_type = of_types[of_types["label"] == label].set_index("metric")
+        values = [float(of_type["value"].get(name, np.nan)) for name in columns]
         # the copy distance stands in a column of its own
-        texts = own.loc[own["group"] != "privacy", "warning"].unique()
+        texts = of_type.loc[of_type["group"] != "privacy", "warning"].unique()
         notes = [text for text in texts if text and not text.startswith("No score")]
         rows.append(
             {
                 "label": label,
                 "n": int(counts.get(label, 0)),
                 "values": values,
-                "score": float(own["score"].astype(float).median()) if own["score"].notna().any() else np.nan,
+                "score": float(of_type["score"].astype(float).median()) if of_type["score"].notna().any() else np.nan,
                 "notes": " ".join(notes[:2]),
             }
         )

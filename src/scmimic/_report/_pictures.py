@@ -5,20 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from scmimic import pl
 from scmimic.cells._units import check_same_space
 from scmimic.tl import joint_embedding
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.figure import Figure
-
-    from scmimic.metrics import DiscriminatorResult
-    from scmimic.tl._evaluate import Settings
+from scmimic.tl._joint_embedding import Basis
+from scmimic.tl.evaluation import Evaluation
+from scmimic.tl.evaluation._cells import OVERALL
 
 logger = logging.getLogger(__name__)
 
@@ -35,63 +30,68 @@ class Picture:
     source: str
 
 
-def encode(figure: Figure) -> str:
+def encode(figure: object) -> str:
     """Return a figure as the address of an image that is its own content, and close it."""
     from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
+    assert isinstance(figure, Figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight")
     plt.close(figure)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def draw_pictures(
-    adata: AnnData,
-    synthetic: AnnData,
-    settings: Settings,
-    curves: Mapping[str, Mapping[str, DiscriminatorResult]],
-    basis: str | None,
-) -> list[Picture]:
+def draw_scores(evaluation: Evaluation) -> str:
+    """Draw the calibrated scores; an empty text where there are none."""
+    table = evaluation.table
+    if not table.loc[table["label"] == OVERALL, "score"].notna().any():
+        return ""
+    return encode(evaluation.plot(return_fig=True))
+
+
+def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:
     """Draw embedding, ROC curves, markers and gene statistics, as far as there is something to draw."""
+    adata, synthetic, settings = evaluation.adata, evaluation.synthetic, evaluation.settings
+    space: dict[str, Any] = {name: settings[name] for name in ("layer", "log1p", "target_sum")}
+    labels_key, curves = settings["labels_key"], evaluation.curves
     pictures = []
-    space = {"layer": settings.layer, "log1p": settings.log1p, "target_sum": settings.target_sum}
     comparable = True
     try:
-        check_same_space(adata, synthetic, settings.layer, log1p=settings.log1p)
+        check_same_space(adata, synthetic, settings["layer"], log1p=settings["log1p"])
     except ValueError as error:
-        # the page is worth having without: its guards say that the cells are on another scale
+        # the page is worth having without: its diagnostics say that the cells are on another scale
         logger.warning("The report has no pictures of cells and genes. %s", error)
         basis, comparable = None, False
     if basis is not None:
-        fitted = settings.reference if settings.reference is not None else settings.train
+        fitted = settings["reference"] if settings["reference"] is not None else settings["train"]
         # every cell is drawn anyway, and the caller's objects stay as they are
         both = joint_embedding(
             adata,
             synthetic,
             reference=fitted,
             basis=basis,
-            n_comps=settings.n_comps,
-            seed=settings.seed,
+            n_comps=settings["n_comps"],
+            seed=settings["seed"],
             copy=True,
             **space,
         )
+        assert both is not None
         where = "both sides" if basis == "tsne" else "the real cells" if fitted is None else "other real cells"
-        figure = pl.embedding(*both, basis=basis, color=settings.labels_key, return_fig=True)
+        figure = pl.embedding(*both, basis=basis, color=labels_key, return_fig=True)
         caption = f"Real and synthetic cells in one {_BASIS_NAMES[basis]}, fitted on {where}."
         pictures.append(Picture(caption, encode(figure)))
     of_forest = next((curves[name] for name in ("rf_auc_genes", "rf_auc_pcs") if curves.get(name)), {})
     if of_forest:
         named = {_CURVES.get(name, (f"best trivial: {name}", "#8a8a8a")): curve for name, curve in of_forest.items()}
-        figure = pl.roc(
-            {name: curve for (name, _), curve in named.items()}, palette=dict(named.keys()), return_fig=True
-        )
+        roc = pl.roc({name: curve for (name, _), curve in named.items()}, palette=dict(named.keys()), return_fig=True)
         caption = "How well a forest tells cells from the held-out real cells: on the diagonal it cannot."
-        pictures.append(Picture(caption, encode(figure)))
+        pictures.append(Picture(caption, encode(roc)))
     if not comparable:
         return pictures
-    if settings.labels_key is not None:
-        figure = pl.markers(adata, synthetic, labels_key=settings.labels_key, return_fig=True, **space)
-        pictures.append(Picture("One marker gene per type, real beside synthetic; lines are means.", encode(figure)))
-    figure = pl.gene_statistics(adata, synthetic, return_fig=True, **space)
+    if labels_key is not None:
+        markers = pl.markers(adata, synthetic, labels_key=labels_key, return_fig=True, **space)
+        pictures.append(Picture("One marker gene per type, real beside synthetic; lines are means.", encode(markers)))
+    genes = pl.gene_statistics(adata, synthetic, return_fig=True, **space)
     caption = "Genes: variance against mean, zeros, and correlations of the most variable genes."
-    return [*pictures, Picture(caption, encode(figure))]
+    return [*pictures, Picture(caption, encode(genes))]

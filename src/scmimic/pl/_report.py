@@ -11,8 +11,8 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic.pl._figure import check_figure, finish, make_axes, plain
-from scmimic.tl.evaluation._measures import METRICS
-from scmimic.tl.evaluation._run import OVERALL
+from scmimic.tl.evaluation._cells import OVERALL
+from scmimic.tl.evaluation._measures import metrics_by_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,6 +106,7 @@ def report(
     if overall.empty:
         raise ValueError("No metric has a score: there was no calibration, or nothing to calibrate with.")
     fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 1.1 + 0.27 * len(overall)), figsize=figsize)
+    metrics = metrics_by_name()
     low, high = limits
     ax.axvspan(0, 1, color="0.95", zorder=0)
     for x in (0, 1):
@@ -133,7 +134,7 @@ def report(
         xlim=limits,
         ylim=(len(overall) - 0.4, -0.6),
         yticks=range(len(overall)),
-        yticklabels=[METRICS[name].title if name in METRICS else plain(name) for name in overall["metric"]],
+        yticklabels=[metrics[name].title if name in metrics else plain(name) for name in overall["metric"]],
         xticks=[0, 0.5, 1],
         xlabel="calibrated score",
         title=title or "",

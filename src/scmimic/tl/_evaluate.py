@@ -1,99 +1,24 @@
-"""One table of how real synthetic cells are: every measure, beside a real replicate and trivial generators.
-
-The calibrated score rescales a measure between two ends that are measured on the same data, since a raw distance means
-little: s = (m - best trivial) / (replicate - best trivial).
-"""
+"""The table of an evaluation, kept in the cells that it is of."""
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Unpack
 
 from scmimic import _keys
-from scmimic._arguments import (
-    COLUMN,
-    COUNT,
-    COUNT_OR_NONE,
-    FLAG,
-    KEY,
-    LAYER,
-    POSITIVE,
-    SEED,
-    THREADS,
-    Listed,
-    Ordered,
-    Range,
-    Text,
-    check_arguments,
-)
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import label_array
-from scmimic.cells._generated import package_version, storable
-from scmimic.tl.evaluation._cells import TRIVIAL, prepare_data
-from scmimic.tl.evaluation._measure_functions import Options
-from scmimic.tl.evaluation._measures import PROTOCOLS
-from scmimic.tl.evaluation._run import OVERALL, Evaluation, asked_metrics, choose_measures, run_measures
+from scmimic._arguments import KEY
+from scmimic.cells._generated import storable
+from scmimic.tl.evaluation._run import run
+from scmimic.tl.evaluation._settings import Settings, takes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
-logger = logging.getLogger(__name__)
 
-_N_TREES, _MAX_CELLS = 100, 2000
-_PAPER_TREES = 1000
-# what the papers draw per side; ACTIVA and GRouNdGAN take all test cells
-_PAPER_CELLS = {"michigan": 3000}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Arguments of :func:`evaluate`, with its defaults."""
-
-    labels_key: str | None = None
-    layer: str | None = None
-    train: AnnData | None = None
-    reference: AnnData | None = None
-    metrics: str | Sequence[str] = "all"
-    baselines: Sequence[str] | Mapping[str, AnnData] = tuple(TRIVIAL)
-    log1p: bool = True
-    target_sum: float = 1e4
-    n_comps: int = 50
-    min_cells: int = 30
-    max_cells: int | None = None
-    n_trees: int | None = None
-    seed: int = 0
-    n_jobs: int = -1
-
-    @classmethod
-    def among(cls, arguments: Mapping[str, Any]) -> Settings:
-        """Settings from the arguments of a function that has them all, and others beside them."""
-        return cls(**{setting.name: arguments[setting.name] for setting in fields(cls)})
-
-
+@takes(Settings)
 def evaluate(
-    adata: AnnData,
-    synthetic: AnnData,
-    *,
-    labels_key: str | None = None,
-    layer: str | None = None,
-    train: AnnData | None = None,
-    reference: AnnData | None = None,
-    metrics: str | Sequence[str] = "all",
-    baselines: Sequence[str] | Mapping[str, AnnData] = tuple(TRIVIAL),
-    log1p: bool = True,
-    target_sum: float = 1e4,
-    n_comps: int = 50,
-    min_cells: int = 30,
-    max_cells: int | None = None,
-    n_trees: int | None = None,
-    seed: int = 0,
-    n_jobs: int = -1,
-    key_added: str = _keys.REALISM,
+    adata: AnnData, synthetic: AnnData, *, key_added: str = _keys.REALISM, **settings: Unpack[Settings]
 ) -> pd.DataFrame:
     r"""Measure how real synthetic cells are, overall and per cell type.
 
@@ -121,47 +46,8 @@ def evaluate(
         Real cells that the generator has not been trained on.
     synthetic
         Synthetic cells with the same genes in the same order.
-    labels_key
-        Column of `.obs` of all objects with the cell types; `None` compares all cells as one.
-    layer
-        Layer of `adata`, `.X` by default; the other objects give it too where they have it, else their `.X`.
-    train
-        Cells that the generator was trained on. They are needed for the privacy rows; the replicate is drawn from them
-        (in the proportions of `adata`), and the trivial generators are fitted on them. Without, both come from half of
-        `adata`, and the synthetic cells are compared with the other half.
-    reference
-        Further real cells, on which the PCA is fitted: a PCA fitted on either side favours it. Without, a quarter of
-        `train` is set aside for it, or else a fifth of `adata`.
-    metrics
-        `"all"`, a protocol, or names of metrics, one or several; `"all"` leaves out what needs `train` or `labels_key`
-        where these are not given, while a metric that is named has its row in any case. `"activa"`: AUC of a forest of
-        1,000 trees on genes; `"michigan"`: error of a forest of 1,000 trees on principal components, 3,000 + 3,000
-        cells, and inception score; `"groundgan"`: AUC of a forest of 1,000 trees on one split, on 20,000 counts per
-        cell without logarithm.
-    baselines
-        Trivial generators: any of `"independent_nb"`, `"multinomial"` and `"copula"`, fitted on the raw counts of
-        `train` (or its layer `"counts"`); or their cells, by name, from any generator. Empty: no calibration, and all
-        of `adata` is compared.
-    log1p
-        Scale every cell to `target_sum` and take log(1 + x): right for counts and for linear values of any scale.
-        `False` takes the values as they are: right for values already logged, for which there are no trivial generators
-        unless their cells are given.
-    target_sum
-        Total per cell before the logarithm.
-    n_comps
-        Principal components, 50 as in the papers; fewer where the reference allows fewer.
-    min_cells
-        Types with fewer cells on either side get rows without a value.
-    max_cells
-        Cells per side, drawn at random where there are more. By default 2,000, or what the protocol takes. Within a
-        type at most 300 are compared.
-    n_trees
-        Trees of each forest. By default 100, with which an AUC between 0.5 and 1 comes out lower than with more trees,
-        or 1,000 where only protocols are asked for.
-    seed
-        Seed of everything random.
-    n_jobs
-        Threads of forests and neighbour searches; `-1` for all cores.
+    **settings
+        See :class:`~scmimic.tl.evaluation._settings.Settings`.
     key_added
         `.uns` key of the result.
 
@@ -200,7 +86,7 @@ def evaluate(
         unknown, a number is out of range, more than half of `adata` are in `train` (or of `reference` in either), or
         there are too few cells.
     TypeError
-        If a name is no text, or `log1p` no truth value.
+        If there is no such setting, a name is no text, or `log1p` no truth value.
     KeyError
         If `labels_key` or `layer` is not there.
 
@@ -223,131 +109,12 @@ def evaluate(
     ['same_space', 'zero_fraction_ratio', 'real_copies', 'label_composition', 'variance_ratio', 'mmd', 'dcr_ratio']
     """
     KEY.check(key_added=key_added)
-    settings = Settings.among(locals())
-    result, params = run_evaluation(adata, synthetic, settings)
+    evaluation = run(adata, synthetic, settings)
     adata.uns[key_added] = {
-        "table": result.table.copy(),
-        "params": storable(params),
-        "seconds": {name: float(seconds) for name, seconds in result.seconds.items()},
+        "table": evaluation.table.copy(),
+        "params": storable(evaluation.params),
+        "seconds": {name: float(seconds) for name, seconds in evaluation.seconds.items()},
     }
-    for text in [*fault_texts(result), *result.alarms]:
+    for text in evaluation.alarms:
         warnings.warn(text, UserWarning, stacklevel=2)
-    return result.table
-
-
-def fault_texts(result: Evaluation) -> list[str]:
-    """What to warn the user of that the evaluation did not do: cells left out, and all failed measures in one text."""
-    texts = list(result.data.faults)
-    if result.failed:
-        texts.append("Some metrics have no value, or no yardstick (column `warning`). " + " ".join(result.failed))
-    return texts
-
-
-def run_evaluation(adata: AnnData, synthetic: AnnData, settings: Settings) -> tuple[Evaluation, dict[str, Any]]:
-    """Run :func:`evaluate` without writing anything; also for the report, which draws from the result.
-
-    Returns
-    -------
-    What was found, and the parameters to record.
-    """
-    ANNDATA.check(adata=adata, synthetic=synthetic)
-    check_arguments(vars(settings), _KINDS)
-    measures = choose_measures(settings.metrics)
-    names = [settings.metrics] if isinstance(settings.metrics, str) else list(settings.metrics)
-    n_trees, max_cells = _sizes(names, settings, adata.n_obs)
-    baselines = _check_baselines(settings.baselines)
-    if settings.labels_key is not None and OVERALL in set(label_array(adata, settings.labels_key)):
-        raise ValueError(f"A cell type is called {OVERALL!r}, as the rows over all cells are: rename it.")
-    data = prepare_data(
-        adata,
-        synthetic,
-        labels_key=settings.labels_key,
-        layer=settings.layer,
-        train=settings.train,
-        reference=settings.reference,
-        generators=baselines,
-        log1p=settings.log1p,
-        target_sum=settings.target_sum,
-        n_comps=settings.n_comps,
-        max_cells=max_cells,
-        seed=settings.seed,
-    )
-    if min(len(data.real), len(data.synthetic)) < settings.min_cells:
-        raise ValueError(
-            f"There are {len(data.real)} real cells to compare with and {len(data.synthetic)} synthetic ones: at least "
-            f"{settings.min_cells} of each are needed. Without `train`, half of `adata` is the replicate."
-        )
-    options = Options(n_trees=n_trees, min_cells=settings.min_cells, seed=settings.seed, n_jobs=settings.n_jobs)
-    result = run_measures(
-        data,
-        measures,
-        options,
-        asked=asked_metrics(names),
-        everything="all" in names,
-        max_cells=max_cells,
-        log1p=settings.log1p,
-    )
-    params: dict[str, Any] = {
-        "metrics": names,
-        "baselines": list(baselines),
-        "labels_key": settings.labels_key,
-        "layer": settings.layer,
-        "log1p": settings.log1p,
-        "target_sum": settings.target_sum,
-        "n_comps": int(data.real.pcs.shape[1]),
-        "min_cells": settings.min_cells,
-        "max_cells": max_cells,
-        "n_trees": n_trees,
-        "seed": settings.seed,
-        "n_real": adata.n_obs,
-        "n_synthetic": synthetic.n_obs,
-        "n_train": None if settings.train is None else settings.train.n_obs,
-        "n_genes": adata.n_vars,
-        "version": package_version(),
-        **data.notes,
-        "left_out": list(data.faults),
-    }
-    return result, params
-
-
-def _sizes(names: Sequence[str], settings: Settings, n_obs: int) -> tuple[int, int]:
-    """Number of trees and largest number of cells per side: as given, of the protocols, or the defaults."""
-    only_protocols = all(name in PROTOCOLS for name in names)
-    n_trees, max_cells = settings.n_trees, settings.max_cells
-    if n_trees is None:
-        n_trees = _PAPER_TREES if only_protocols else _N_TREES
-    if max_cells is None:
-        max_cells = min(_PAPER_CELLS.get(name, n_obs) for name in names) if only_protocols else _MAX_CELLS
-        max_cells = max(max_cells, settings.min_cells)
-    if max_cells < settings.min_cells:
-        raise ValueError(f"`max_cells` must be at least `min_cells`: {max_cells} and {settings.min_cells}.")
-    return n_trees, max_cells
-
-
-_KINDS = {
-    "train": ANNDATA.or_none,
-    "reference": ANNDATA.or_none,
-    "baselines": Ordered(),
-    "labels_key": COLUMN.or_none,
-    "layer": LAYER,
-    "metrics": Listed(Text("the name of a metric or a protocol"), least=0, alone=True),
-    "log1p": FLAG,
-    "target_sum": POSITIVE,
-    "n_comps": COUNT,
-    # forests are cross-validated in five folds, and a type needs some cells in each
-    "min_cells": Range(10, whole=True),
-    "max_cells": COUNT_OR_NONE,
-    "n_trees": COUNT_OR_NONE,
-    "seed": SEED,
-    "n_jobs": THREADS,
-}
-"""What the settings may be: a measure would stumble over others after hours."""
-
-
-def _check_baselines(baselines: Sequence[str] | Mapping[str, AnnData]) -> tuple[str, ...] | Mapping[str, AnnData]:
-    if isinstance(baselines, Mapping):
-        return baselines
-    names = (baselines,) if isinstance(baselines, str) else tuple(baselines)
-    if unknown := [name for name in names if name not in TRIVIAL]:
-        raise ValueError(f"`baselines` has no {unknown}: choose of {list(TRIVIAL)}, or give their cells by name.")
-    return names
+    return evaluation.table

@@ -4,6 +4,7 @@ import scmimic as sm
 from scmimic._arrays import fit_pca
 from scmimic.cells._units import find_units
 from scmimic.tl.evaluation._cells import _halves, _wanted, matched_rows, prepare_data, project
+from scmimic.tl.evaluation._settings import complete
 
 
 def test_halves_share_every_label():
@@ -38,19 +39,8 @@ def test_projection_in_chunks():
 
 
 def prepare(adata, synthetic, **changes):
-    settings = {
-        "labels_key": "cell_type",
-        "layer": None,
-        "train": None,
-        "reference": None,
-        "generators": ("multinomial",),
-        "log1p": True,
-        "target_sum": 1e4,
-        "n_comps": 5,
-        "max_cells": 1000,
-        "seed": 0,
-    }
-    return prepare_data(adata, synthetic, **settings | changes)
+    settings = {"labels_key": "cell_type", "baselines": ("multinomial",), "n_comps": 5, "max_cells": 1000}
+    return prepare_data(adata, synthetic, complete(settings | changes, what="the test"))
 
 
 def rows(cells):
@@ -75,7 +65,7 @@ def test_real_cells_are_used_once():
 def test_pca_is_fitted_on_the_reference():
     adata = sm.datasets.synthetic_counts(n_obs=300, n_vars=20)
     a = prepare(adata[:100].copy(), adata[100:200].copy(), reference=adata[200:].copy())
-    b = prepare(adata[:100].copy(), adata[:100].copy(), reference=adata[200:].copy(), generators=())
+    b = prepare(adata[:100].copy(), adata[:100].copy(), reference=adata[200:].copy(), baselines=())
     order = np.argsort([row.tobytes() for row in a.real.raw.toarray()])
     found = {row.tobytes(): pcs for row, pcs in zip(b.real.raw.toarray(), b.real.pcs, strict=True)}
     expected = np.array([found[row.tobytes()] for row in a.real.raw.toarray()])

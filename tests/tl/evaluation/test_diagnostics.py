@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmimic.tl.evaluation._cells import Cells, EvaluationData
-from scmimic.tl.evaluation._diagnostics import check_data, copy_warning, space_warning
+from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, space_warning
 
 
 def side(x, labels=None):
@@ -19,7 +19,7 @@ def data(real, synthetic, labels=(), spaces=("counts", "counts")):
 
 
 def found(d, **kwargs):
-    rows = check_data(d, **{"log1p": True, "min_cells": 10, "overall": "overall"} | kwargs)
+    rows = diagnose(d, **{"log1p": True, "min_cells": 10} | kwargs)
     return {(row.metric, row.label): row for row in rows}
 
 

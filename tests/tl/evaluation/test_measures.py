@@ -7,10 +7,20 @@ from scipy import stats
 
 from scmimic import metrics
 from scmimic.tl.evaluation._cells import Cells
-from scmimic.tl.evaluation._measure_functions import Options, Outcome, Pair, Value
-from scmimic.tl.evaluation._measures import MEASURES, METRICS, PROTOCOLS, Measure, Metric
-from scmimic.tl.evaluation._run import _with_intervals, calibrated_score, choose_measures
+from scmimic.tl.evaluation._measures import (
+    MEASURES,
+    PROTOCOLS,
+    Measure,
+    Metric,
+    Options,
+    Outcome,
+    Pair,
+    Value,
+    metrics_by_name,
+)
+from scmimic.tl.evaluation._run import calibrated_score, choose_measures, with_intervals
 
+METRICS = metrics_by_name()
 OPTIONS = Options(n_trees=15, min_cells=10, seed=3, n_jobs=1)
 
 
@@ -82,13 +92,13 @@ def test_groundgan_scales_counts_without_logarithm(pair):
 
 
 def test_every_measure_names_its_metrics(pair):
-    for measure in MEASURES:
+    for measure in MEASURES.values():
         outcome = measure.function(pair, OPTIONS)
         assert set(outcome.overall) == {metric.name for metric in measure.metrics}
-        if measure.own_interval:
+        if measure.has_interval:
             assert all(np.isfinite(outcome.overall[m.name].low) for m in measure.metrics[:1])
-    assert len(METRICS) == sum(len(measure.metrics) for measure in MEASURES)
-    assert all(PROTOCOLS.values())
+    assert len(METRICS) == sum(len(measure.metrics) for measure in MEASURES.values())
+    assert {name for measure in MEASURES.values() for name in measure.protocols} == set(PROTOCOLS)
 
 
 def test_choice_keeps_the_order_of_the_table():
@@ -111,7 +121,7 @@ def test_group_intervals_cover_as_often_as_they_say():
         x = rng.normal(0, 1, size=(n, 1))
         side = Cells(x, x, x, one)
         pair = Pair(side, side)
-        found = _with_intervals(measure, pair, OPTIONS, dict(_mean(pair, OPTIONS).overall))["mean"]
+        found = with_intervals(measure, pair, OPTIONS, dict(_mean(pair, OPTIONS).overall))["mean"]
         hits += found.low <= 0 <= found.high
     assert stats.binomtest(hits, 400, 0.95).pvalue > 1e-3
 
@@ -120,7 +130,7 @@ def test_few_cells_have_no_group_interval():
     x = np.zeros((100, 1))
     side = Cells(x, x, x, np.array([""] * 100))
     measure = Measure(_mean, (MEAN,), group="genes", space="pcs", source="")
-    found = _with_intervals(measure, Pair(side, side), OPTIONS, {"mean": Value(0.0)})
+    found = with_intervals(measure, Pair(side, side), OPTIONS, {"mean": Value(0.0)})
     assert np.isnan(found["mean"].low)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from scmimic.cells._checks import check_same_genes
 from scmimic.cells._columns import label_array
 from scmimic.cells._layers import place, read_matrix
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
-from scmimic.cells._units import Units, check_same_units, expression_space, space_of_cells
+from scmimic.cells._units import ExpressionSpace, Units, check_same_units, expression_space, space_of_cells
 from scmimic.metrics._label_agreement import fit_label_classifier
 
 if TYPE_CHECKING:
@@ -29,10 +30,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OVERALL = "overall"
+"""What all cells together are called, in the place of a label."""
+
 TRIVIAL: dict[str, type[ReferenceGenerator]] = {
     kind.name: kind for kind in (baselines.IndependentNB, baselines.Multinomial, baselines.GaussianCopula)
 }
 """Generators that know every gene's margin but no cell: 0 on the calibrated scale."""
+
+MAX_CELLS_LABEL = 300
+"""Cells per side that are compared within one label."""
 
 # What of the real cells is spent on the PCA where no reference is given: of the training cells, or of the test cells.
 _PCA_SHARE_TRAIN, _PCA_SHARE_TEST = 0.25, 0.2
@@ -48,29 +55,43 @@ class Cells:
     genes: Matrix
     """Log-normalised expression, or the values as given without `log1p`."""
     pcs: np.ndarray
-    """Principal components of `genes`."""
+    """Principal components of `genes`; none before there are axes."""
     labels: np.ndarray
     """Label of each cell as text; all the same where there are none."""
+
+    @classmethod
+    def of(cls, raw: Matrix, labels: np.ndarray, name: str, *, log1p: bool, target_sum: float) -> Self:
+        """Cells that stand on no axes; `name` is what messages call them."""
+        return cls(raw, prepare_expression(raw, name, log1p, target_sum), np.empty((len(labels), 0)), labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: np.ndarray) -> Self:
+    def __getitem__(self, rows: np.ndarray | slice) -> Self:
         return type(self)(self.raw[rows], self.genes[rows], self.pcs[rows], self.labels[rows])
+
+    def on(self, pca: PCA) -> Self:
+        """The same cells, with their principal components."""
+        return replace(self, pcs=project(pca, self.genes))
+
+    def rows_of(self, label: str) -> np.ndarray:
+        """Row numbers of the cells of a label."""
+        return np.flatnonzero(self.labels == label)
 
     @cached_property
     def classifier(self) -> Pipeline:
         """The classifier of labels that these cells train, fitted once for all that is compared with them."""
         return fit_label_classifier(self.genes, self.labels)
 
-    def rows_of(self, label: str) -> np.ndarray:
-        """Row numbers of the cells of a label."""
-        return np.flatnonzero(self.labels == label)
+
+def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:
+    """Principal components of `x`, in chunks of cells: scikit-learn makes sparse input dense where it is centred."""
+    return np.vstack([pca.transform(x[i : i + chunk_size]) for i in range(0, x.shape[0], chunk_size)])
 
 
 @dataclass(frozen=True)
-class EvaluationData:
-    """All cells of an evaluation. Real cells are held out; those of the calibration play the synthetic cells' part."""
+class Sides:
+    """Who is compared. Real cells are held out; those of the calibration play the synthetic cells' part."""
 
     real: Cells
     synthetic: Cells
@@ -79,133 +100,160 @@ class EvaluationData:
     """Other real cells, in the proportions of `real`."""
     trivial: Mapping[str, Cells]
     """Cells of the trivial generators, by their name, in the proportions of `real`."""
+
+
+@dataclass(frozen=True)
+class EvaluationData(Sides):
+    """All cells of an evaluation, any number on each side."""
+
     labels: tuple[str, ...]
     """Labels that real or synthetic cells have; empty without a key."""
     spaces: tuple[Units | None, Units | None]
     """Units of the real and the synthetic cells; None: they do not show."""
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
     """What was fitted or drawn from which cells."""
-    faults: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     """What of the cells was left out, and why."""
     copied: float = 0.0
     """Share of the synthetic cells that are among the real ones, those of the replicate included."""
 
+    def equal_sides(self, label: str | None, *, max_cells: int, min_replicate: int, rng: np.random.Generator) -> Sides:
+        """Cut all sides, of one label or of all cells, to equal numbers in random order.
 
-def prepare_data(
-    adata: AnnData,
-    synthetic: AnnData,
-    *,
-    labels_key: str | None,
-    layer: str | None,
-    train: AnnData | None,
-    reference: AnnData | None,
-    generators: tuple[str, ...] | Mapping[str, AnnData],
-    log1p: bool,
-    target_sum: float,
-    n_comps: int,
-    max_cells: int,
-    seed: int,
-) -> EvaluationData:
-    """Check, split and project all cells; see :func:`scmimic.tl.evaluate` for the arguments.
+        Parameters
+        ----------
+        label
+            The label; None: all cells.
+        max_cells
+            Cells per side at most.
+        min_replicate
+            Where fewer cells of the replicate or of a trivial generator are left, these are no side.
+        rng
+            Draws the cells.
+        """
+
+        def shuffled(cells: Cells) -> np.ndarray:
+            return rng.permutation(len(cells) if label is None else cells.rows_of(label))
+
+        real, synthetic = shuffled(self.real), shuffled(self.synthetic)
+        n = min(len(real), len(synthetic), max_cells)
+        replicate = None
+        if self.replicate is not None:
+            rows = shuffled(self.replicate)
+            if len(rows) >= min_replicate:
+                n = min(n, len(rows))
+                replicate = self.replicate[rows[:n]]
+        chosen = self.real[real[:n]]
+        trivial = {}
+        for name, cells in self.trivial.items():
+            if label is None:
+                # as many of each label as the real cells have: some labels were drawn in excess for their own rows
+                rows = rng.permutation(matched_rows(cells.labels, chosen.labels, rng))
+            else:
+                rows = shuffled(cells)
+            if len(rows) >= min_replicate:
+                trivial[name] = cells[rows[:n]]
+        return Sides(chosen, self.synthetic[synthetic[:n]], self.train, replicate, trivial)
+
+
+def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> EvaluationData:
+    """Check, split and project all cells.
+
+    Parameters
+    ----------
+    adata, synthetic
+        Real and synthetic cells.
+    settings
+        All of :class:`~scmimic.tl.evaluation._settings.Settings`.
 
     Returns
     -------
-    :class:`EvaluationData`, still with all cells of each side: the measures cut them to equal numbers.
+    All cells of each side; :meth:`EvaluationData.equal_sides` cuts them to equal numbers.
     """
-    given = {"adata": adata, "synthetic": synthetic, "train": train, "reference": reference}
-    given = {name: a for name, a in given.items() if a is not None}
-    for name, a in given.items():
-        check_same_genes(adata, a, name=name)
-    spaces = {name: space_of_cells(a, layer, optional=name != "adata") for name, a in given.items()}
-    for name in spaces.keys() - {"adata", "synthetic"}:
-        # what is wrong with the synthetic cells is a finding, but other real cells are given as they should be
-        check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=log1p, name=name)
-    raw = {name: _matrix(a, name, layer) for name, a in given.items()}
-    labels = {
-        name: np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name, like=adata)
-        for name, a in given.items()
-        if name != "reference"
-    }
-    faults = leave_out_shared(raw, labels, _APART)
-    genes = {name: prepare_expression(x, name, log1p, target_sum) for name, x in raw.items()}
-    size = {name: x.shape[0] for name, x in raw.items()}
-    rng, notes = np.random.default_rng(seed), {}
-    order = rng.permutation(size["adata"])
+    sets, spaces = _read_sets(adata, synthetic, settings)
+    sets, left_out = _without_shared(sets)
+    is_calibrated, generators = len(settings["baselines"]) > 0, settings["baselines"]
+    rng, notes = np.random.default_rng(settings["seed"]), {}
 
-    if reference is not None:
-        fitted, notes["pca"] = genes["reference"], f"reference ({size['reference']} cells)"
-        train_left = rng.permutation(size["train"]) if train is not None else None
-    elif train is not None:
-        shuffled = rng.permutation(size["train"])
-        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TRAIN * size["train"])))
-        fitted, train_left = genes["train"][shuffled[:n]], shuffled[n:]
-        notes["pca"] = f"{n} of the {size['train']} training cells, which nothing else is compared with"
+    # some cells are spent on the axes, which favour whoever they are fitted on
+    test = rng.permutation(len(sets["adata"]))
+    spare = rng.permutation(len(sets["train"])) if "train" in sets else None
+    if "reference" in sets:
+        fitted = sets["reference"].genes
+        notes["pca"] = f"reference ({fitted.shape[0]} cells)"
+    elif spare is not None:
+        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TRAIN * len(spare))))
+        notes["pca"] = f"{n} of the {len(spare)} training cells, which nothing else is compared with"
+        fitted, spare = sets["train"].genes[spare[:n]], spare[n:]
     else:
-        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TEST * size["adata"])))
-        fitted, order, train_left = genes["adata"][np.sort(order[:n])], order[n:], None
-        notes["pca"] = f"{n} of the {size['adata']} real cells, which nothing else is compared with"
-    pca = fit_pca(fitted[: 2 * _MAX_CELLS_PCA], n_comps, seed=seed)
+        n = min(_MAX_CELLS_PCA, max(2, round(_PCA_SHARE_TEST * len(test))))
+        notes["pca"] = f"{n} of the {len(test)} real cells, which nothing else is compared with"
+        fitted, test = sets["adata"].genes[np.sort(test[:n])], test[n:]
+    pca = fit_pca(fitted[: 2 * _MAX_CELLS_PCA], settings["n_comps"], seed=settings["seed"])
 
-    def cells(name: str, rows: np.ndarray | None = None) -> Cells:
-        rows = np.arange(genes[name].shape[0]) if rows is None else np.sort(rows)
-        x = genes[name][rows]
-        return Cells(raw[name][rows], x, project(pca, x), labels[name][rows])
-
-    calibrate = len(generators) > 0
+    # the replicate comes from the training cells, where these are known
     replicate = None
-    if calibrate and train_left is not None:
-        real = cells("adata")
-        pool = cells("train", train_left)
-        replicate = pool[matched_rows(pool.labels, real.labels, rng)]
-        notes["replicate"] = f"{len(replicate)} training cells in the proportions of the real ones"
-    elif calibrate:
-        first, second = _halves(labels["adata"][order], rng)
-        real, replicate = cells("adata", order[first]), cells("adata", order[second])
-        rows, told = unseen_cells(
-            replicate.raw,
-            real.raw,
-            name="half of adata",
-            other_name="the other half",
-            why="Cells that are in `adata` twice make no second sample: drop the repeats, or give `train`.",
-        )
-        replicate, faults = replicate[rows], [*faults, told]
+    if is_calibrated and spare is None:
+        first, second = _halves(sets["adata"].labels[test], rng)
+        real, replicate = (sets["adata"][np.sort(test[half])].on(pca) for half in (first, second))
+        replicate, told = _second_sample(replicate, real)
+        left_out += told
         notes["replicate"] = f"half of the real cells ({len(replicate)}), against the other half ({len(real)})"
     else:
-        real = cells("adata", order)
-    drawn: dict[str, Cells] = {}
+        real = sets["adata"][np.sort(test)].on(pca)
+    if is_calibrated and spare is not None:
+        pool = sets["train"][np.sort(spare)].on(pca)
+        replicate = pool[matched_rows(pool.labels, real.labels, rng)]
+        notes["replicate"] = f"{len(replicate)} training cells in the proportions of the real ones"
+
+    trivial: dict[str, Cells] = {}
     if isinstance(generators, Mapping):
-        for name, a in generators.items():
-            check_same_genes(adata, a, name=name)
-            x = _matrix(a, name, layer)
-            known = np.full(a.n_obs, "") if labels_key is None else label_array(a, labels_key, name, like=adata)
-            y = prepare_expression(x, name, log1p, target_sum)
-            drawn[name] = Cells(x, y, project(pca, y), known)
-    elif calibrate:
-        source = cells("train") if train is not None else replicate
-        counts = _counts_of(source, train if train is not None else None)
-        if counts is None or not log1p:
-            reason = "the values are taken as they are (log1p=False)" if not log1p else "there are no raw counts"
-            notes["trivial"] = f"none, since {reason}"
-        else:
-            wanted = _wanted(real.labels, source.labels, max_cells)
-            for name in generators:
-                x, known = _draw(name, counts, source.labels, wanted, adata.var_names, seed)
-                y = prepare_expression(x, name, log1p, target_sum)
-                drawn[name] = Cells(x, y, project(pca, y), known)
-            notes["trivial"] = f"fitted on {len(source)} " + ("training cells" if train is not None else "real cells")
-    both = sorted(set(real.labels) | set(labels["synthetic"])) if labels_key is not None else []
+        for name, cells in generators.items():
+            check_same_genes(adata, cells, name=name)
+            trivial[name] = _read(cells, name, settings, like=adata).on(pca)
+    elif replicate is not None:
+        drawn, notes["trivial"] = _draw_trivial(sets.get("train", replicate), real, adata.var_names, settings)
+        trivial = {name: cells.on(pca) for name, cells in drawn.items()}
+    labels = sorted({*real.labels, *sets["synthetic"].labels}) if settings["labels_key"] is not None else []
     return EvaluationData(
         real=real,
-        synthetic=cells("synthetic"),
-        train=cells("train") if train is not None else None,
+        synthetic=sets["synthetic"].on(pca),
+        train=sets["train"].on(pca) if "train" in sets else None,
         replicate=replicate,
-        trivial=drawn,
-        labels=tuple(both),
+        trivial=trivial,
+        labels=tuple(labels),
         spaces=(spaces["adata"].units, spaces["synthetic"].units),
         notes=notes,
-        faults=tuple(text for text in faults if text),
-        copied=float(shared_cells(raw["synthetic"], raw["adata"]).mean()),
+        left_out=tuple(left_out),
+        copied=float(shared_cells(sets["synthetic"].raw, sets["adata"].raw).mean()),
     )
+
+
+def _read_sets(
+    adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
+) -> tuple[dict[str, Cells], dict[str, ExpressionSpace]]:
+    """All sets of cells by the name of their argument, and what their values are."""
+    given = {"adata": adata, "synthetic": synthetic, "train": settings["train"], "reference": settings["reference"]}
+    given = {name: cells for name, cells in given.items() if cells is not None}
+    for name, cells in given.items():
+        check_same_genes(adata, cells, name=name)
+    layer = settings["layer"]
+    spaces = {name: space_of_cells(cells, layer, optional=name != "adata") for name, cells in given.items()}
+    for name in ("train", "reference"):
+        if name in spaces:
+            # what is wrong with the synthetic cells is a finding, but other real cells are given as they should be
+            check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=settings["log1p"], name=name)
+    return {name: _read(cells, name, settings, like=adata) for name, cells in given.items()}, spaces
+
+
+def _read(adata: AnnData, name: str, settings: Mapping[str, Any], *, like: AnnData) -> Cells:
+    raw = as_matrix(read_matrix(adata, settings["layer"], optional=name != "adata"), name, dtype=np.float32)
+    labels = np.full(adata.n_obs, "")
+    if settings["labels_key"] is not None and name != "reference":
+        labels = label_array(adata, settings["labels_key"], name, like=like)
+        if name == "adata" and OVERALL in labels:
+            raise ValueError(f"A cell type is called {OVERALL!r}, as the rows over all cells are: rename it.")
+    return Cells.of(raw, labels, name, log1p=settings["log1p"], target_sum=settings["target_sum"])
 
 
 # Shared cells are left out of the first: the training set must hold whatever may have been copied.
@@ -231,13 +279,23 @@ _APART = (
 )
 
 
-def _matrix(adata: AnnData, name: str, layer: str | None) -> Matrix:
-    return as_matrix(read_matrix(adata, layer, optional=name != "adata"), name, dtype=np.float32)
+def _without_shared(sets: dict[str, Cells]) -> tuple[dict[str, Cells], list[str]]:
+    """Sets without the cells that they must not share, and what to tell the user."""
+    rows = {name: np.arange(len(cells)) for name, cells in sets.items()}
+    told = leave_out_shared({name: cells.raw for name, cells in sets.items()}, rows, _APART)
+    return {name: cells if len(rows[name]) == len(cells) else cells[rows[name]] for name, cells in sets.items()}, told
 
 
-def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:
-    """Principal components of `x`, in chunks of cells: scikit-learn makes sparse input dense where it is centred."""
-    return np.vstack([pca.transform(x[i : i + chunk_size]) for i in range(0, x.shape[0], chunk_size)])
+def _second_sample(replicate: Cells, real: Cells) -> tuple[Cells, list[str]]:
+    """The replicate without cells that are also among the real ones, and what to tell the user."""
+    rows, told = unseen_cells(
+        replicate.raw,
+        real.raw,
+        name="half of adata",
+        other_name="the other half",
+        why="Cells that are in `adata` twice make no second sample: drop the repeats, or give `train`.",
+    )
+    return replicate[rows], [told] if told else []
 
 
 def _halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -250,42 +308,39 @@ def _halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def matched_rows(pool: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows of `pool` with as many cells of each label as `target` has, or all where there are fewer."""
-    rows = [rng.permutation(np.flatnonzero(pool == name))[:n] for name, n in _label_counts(target).items()]
+    rows = [rng.permutation(np.flatnonzero(pool == name))[:n] for name, n in Counter(np.sort(target).tolist()).items()]
     return np.sort(np.concatenate(rows))
 
 
-def _label_counts(labels: np.ndarray) -> dict[str, int]:
-    names, counts = np.unique(labels, return_counts=True)
-    return dict(zip(names.tolist(), counts.tolist(), strict=True))
+def _draw_trivial(
+    source: Cells, real: Cells, var_names: pd.Index, settings: Mapping[str, Any]
+) -> tuple[dict[str, Cells], str]:
+    """Cells of the trivial generators, in the proportions of the real ones, and what they were fitted on."""
+    train, log1p, key = settings["train"], settings["log1p"], _keys.OBS_CELL_TYPE
+    counts = source.raw
+    if expression_space(counts, None).units != "counts":
+        # preprocessing keeps them there
+        counts = None if train is None else train.layers.get(_keys.LAYER_COUNTS)
+        if counts is not None and expression_space(counts, None).units != "counts":
+            counts = None
+    if counts is None or not log1p:
+        reason = "there are no raw counts" if log1p else "the values are taken as they are (log1p=False)"
+        return {}, f"none, since {reason}"
+    obs = pd.DataFrame({key: source.labels}, index=pd.RangeIndex(len(source)).astype(str))
+    cells = AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=var_names))
+    wanted = _wanted(real.labels, source.labels, settings["max_cells"])
+    drawn = {}
+    for name in settings["baselines"]:
+        logger.info("Fitting %s on %d cells.", name, len(source))
+        generator = TRIVIAL[name](cells, labels_key=key).fit(seed=settings["seed"])
+        made = generator.generate(labels=wanted, seed=settings["seed"])
+        labels = made.obs[key].astype(str).to_numpy(dtype=str)
+        drawn[name] = Cells.of(made.X, labels, name, log1p=log1p, target_sum=settings["target_sum"])
+    return drawn, f"fitted on {len(source)} {'real' if train is None else 'training'} cells"
 
 
 def _wanted(real: np.ndarray, known: np.ndarray, max_cells: int) -> dict[str, int]:
     """Cells to draw of each label that was trained on: the real cells' numbers, no more than can be compared."""
-    counts = {name: n for name, n in _label_counts(real).items() if name in set(known)}
+    counts = {name: n for name, n in Counter(np.sort(real).tolist()).items() if name in set(known)}
     share = min(1.0, max_cells / max(sum(counts.values()), 1))
     return {name: min(n, max(int(np.ceil(share * n)), min(n, MAX_CELLS_LABEL))) for name, n in counts.items()}
-
-
-MAX_CELLS_LABEL = 300
-"""Cells per side that are compared within one label."""
-
-
-def _counts_of(source: Cells, train: AnnData | None) -> Matrix | None:
-    """Raw counts to fit the trivial generators on: the values compared, or the layer that preprocessing keeps."""
-    if expression_space(source.raw, None).units == "counts":
-        return source.raw
-    if train is not None and _keys.LAYER_COUNTS in train.layers:
-        counts = train.layers[_keys.LAYER_COUNTS]
-        return counts if expression_space(counts, None).units == "counts" else None
-    return None
-
-
-def _draw(
-    name: str, counts: Matrix, labels: np.ndarray, wanted: dict[str, int], var_names: pd.Index, seed: int
-) -> tuple[Matrix, np.ndarray]:
-    key = _keys.OBS_CELL_TYPE
-    obs = pd.DataFrame({key: labels}, index=pd.RangeIndex(len(labels)).astype(str))
-    cells = AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=var_names))
-    logger.info("Fitting %s on %d cells.", name, len(labels))
-    made = TRIVIAL[name](cells, labels_key=key).fit(seed=seed).generate(labels=wanted, seed=seed)
-    return made.X, made.obs[key].astype(str).to_numpy(dtype=str)

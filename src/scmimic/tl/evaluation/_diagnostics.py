@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-import scipy.sparse as sp
 
 from scmimic._arrays import Matrix, column_variance
 from scmimic.cells._units import BASES, UNIT_NAMES
-from scmimic.tl.evaluation._cells import Cells, EvaluationData
+from scmimic.tl.evaluation._cells import OVERALL, Cells, EvaluationData
+from scmimic.tl.evaluation._measures import Row
 
 MIN_COPY_RATIO = 0.9
 """A median distance to the training cells below this share of that of unseen real cells is copying."""
@@ -24,29 +25,20 @@ _MAX_MEMBERSHIP_AUC = 0.55
 _SCALED = {"counts", "linear"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One diagnostic row."""
-
-    metric: str
-    label: str
-    value: float
-    ideal: float
-    n_real: int
-    n_synthetic: int
-    warning: str = ""
-
-
-def check_data(data: EvaluationData, *, log1p: bool, min_cells: int, overall: str) -> list[Finding]:
-    """Return the diagnostic rows, overall and per label; `overall` is what the label of the first is called."""
+def diagnose(data: EvaluationData, *, log1p: bool, min_cells: int) -> list[Row]:
+    """Return the diagnostic rows, overall and per label."""
     real, synthetic = data.real, data.synthetic
-    size = (len(real), len(synthetic))
-    found = [Finding("same_space", overall, *_same_space(data, log1p), *size, space_warning(data, log1p))]
-    ratio = _zero_fraction(synthetic.raw) / max(_zero_fraction(real.raw), 1e-12)
-    if _zero_fraction(real.raw) > 0:
-        found.append(Finding("zero_fraction_ratio", overall, ratio, 1.0, *size, _zero_warning(real, synthetic, ratio)))
-    found.append(Finding("real_copies", overall, data.copied, 0.0, *size, _real_copies_warning(data.copied)))
-    shared = [k for k in data.labels if min(len(real.rows_of(k)), len(synthetic.rows_of(k))) >= min_cells]
+    size = {"n_real": len(real), "n_synthetic": len(synthetic)}
+
+    def row(metric: str, value: float, ideal: float, warning: str) -> Row:
+        return Row(metric, "diagnostic", OVERALL, value, ideal=ideal, warning=warning, **size)
+
+    rows = [row("same_space", _same_space(data, log1p), 1.0, space_warning(data, log1p))]
+    zeros = _zero_fraction(real.raw)
+    if zeros > 0:
+        ratio = _zero_fraction(synthetic.raw) / max(zeros, 1e-12)
+        rows.append(row("zero_fraction_ratio", ratio, 1.0, _zero_warning(real, synthetic, ratio)))
+    rows.append(row("real_copies", data.copied, 0.0, _real_copies_warning(data.copied)))
     if data.labels:
         distance = _composition_distance(real.labels, synthetic.labels, data.labels)
         text = (
@@ -55,26 +47,32 @@ def check_data(data: EvaluationData, *, log1p: bool, min_cells: int, overall: st
             if distance > _MAX_COMPOSITION
             else ""
         )
-        found.append(Finding("label_composition", overall, distance, 0.0, *size, text))
-    rows = {k: (real.rows_of(k), synthetic.rows_of(k)) for k in shared}
+        rows.append(row("label_composition", distance, 0.0, text))
+    return rows + _variance_rows(data, min_cells, row)
+
+
+def _variance_rows(data: EvaluationData, min_cells: int, overall: Callable[..., Row]) -> list[Row]:
+    """Variance within labels, synthetic over real, of the median gene."""
+    sides = data.real, data.synthetic
+    members = {label: [side.rows_of(label) for side in sides] for label in data.labels}
+    members = {label: rows for label, rows in members.items() if min(map(len, rows)) >= min_cells}
     if not data.labels:
-        rows = {overall: (np.arange(size[0]), np.arange(size[1]))}
-    variances = {
-        k: tuple(column_variance(side.genes[r]) for side, r in zip((real, synthetic), pair, strict=True))
-        for k, pair in rows.items()
-    }
-    if variances:
-        weight = np.array([len(rows[k][0]) for k in variances], dtype=float)
-        within = [np.average([v[side] for v in variances.values()], axis=0, weights=weight) for side in (0, 1)]
-        ratio = _median_ratio(*within)
-        found.append(Finding("variance_ratio", overall, ratio, 1.0, *size, _variance_warning(ratio)))
-        for label, (pair, (a, b)) in zip(variances, zip(rows.values(), variances.values(), strict=True), strict=True):
-            if label != overall:
-                ratio = _median_ratio(a, b)
-                found.append(
-                    Finding("variance_ratio", label, ratio, 1.0, len(pair[0]), len(pair[1]), _variance_warning(ratio))
-                )
-    return found
+        members = {OVERALL: [np.arange(len(side)) for side in sides]}
+    if not members:
+        return []
+    variances = [
+        [column_variance(side.genes[of]) for side, of in zip(sides, rows, strict=True)] for rows in members.values()
+    ]
+    weights = [float(len(rows[0])) for rows in members.values()]
+    ratio = _median_ratio(*(np.average(side, axis=0, weights=weights) for side in zip(*variances, strict=True)))
+    table = [overall("variance_ratio", ratio, 1.0, _variance_warning(ratio))]
+    for (label, rows), pair in zip(members.items(), variances, strict=True):
+        if label != OVERALL:
+            n_real, n_synthetic = map(len, rows)
+            ratio = _median_ratio(*pair)
+            row = Row("variance_ratio", "diagnostic", label, ratio, ideal=1.0, n_real=n_real, n_synthetic=n_synthetic)
+            table.append(replace(row, warning=_variance_warning(ratio)))
+    return table
 
 
 def _real_copies_warning(share: float) -> str:
@@ -105,17 +103,16 @@ def copy_warning(metric: str, value: float, low: float, replicate: float = np.na
     return ""
 
 
-def _same_space(data: EvaluationData, log1p: bool) -> tuple[float, float]:
+def _same_space(data: EvaluationData, log1p: bool) -> float:
     if None in data.spaces:
-        return np.nan, 1.0
-    same = len(set(data.spaces)) == 1 or (log1p and set(data.spaces) <= _SCALED)
-    return float(same), 1.0
+        return np.nan
+    return float(len(set(data.spaces)) == 1 or (log1p and set(data.spaces) <= _SCALED))
 
 
 def space_warning(data: EvaluationData, log1p: bool) -> str:
     """What is wrong with the values of the two sides, or an empty text."""
     real, synthetic = data.spaces
-    if _same_space(data, log1p)[0] == 0:
+    if _same_space(data, log1p) == 0:
         return (
             f"Real cells hold {UNIT_NAMES[real]}, synthetic cells {UNIT_NAMES[synthetic]}: the two cannot be "
             "compared. Give both in one space; `layer` chooses the real one."
@@ -129,7 +126,7 @@ def space_warning(data: EvaluationData, log1p: bool) -> str:
 
 
 def _zero_fraction(x: Matrix) -> float:
-    n_nonzero = x.count_nonzero() if sp.issparse(x) else np.count_nonzero(x)
+    n_nonzero = np.count_nonzero(x) if isinstance(x, np.ndarray) else x.count_nonzero()
     return 1 - n_nonzero / (x.shape[0] * x.shape[1])
 
 

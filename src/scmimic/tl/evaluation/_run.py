@@ -1,4 +1,8 @@
-"""Runs the measures on synthetic cells, a real replicate and trivial generators, and makes one table of it."""
+"""Runs the measures on synthetic cells, a real replicate and trivial generators, and makes one table of it.
+
+The calibrated score rescales a measure between two ends that are measured on the same data, since a raw distance means
+little: s = (m - best trivial) / (replicate - best trivial).
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,41 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
+from scmimic.cells._checks import ANNDATA
+from scmimic.cells._generated import package_version
 from scmimic.metrics import DiscriminatorResult, TooFewCellsError
-from scmimic.tl.evaluation._cells import MAX_CELLS_LABEL, Cells, EvaluationData, matched_rows
-from scmimic.tl.evaluation._diagnostics import check_data, copy_warning
-from scmimic.tl.evaluation._measure import Measure, Metric
-from scmimic.tl.evaluation._measure_functions import Options, Outcome, Pair, Value
-from scmimic.tl.evaluation._measures import MEASURES, METRICS, PROTOCOLS
+from scmimic.tl.evaluation._cells import MAX_CELLS_LABEL, OVERALL, TRIVIAL, EvaluationData, Sides, prepare_data
+from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
+from scmimic.tl.evaluation._measures import (
+    MEASURES,
+    PROTOCOLS,
+    Measure,
+    Metric,
+    Options,
+    Outcome,
+    Pair,
+    Row,
+    Value,
+    metrics_by_name,
+)
+from scmimic.tl.evaluation._result import Evaluation
+from scmimic.tl.evaluation._settings import Settings, complete, recorded, takes
 
 logger = logging.getLogger(__name__)
 
-OVERALL = "overall"
-"""Label of the rows over all cells."""
-
-COLUMNS = (
-    *("metric", "group", "label", "value", "low", "high", "ideal", "replicate", "trivial", "trivial_value", "score"),
-    *("n_real", "n_synthetic", "warning"),
-)
+_N_TREES, _MAX_CELLS = 100, 2000
+_PAPER_TREES = 1000
+# what the papers draw per side; ACTIVA and GRouNdGAN take all test cells
+_PAPER_CELLS = {"michigan": 3000}
 
 # What may go wrong in a measure of well-formed cells, and should not cost all other measures.
 _FAULTS = (ArithmeticError, ImportError, LookupError, RuntimeError, ValueError)
@@ -41,156 +56,161 @@ _SCREEN_CELLS, _SCREEN_TREES = 500, 20
 _N_GROUPS, _MIN_GROUP = 5, 50
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that an evaluation found; the report draws from it."""
+@takes(Settings)
+def evaluate(adata: AnnData, synthetic: AnnData, **settings: Unpack[Settings]) -> Evaluation:
+    """Measure how real synthetic cells are, overall and per cell type, and write nothing.
 
-    table: pd.DataFrame
-    data: EvaluationData
-    curves: Mapping[str, Mapping[str, DiscriminatorResult]]
-    """ROC curves of each forest: of the synthetic cells, of the replicate and of the best trivial generator."""
-    seconds: Mapping[str, float]
-    """Time of each measure on all sides."""
-    failed: tuple[str, ...] = ()
-    """Which measures could not be taken of which cells, and why."""
+    Each measure is taken on the synthetic cells, on other real cells in their place (the replicate), and on the cells
+    of trivial generators; the calibrated score is 0 for the best trivial generator and 1 for real cells. What the
+    columns of the table mean stands with :func:`scmimic.tl.evaluate`, which also writes the table to `adata`.
 
-    @property
-    def alarms(self) -> list[str]:
-        """What the rows over all cells say against believing the numbers: guards, copies, values beyond chance."""
-        rows = self.table[(self.table["label"] == OVERALL) & (self.table["warning"] != "")]
-        guards = rows["group"].isin(["diagnostic", "privacy"]) & np.isfinite(rows["value"].to_numpy(dtype=float))
-        beyond = np.array([beyond_chance(row) != "" for row in rows.itertuples()], dtype=bool)
-        texts = rows["warning"].where(guards, rows["metric"] + ": " + rows["warning"])
-        return list(dict.fromkeys(texts[guards | beyond]))
+    Parameters
+    ----------
+    adata
+        Real cells that the generator has not been trained on.
+    synthetic
+        Synthetic cells with the same genes in the same order.
+    **settings
+        See :class:`~scmimic.tl.evaluation._settings.Settings`.
+
+    Returns
+    -------
+    :class:`scmimic.Evaluation`, with `table`, `verdict`, `plot()` and `to_html(path)`.
+
+    Raises
+    ------
+    ValueError
+        If genes differ, a label or a value is missing, values are negative with `log1p`, a metric or generator is
+        unknown, a number is out of range, more than half of `adata` are in `train` (or of `reference` in either), or
+        there are too few cells.
+    TypeError
+        If there is no such setting, a name is no text, or `log1p` no truth value.
+    KeyError
+        If `labels_key` or `layer` is not there.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`scmimic.tl.evaluate`.
+
+    Examples
+    --------
+    >>> import scmimic as sm
+    >>> cells = sm.datasets.synthetic_counts(n_obs=600, n_vars=50)
+    >>> train, test = cells[:300].copy(), cells[300:].copy()
+    >>> generator = sm.baselines.Multinomial(train, labels_key="cell_type").fit()
+    >>> synthetic = generator.generate(labels=test.obs["cell_type"].value_counts(), seed=0)
+    >>> evaluation = sm.evaluate(test, synthetic, labels_key="cell_type", train=train, metrics=["mmd", "dcr_ratio"])
+    >>> [answer.question for answer in evaluation.verdict.answers]
+    ['Valid?', 'Close?', 'New?']
+    >>> ax = evaluation.plot(show=False)  # doctest: +SKIP
+    """
+    evaluation = run(adata, synthetic, settings)
+    for text in evaluation.alarms:
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return evaluation
 
 
-@dataclass(frozen=True)
-class _Missing:
-    """Why a measure gave nothing."""
+def run(adata: AnnData, synthetic: AnnData, given: Mapping[str, Any]) -> Evaluation:
+    """Do the work of :func:`evaluate`, and warn its caller's caller of what was not done.
 
-    why: str
-    fault: bool
-    """Whether it is more than that there are too few cells."""
+    Alarms are left to those who do not show the verdict, which has them.
 
-
-@dataclass
-class _Sides:
-    """The sides of one comparison, cut to equal numbers."""
-
-    real: Cells
-    synthetic: Cells
-    train: Cells | None
-    replicate: Cells | None
-    trivial: dict[str, Cells] = field(default_factory=dict)
-
-    @property
-    def both(self) -> tuple[Cells, Cells]:
-        return self.real, self.synthetic
-
-    def pair(self, cells: Cells) -> Pair:
-        return Pair(self.real, cells, self.train)
+    Parameters
+    ----------
+    adata, synthetic
+        The cells.
+    given
+        Any of :class:`~scmimic.tl.evaluation._settings.Settings`.
+    """
+    ANNDATA.check(adata=adata, synthetic=synthetic)
+    settings = complete(given, what="`evaluate`")
+    measures = choose_measures(settings["metrics"])
+    settings |= _resolved(settings, adata.n_obs)
+    data = prepare_data(adata, synthetic, settings)
+    if min(len(data.real), len(data.synthetic)) < settings["min_cells"]:
+        raise ValueError(
+            f"There are {len(data.real)} real cells to compare with and {len(data.synthetic)} synthetic ones: at least "
+            f"{settings['min_cells']} of each are needed. Without `train`, half of `adata` is the replicate."
+        )
+    comparison = _Comparison.of(data, settings)
+    rows = diagnose(data, log1p=settings["log1p"], min_cells=settings["min_cells"])
+    asked, names = _asked(settings["metrics"]), settings["metrics"]
+    curves, seconds, failed = {}, {}, []
+    for measure in measures:
+        start = time.perf_counter()
+        wanted = [metric for metric in measure.metrics if metric.name in asked]
+        lacking = _lacking(measure, data)
+        if lacking and not wanted:
+            continue
+        if lacking:
+            results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
+        else:
+            results = comparison.take(measure)
+        curves[measure.name] = results.curves
+        seconds[measure.name] = time.perf_counter() - start
+        logger.info("%s: %.1f s", measure.name, seconds[measure.name])
+        failed += results.faults(measure.name)
+        for metric in measure.metrics if "all" in names else wanted:
+            rows += comparison.rows(metric, measure, results)
+    params = recorded(settings) | {
+        "n_comps": data.real.pcs.shape[1],
+        "n_real": adata.n_obs,
+        "n_synthetic": synthetic.n_obs,
+        "n_train": None if settings["train"] is None else settings["train"].n_obs,
+        "n_genes": adata.n_vars,
+        "version": package_version(),
+        **data.notes,
+        "left_out": list(data.left_out),
+    }
+    table = pd.DataFrame(map(vars, rows), columns=[column.name for column in fields(Row)])
+    evaluation = Evaluation(table, params, seconds, curves, tuple(failed), adata, synthetic, settings)
+    for text in evaluation.faults:
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return evaluation
 
 
 def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
     """Resolve `metrics`: `"all"`, a protocol, metrics by name, or several of these."""
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    chosen: dict[int, Measure] = {}
-    for name in names:
-        if name == "all":
-            found = MEASURES
-        elif name in PROTOCOLS:
-            found = PROTOCOLS[name]
-        else:
-            found = tuple(m for m in MEASURES if name in {metric.name for metric in m.metrics})
-        if not found:
+    chosen = []
+    for name in [metrics] if isinstance(metrics, str) else metrics:
+        of_name = [
+            m for m in MEASURES.values() if name in {"all", *m.protocols, *(metric.name for metric in m.metrics)}
+        ]
+        if not of_name:
             raise ValueError(
-                f"`metrics` has no {name!r}. Choose 'all', a protocol ({', '.join(PROTOCOLS)}) or of {list(METRICS)}."
+                f"`metrics` has no {name!r}. Choose 'all', a protocol ({', '.join(PROTOCOLS)}) or of "
+                f"{list(metrics_by_name())}."
             )
-        chosen |= {MEASURES.index(m): m for m in found}
+        chosen += of_name
     if not chosen:
         raise ValueError("`metrics` is empty: give 'all', a protocol, or names of metrics.")
-    return [chosen[i] for i in sorted(chosen)]
+    return [measure for measure in MEASURES.values() if measure in chosen]
 
 
-def asked_metrics(metrics: str | Sequence[str]) -> set[str]:
+def _asked(names: Sequence[str]) -> set[str]:
     """Names of the metrics that the user names, or that are of a protocol that the user names."""
-    names = {metrics} if isinstance(metrics, str) else set(metrics)
-    return {m.name for measure in MEASURES for m in measure.metrics if m.name in names or names & measure.protocols}
+    return {m.name for measure in MEASURES.values() for m in measure.metrics if {m.name, *measure.protocols} & {*names}}
 
 
-def run_measures(
-    data: EvaluationData,
-    measures: Sequence[Measure],
-    options: Options,
-    *,
-    asked: set[str],
-    everything: bool,
-    max_cells: int | None,
-    log1p: bool,
-) -> Evaluation:
-    """Run the measures and the guards.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    measures
-        What to run.
-    options
-        Settings of the measures.
-    asked
-        Metrics that were asked for by name: each has its rows, whatever happens.
-    everything
-        Whether all others are wanted too, as far as there is what they need.
-    max_cells
-        Largest number of cells per side.
-    log1p
-        Whether counts were log-normalised.
-    """
-    rng = np.random.default_rng(options.seed)
-    sides = {OVERALL: _cut(data, None, max_cells, 2, rng)}
-    small: dict[str, str] = {}
-    for label in data.labels:
-        n = [len(side.rows_of(label)) for side in (data.real, data.synthetic)]
-        if min(n) >= options.min_cells:
-            sides[label] = _cut(data, label, MAX_CELLS_LABEL, options.min_cells, rng)
-        else:
-            small[label] = f"Too few cells: {n[0]} real and {n[1]} synthetic (min_cells={options.min_cells})."
-    rows: list[dict[str, object]] = []
-    curves: dict[str, dict[str, DiscriminatorResult]] = {}
-    seconds: dict[str, float] = {}
-    for finding in check_data(data, log1p=log1p, min_cells=options.min_cells, overall=OVERALL):
-        rows.append(
-            _row(
-                finding.metric,
-                "diagnostic",
-                finding.label,
-                Value(finding.value),
-                ideal=finding.ideal,
-                n=(finding.n_real, finding.n_synthetic),
-                warning=finding.warning,
-            )
-        )
-    failed: list[str] = []
-    for measure in measures:
-        start = time.perf_counter()
-        name = measure.metrics[0].name
-        lacking = _lacking(measure, data)
-        if lacking and not any(metric.name in asked for metric in measure.metrics):
-            continue
-        if lacking:
-            found = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, fault=True)})
-        else:
-            found = _run(measure, sides, options)
-        curves[name] = found.curves
-        seconds[name] = time.perf_counter() - start
-        logger.info("%s: %.1f s", name, seconds[name])
-        failed += found.faults(name)
-        for metric in measure.metrics:
-            if everything or metric.name in asked:
-                rows += _rows(metric, measure, found, sides, data.labels, small)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Evaluation(table=table, data=data, curves=curves, seconds=seconds, failed=tuple(failed))
+def _resolved(settings: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
+    """Settings that depend on others: those of the protocols, or the defaults."""
+    metrics, baselines = settings["metrics"], settings["baselines"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    n_trees, max_cells, min_cells = settings["n_trees"], settings["max_cells"], settings["min_cells"]
+    only_protocols = all(name in PROTOCOLS for name in names)
+    if n_trees is None:
+        n_trees = _PAPER_TREES if only_protocols else _N_TREES
+    if max_cells is None:
+        max_cells = min(_PAPER_CELLS.get(name, n_obs) for name in names) if only_protocols else _MAX_CELLS
+        max_cells = max(max_cells, min_cells)
+    if max_cells < min_cells:
+        raise ValueError(f"`max_cells` must be at least `min_cells`: {max_cells} and {min_cells}.")
+    if not isinstance(baselines, Mapping):
+        baselines = (baselines,) if isinstance(baselines, str) else tuple(baselines)
+        if unknown := [name for name in baselines if name not in TRIVIAL]:
+            raise ValueError(f"`baselines` has no {unknown}: choose of {list(TRIVIAL)}, or give their cells by name.")
+    return {"metrics": names, "baselines": baselines, "n_trees": n_trees, "max_cells": max_cells}
 
 
 def _lacking(measure: Measure, data: EvaluationData) -> str:
@@ -202,11 +222,20 @@ def _lacking(measure: Measure, data: EvaluationData) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class _Missing:
+    """Why a measure gave nothing."""
+
+    why: str
+    is_fault: bool
+    """Whether it is more than that there are too few cells."""
+
+
 @dataclass
 class _Results:
     """What a measure gave on all sides."""
 
-    values: dict[str, dict[str, dict[str, Value]]] = field(default_factory=dict)
+    values: dict[str, dict[str, Mapping[str, Value]]] = field(default_factory=dict)
     """By label, source (synthetic, replicate or a trivial generator) and metric."""
     missing: dict[tuple[str, str], _Missing] = field(default_factory=dict)
     """By label and source."""
@@ -216,82 +245,142 @@ class _Results:
         """What the user should know of the sides without a value: each reason once, with where it was met."""
         where: dict[str, list[str]] = {}
         for (label, source), missing in self.missing.items():
-            if missing.fault:
+            if missing.is_fault:
                 where.setdefault(missing.why, []).append(f"{source}, {label}")
-        return [f"{name} ({_first(places)}): {why}" for why, places in where.items()]
+        texts = []
+        for why, places in where.items():
+            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+            texts.append(f"{name} ({'; '.join(places[:3])}{more}): {why}")
+        return texts
 
 
-def _first(places: Sequence[str], n: int = 3) -> str:
-    return "; ".join(places[:n]) + (f" and {len(places) - n} more" if len(places) > n else "")
+@dataclass(frozen=True)
+class _Comparison:
+    """The sides of all cells and of each label, cut to equal numbers, and what measures give on them."""
 
+    sides: Mapping[str, Sides]
+    """By label, all cells first."""
+    labels: Sequence[str]
+    """All labels, also those with too few cells for sides."""
+    too_few: Mapping[str, str]
+    """What to say of these."""
+    options: Options
 
-def _run(measure: Measure, sides: Mapping[str, _Sides], options: Options) -> _Results:
-    found = _Results()
-    overall = sides[OVERALL]
-    trivial = list(overall.trivial) if measure.calibrated else []
-    if measure.screen and len(trivial) > 1:
-        trivial = [_best_on_few_cells(measure, overall, options)]
-    for label, one in sides.items():
-        if label != OVERALL and measure.per_label != "repeat":
-            continue
-        for source, pair in _pairs(measure, one, trivial):
-            outcome = _try(measure, pair, options, f"{source}, {label}")
-            if isinstance(outcome, _Missing):
-                found.missing[label, source] = outcome
+    @classmethod
+    def of(cls, data: EvaluationData, settings: Mapping[str, Any]) -> _Comparison:
+        """Cut the sides."""
+        options = Options(**{name: settings[name] for name in ("n_trees", "min_cells", "seed", "n_jobs")})
+        rng = np.random.default_rng(options.seed)
+        sides = {OVERALL: data.equal_sides(None, max_cells=settings["max_cells"], min_replicate=2, rng=rng)}
+        too_few = {}
+        for label in data.labels:
+            n = [len(side.rows_of(label)) for side in (data.real, data.synthetic)]
+            if min(n) >= options.min_cells:
+                sides[label] = data.equal_sides(
+                    label, max_cells=MAX_CELLS_LABEL, min_replicate=options.min_cells, rng=rng
+                )
+            else:
+                too_few[label] = f"Too few cells: {n[0]} real and {n[1]} synthetic (min_cells={options.min_cells})."
+        return cls(sides, data.labels, too_few, options)
+
+    def take(self, measure: Measure) -> _Results:
+        """Take a measure on all sides."""
+        results = _Results()
+        trivial = list(self.sides[OVERALL].trivial) if measure.calibrated else []
+        if measure.screen and len(trivial) > 1:
+            trivial = [_best_on_few_cells(measure, self.sides[OVERALL], self.options)]
+        for label, sides in self.sides.items():
+            if label != OVERALL and measure.per_label != "repeated":
                 continue
-            values = dict(outcome.overall)
-            if source == "synthetic" and not measure.own_interval:
-                values = _with_intervals(measure, pair, options, values)
-            found.values.setdefault(label, {})[source] = values
-            if label == OVERALL:
-                if outcome.curve is not None:
-                    found.curves[source] = outcome.curve
-                for inner, of_label in outcome.per_label.items():
-                    found.values.setdefault(inner, {})[source] = dict(of_label)
-    return found
+            for source, pair in _pairs(measure, sides, trivial):
+                outcome = _try(measure, pair, self.options, f"{source}, {label}")
+                if isinstance(outcome, _Missing):
+                    results.missing[label, source] = outcome
+                    continue
+                values = outcome.overall
+                if source == "synthetic" and not measure.has_interval:
+                    values = with_intervals(measure, pair, self.options, values)
+                results.values.setdefault(label, {})[source] = values
+                if label == OVERALL:
+                    if outcome.curve is not None:
+                        results.curves[source] = outcome.curve
+                    for of_label, returned in outcome.per_label.items():
+                        results.values.setdefault(of_label, {})[source] = returned
+        return results
+
+    def rows(self, metric: Metric, measure: Measure, results: _Results) -> Iterator[Row]:
+        """Rows of a metric, for all cells and for each label."""
+        for label in (OVERALL, *self.labels) if measure.per_label != "none" else (OVERALL,):
+            n_real, n_synthetic = self._n_compared(label, measure)
+            row = Row(
+                metric.name,
+                measure.group,
+                label,
+                np.nan,
+                ideal=metric.ideal,
+                n_real=n_real,
+                n_synthetic=n_synthetic,
+            )
+            values = {source: of_source[metric.name] for source, of_source in results.values.get(label, {}).items()}
+            missing = {source: gap for (of, source), gap in results.missing.items() if of == label}
+            if "synthetic" in values:
+                yield _filled(row, metric, measure, values, missing)
+                continue
+            gap = missing.get("synthetic") or results.missing.get((OVERALL, "synthetic"))
+            few = f"Too few cells: {n_real} real and {n_synthetic} synthetic among those compared."
+            yield replace(row, warning=self.too_few.get(label) or (gap.why if gap else few))
+
+    def _n_compared(self, label: str, measure: Measure) -> tuple[int, int]:
+        is_returned = measure.per_label == "returned" and label != OVERALL
+        sides = self.sides.get(OVERALL if is_returned else label)
+        if sides is None:
+            return 0, 0
+        if is_returned:
+            return len(sides.real.rows_of(label)), len(sides.synthetic.rows_of(label))
+        return len(sides.real), len(sides.synthetic)
 
 
-def _pairs(measure: Measure, sides: _Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
-    yield "synthetic", sides.pair(sides.synthetic)
+def _pairs(measure: Measure, sides: Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
+    yield "synthetic", Pair(sides.real, sides.synthetic, sides.train)
     if not measure.calibrated:
         # training cells would be copies: the second half of the unseen real cells stands for new cells here
         half = np.arange(len(sides.real)) % 2 == 0
         yield "replicate", Pair(sides.real[half], sides.real[~half], sides.train)
         return
     if sides.replicate is not None:
-        yield "replicate", sides.pair(sides.replicate)
-    yield from ((name, sides.pair(sides.trivial[name])) for name in trivial if name in sides.trivial)
+        yield "replicate", Pair(sides.real, sides.replicate, sides.train)
+    yield from ((name, Pair(sides.real, sides.trivial[name], sides.train)) for name in trivial if name in sides.trivial)
 
 
 def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | _Missing:
-    """Run a measure; one that cannot be taken of some cells does not cost the rest of the evaluation."""
+    """Take a measure; one that cannot be taken of some cells does not cost the rest of the evaluation."""
     try:
         with warnings.catch_warnings():
-            # the guards look at the units of the cells, and have a row for what they find
+            # the diagnostics look at the units of the cells, and have a row for what they find
             warnings.simplefilter("ignore", ScaleWarning)
             return measure.function(pair, options)
     except TooFewCellsError as error:
-        return _Missing(f"Too few cells. {error}", fault=False)
+        return _Missing(f"Too few cells. {error}", is_fault=False)
     except _FAULTS as error:
-        logger.info("%s (%s) failed.", measure.metrics[0].name, what, exc_info=True)
-        return _Missing(f"Not measured, {type(error).__name__}: {error}", fault=True)
+        logger.info("%s (%s) failed.", measure.name, what, exc_info=True)
+        return _Missing(f"Not measured, {type(error).__name__}: {error}", is_fault=True)
 
 
-def _best_on_few_cells(measure: Measure, sides: _Sides, options: Options) -> str:
-    metric, values = measure.metrics[0], {}
+def _best_on_few_cells(measure: Measure, sides: Sides, options: Options) -> str:
+    """The trivial generator that is best with a small forest."""
+    metric, losses = measure.metrics[0], {}
     few = replace(options, n_trees=min(options.n_trees, _SCREEN_TREES))
     for name, cells in sides.trivial.items():
         pair = Pair(sides.real[:_SCREEN_CELLS], cells[:_SCREEN_CELLS], sides.train)
         outcome = _try(measure, pair, few, f"{name}, few cells")
         # a fault is told of where all cells are compared
-        failed = isinstance(outcome, _Missing)
-        values[name] = (
-            np.inf if failed else metric.loss(outcome.overall[metric.name].value, metric.ideal, len(pair.real))
-        )
-    return min(values, key=values.__getitem__)
+        losses[name] = np.inf
+        if not isinstance(outcome, _Missing):
+            losses[name] = metric.loss(outcome.overall[metric.name].value, metric.ideal, len(pair.real))
+    return min(losses, key=losses.__getitem__)
 
 
-def _with_intervals(measure: Measure, pair: Pair, options: Options, values: dict[str, Value]) -> dict[str, Value]:
+def with_intervals(measure: Measure, pair: Pair, options: Options, values: Mapping[str, Value]) -> Mapping[str, Value]:
     """Add 95 % intervals: the spread of the measure over disjoint groups of cells, over the root of their number."""
     n = min(len(pair.real), len(pair.synthetic))
     n_groups = min(_N_GROUPS, n // _MIN_GROUP)
@@ -312,65 +401,38 @@ def _with_intervals(measure: Measure, pair: Pair, options: Options, values: dict
     return {name: Value(v.value, v.value - half[name], v.value + half[name]) for name, v in values.items()}
 
 
-def _rows(
-    metric: Metric,
-    measure: Measure,
-    found: _Results,
-    sides: Mapping[str, _Sides],
-    labels: Sequence[str],
-    small: Mapping[str, str],
-) -> Iterator[dict[str, object]]:
-    own = measure.per_label == "own"
-    for label in (OVERALL, *labels) if measure.per_label != "none" else (OVERALL,):
-        of_label = found.values.get(label, {})
-        cut = sides.get(OVERALL if own else label)
-        n = (0, 0)
-        if cut is not None:
-            of = (len(side) if label == OVERALL or not own else len(side.rows_of(label)) for side in cut.both)
-            n = tuple(of)
-        if "synthetic" not in of_label:
-            missing = found.missing.get((label, "synthetic")) or found.missing.get((OVERALL, "synthetic"))
-            few = f"Too few cells: {n[0]} real and {n[1]} synthetic among those compared."
-            why = small.get(label) or (missing.why if missing else few)
-            yield _row(metric.name, measure.group, label, Value(np.nan), ideal=metric.ideal, n=n, warning=why)
-            continue
-        value = of_label["synthetic"][metric.name]
-        replicate = of_label["replicate"][metric.name].value if "replicate" in of_label else np.nan
-        ideal = replicate if np.isnan(metric.ideal) else metric.ideal
-        trivial = {
-            source: values[metric.name].value
-            for source, values in of_label.items()
-            if source not in ("synthetic", "replicate") and np.isfinite(values[metric.name].value)
-        }
-        best = min(trivial, key=lambda name: metric.loss(trivial[name], ideal, n[0])) if trivial else ""
-        score, warning = np.nan, ""
-        if best and np.isfinite(replicate) and measure.calibrated:
-            score, warning = calibrated_score(metric, value, replicate, trivial[best], ideal, n[0])
-        if measure.group == "privacy":
-            warning = copy_warning(metric.name, value.value, value.low, replicate)
-        if not np.isfinite(value.value):
-            warning = "The metric has no finite value for these cells."
-        texts = [metric.beyond_chance(value.value, n[0]), warning]
-        texts += [f"{source}: {gap.why}" for (of, source), gap in found.missing.items() if of == label and gap.fault]
-        yield _row(
-            metric.name,
-            measure.group,
-            label,
-            value,
-            ideal=ideal,
-            replicate=replicate,
-            trivial=best,
-            trivial_value=trivial.get(best, np.nan),
-            score=score,
-            n=n,
-            warning=" ".join(text for text in texts if text),
-        )
-
-
-def beyond_chance(row: Any) -> str:
-    """What it means that a row of the table lies beyond chance, or an empty text."""
-    metric = METRICS.get(row.metric)
-    return "" if metric is None else metric.beyond_chance(row.value, row.n_real)
+def _filled(
+    row: Row, metric: Metric, measure: Measure, values: Mapping[str, Value], missing: Mapping[str, _Missing]
+) -> Row:
+    """A row with the values of all sources, the score, and what is to be said against them."""
+    value, n = values["synthetic"], row.n_real
+    replicate = values["replicate"].value if "replicate" in values else np.nan
+    ideal = replicate if np.isnan(metric.ideal) else metric.ideal
+    trivial = {
+        source: of_source.value
+        for source, of_source in values.items()
+        if source not in ("synthetic", "replicate") and np.isfinite(of_source.value)
+    }
+    best = min(trivial, key=lambda name: metric.loss(trivial[name], ideal, n)) if trivial else ""
+    score, warning = np.nan, ""
+    if best and np.isfinite(replicate) and measure.calibrated:
+        score, warning = calibrated_score(metric, value, replicate, trivial[best], ideal, n)
+    if measure.group == "privacy":
+        warning = copy_warning(metric.name, value.value, value.low, replicate)
+    if not np.isfinite(value.value):
+        warning = "The metric has no finite value for these cells."
+    texts = [metric.beyond_chance(value.value, n), warning]
+    texts += [f"{source}: {gap.why}" for source, gap in missing.items() if gap.is_fault]
+    return replace(
+        row,
+        **vars(value),
+        ideal=ideal,
+        replicate=replicate,
+        trivial=best,
+        trivial_value=trivial.get(best, np.nan),
+        score=score,
+        warning=" ".join(text for text in texts if text),
+    )
 
 
 def calibrated_score(
@@ -387,53 +449,3 @@ def calibrated_score(
     if room <= 0 or (np.isfinite(noise) and room < noise):
         return np.nan, "No score: the best trivial generator does as well as real cells here."
     return (of_trivial - of_value) / room, ""
-
-
-def _row(
-    metric: str,
-    group: str,
-    label: str,
-    value: Value,
-    *,
-    ideal: float,
-    n: tuple[int, int],
-    replicate: float = np.nan,
-    trivial: str = "",
-    trivial_value: float = np.nan,
-    score: float = np.nan,
-    warning: str = "",
-) -> dict[str, object]:
-    numbers = (value.value, value.low, value.high, ideal, replicate, trivial, trivial_value, score)
-    return dict(zip(COLUMNS, (metric, group, label, *numbers, *n, warning), strict=True))
-
-
-def _cut(
-    data: EvaluationData, label: str | None, max_cells: int | None, min_cells: int, rng: np.random.Generator
-) -> _Sides:
-    """Cut all sides, of one label or of all cells, to equal numbers in random order."""
-
-    def rows(cells: Cells) -> np.ndarray:
-        return rng.permutation(len(cells) if label is None else cells.rows_of(label))
-
-    real, synthetic = rows(data.real), rows(data.synthetic)
-    replicate = rows(data.replicate) if data.replicate is not None else np.empty(0, int)
-    n = min(len(real), len(synthetic), max_cells if max_cells is not None else len(real))
-    if len(replicate) >= min_cells:
-        n = min(n, len(replicate))
-    chosen = data.real[real[:n]]
-    trivial = {}
-    for name, cells in data.trivial.items():
-        if label is None:
-            # as many of each label as the real cells have: some labels were drawn in excess for their own rows
-            own = rng.permutation(matched_rows(cells.labels, chosen.labels, rng))
-        else:
-            own = rows(cells)
-        if len(own) >= min_cells:
-            trivial[name] = cells[own[:n]]
-    return _Sides(
-        real=chosen,
-        synthetic=data.synthetic[synthetic[:n]],
-        train=data.train,
-        replicate=data.replicate[replicate[:n]] if len(replicate) >= min_cells else None,
-        trivial=trivial,
-    )

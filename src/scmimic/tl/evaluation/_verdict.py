@@ -8,15 +8,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES
-from scmimic.tl.evaluation._measures import METRICS
-from scmimic.tl.evaluation._run import OVERALL, beyond_chance
+from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 
 Tone = Literal["good", "fair", "bad", "unknown"]
 
 # Of the calibrated score of the strictest test.
 _VERY_CLOSE, _CLOSE, _BETTER = 0.9, 0.5, 0.1
-_KEY_METRICS = ("rf_auc_genes", "rf_auc_pcs", "rf_error", "split_auc")
+KEY_METRICS = ("rf_auc_genes", "rf_auc_pcs", "rf_error", "split_auc")
+"""The strictest tests: a cell is as real as its most telling side."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,8 @@ def _close(overall: pd.DataFrame) -> Answer:
     if scores.empty:
         return Answer("Close?", "not known", "unknown", "No metric has a calibrated score.")
     median = float(scores.median())
-    keys = [name for name in _KEY_METRICS if name in scores]
+    keys = [name for name in KEY_METRICS if name in scores]
     if keys:
-        # a cell is as real as its most telling side
         name = min(keys, key=lambda k: scores[k])
         score, (low, high) = float(scores[name]), _score_interval(overall.loc[name])
         interval = f" ({low:.2f} to {high:.2f} with other cells)" if np.isfinite(high) else ""
@@ -96,7 +96,7 @@ def _close(overall: pd.DataFrame) -> Answer:
     else:
         score, high = median, np.nan
         detail = f"Median of the calibrated scores {median:.2f}"
-    answer, tone = next((found for limit, *found in _ANSWERS if score >= limit), ("no", "bad"))
+    _, answer, tone = next(of_score for of_score in _ANSWERS if score >= of_score[0])
     if answer == "partly" and high >= _CLOSE:
         answer = "partly, or close"
     return Answer("Close?", answer, tone, f"{detail} of {len(scores)} metrics.")
@@ -106,12 +106,13 @@ _ANSWERS: tuple[tuple[float, str, Tone], ...] = (
     (_VERY_CLOSE, "very close", "good"),
     (_CLOSE, "close", "good"),
     (_BETTER, "partly", "fair"),
+    (-np.inf, "no", "bad"),
 )
 
 
 def _score_interval(row: pd.Series) -> tuple[float, float]:
     """The scores at both ends of the interval of a value."""
-    metric = METRICS[row.name]
+    metric = metrics_by_name()[row.name]
     columns = ("trivial_value", "replicate", "low", "high")
     best, real, *ends = (metric.loss(row[column], metric.ideal, row["n_real"]) for column in columns)
     if not best > real:
