@@ -245,6 +245,7 @@ def _draw(
     out: Path, model: ACTIVA, test: AnnData, synthetic: AnnData, curves: Mapping[str, metrics.DiscriminatorResult]
 ) -> None:
     from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     figures = {
         "embedding": pl.embedding(
@@ -254,6 +255,7 @@ def _draw(
         "training": pl.training(model, return_fig=True),
     }
     for name, figure in figures.items():
+        assert isinstance(figure, Figure)
         figure.savefig(out / FILES[name], dpi=150, bbox_inches="tight")
         plt.close(figure)
 
@@ -270,13 +272,13 @@ def table(result: DemoResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     -------
     The column names, and one tuple of strings per source.
     """
-    heading = ("Cells", "Forest AUC (0.5 ideal)", "Forest error % (50 ideal)", "Copy ratio (1 ideal, 0 copies)")
-    rows = []
+    names = ("Cells", "Forest AUC (0.5 ideal)", "Forest error % (50 ideal)", "Copy ratio (1 ideal, 0 copies)")
+    rows: list[tuple[str, ...]] = []
     for score in result.scores:
         interval = "" if score.auc_interval is None else " ({:.2f} to {:.2f})".format(*score.auc_interval)
         numbers = (_text(score.auc, ".2f") + interval, _text(score.error, ".1f"), _text(score.copy_ratio, ".2f"))
         rows.append((score.source, *numbers))
-    return heading, rows
+    return names, rows
 
 
 def _text(value: float | None, form: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +14,12 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmimic import baselines, metrics
+from scmimic import baselines
 from scmimic._arguments import COUNT, SEED, THREADS
-from scmimic._arrays import fit_pca, log_normalise
+from scmimic._arrays import fit_pca
 from scmimic.cells._shared import unseen_cells
 from scmimic.metrics._chance import AUC
+from scmimic.model.base._generative import GenerativeModel
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +27,12 @@ _LABEL = "label"
 _REAL = "training cells"
 
 
-class RealismMixin:
+class RealismMixin(GenerativeModel):
     """:meth:`realism_report`."""
+
+    @abstractmethod
+    def generate(self, *args: Any, **kwargs: Any) -> AnnData:
+        """Generate cells by `n` or `labels`, from a `seed`."""
 
     def realism_report(
         self, adata: AnnData | None = None, *, n_trees: int = 200, max_cells: int = 3000, seed: int = 0, n_jobs: int = 1
@@ -156,19 +164,34 @@ class RealismMixin:
         return self.generate(labels=wanted, seed=seed).X
 
 
-def _compare(sets, held_out, train, *, n_trees: int, seed: int, n_jobs: int) -> pd.DataFrame:
-    counts = sets | {"held out": held_out, "train": train}
-    log = {name: log_normalise(sp.csr_matrix(x, dtype=np.float32)) for name, x in counts.items()}
-    real, train = log.pop("held out"), log.pop("train")
+def _compare(
+    sets: Mapping[str, sp.csr_matrix],
+    held_out: sp.csr_matrix,
+    train: sp.csr_matrix,
+    *,
+    n_trees: int,
+    seed: int,
+    n_jobs: int,
+) -> pd.DataFrame:
+    """Two measures of the evaluation for each set; its scale would be a comparison of the sets with themselves."""
+    from scmimic.tl.evaluation._cells import Cells
+    from scmimic.tl.evaluation._measures import Options, Pair, closest_record, forest_genes
+
+    cells = {
+        name: Cells.of(sp.csr_matrix(x, dtype=np.float32), np.full(x.shape[0], ""), name, log1p=True, target_sum=1e4)
+        for name, x in {"train": train, "held out": held_out, **sets}.items()
+    }
+    options = Options(n_trees=n_trees, seed=seed, n_jobs=n_jobs)
     n_comps = min(50, *(n - 1 for n in train.shape))
-    pca = fit_pca(train, n_comps, seed=seed)
+    pca = fit_pca(cells["train"].genes, n_comps, seed=seed)
+    of_train, real = cells["train"].on(pca), cells["held out"].on(pca)
     rows = {}
-    for name, x in log.items():
-        found = metrics.discriminator_auc(real, x, n_trees=n_trees, seed=seed, n_jobs=n_jobs, return_folds=True)
-        pcs = [pca.transform(part) for part in (train, x, real)]
-        ratio = metrics.distance_to_closest_record(*pcs, n_jobs=n_jobs).ratio
-        rows[name] = {"auc": found.auc, "auc_low": found.interval[0], "auc_high": found.interval[1], "dcr": ratio}
+    for name in sets:
+        pair = Pair(real, cells[name].on(pca), of_train)
+        auc = forest_genes(pair, options).overall["rf_auc_genes"]
+        ratio = closest_record(pair, options).overall["dcr_ratio"]
+        rows[name] = {"auc": auc.value, "auc_low": auc.low, "auc_high": auc.high, "dcr": ratio.value}
     table = pd.DataFrame.from_dict(rows, orient="index")
-    distance = [AUC.loss(auc, held_out.shape[0]) for auc in table["auc"]]
+    distance = [AUC.loss(value, len(real)) for value in table["auc"]]
     # those that cannot be told from real cells stand in the order of their values
     return table.iloc[np.lexsort((table["auc"], distance))]

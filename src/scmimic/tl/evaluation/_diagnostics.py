@@ -28,10 +28,10 @@ _SCALED = {"counts", "linear"}
 def diagnose(data: EvaluationData, *, log1p: bool, min_cells: int) -> list[Row]:
     """Return the diagnostic rows, overall and per label."""
     real, synthetic = data.real, data.synthetic
-    size = {"n_real": len(real), "n_synthetic": len(synthetic)}
 
     def row(metric: str, value: float, ideal: float, warning: str) -> Row:
-        return Row(metric, "diagnostic", OVERALL, value, ideal=ideal, warning=warning, **size)
+        of_all = Row(metric, "diagnostic", OVERALL, value, n_real=len(real), n_synthetic=len(synthetic))
+        return replace(of_all, ideal=ideal, warning=warning)
 
     rows = [row("same_space", _same_space(data, log1p), 1.0, space_warning(data, log1p))]
     zeros = _zero_fraction(real.raw)

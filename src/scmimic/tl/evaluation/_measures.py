@@ -53,9 +53,9 @@ class Options:
     """Settings that the measures share."""
 
     n_trees: int
-    min_cells: int
     seed: int
     n_jobs: int
+    min_cells: int = 30
 
     @property
     def forest(self) -> dict[str, int]:
