@@ -2,9 +2,9 @@
 
 from scmimic.model.actinn._module import ACTINNModule, labelled_cross_entropy
 from scmimic.model.activa._module import ACTIVAModule
-from scmimic.model.base._count_draws import draw_counts, sample_counts, straight_through_counts
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, draw_counts, sample_counts, straight_through_counts
 from scmimic.model.base._losses import cell_type_loss, hinge, kl_standard_normal, squared_error
-from scmimic.model.base._vae_module import COUNT_LIKELIHOODS, SMALLEST_SIZE, CellVAEModule
+from scmimic.model.base._vae_module import SMALLEST_SIZE, CellVAEModule
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._total_correlation import (
     AggregateDensity,

@@ -37,14 +37,14 @@ from scmimic.model.actinn._model import ACTINN, classify_cells
 from scmimic.model.activa._conditioner import conditioner, without_weights
 from scmimic.model.activa._module import ACTIVAModule
 from scmimic.model.activa._plan import IntrospectiveTrainingPlan
-from scmimic.model.activa._presets import LIKELIHOOD, preset_for
+from scmimic.model.activa._presets import preset_for
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data
+from scmimic.model.base._likelihoods import likelihood_names
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.generation._codes import AggregatedPosterior
 
 _KINDS = {
-    "gene_likelihood": LIKELIHOOD,
     "n_latent": COUNT_OR_NONE,
     "dispersion": Choice(("gene", "gene-label")),
     "encoder_head": Choice(("linear", "relu_bn")),
@@ -134,7 +134,7 @@ class ACTIVA(GenerativeVAE):
         classifier: ACTINN | nn.Module | None = None,
         registry: dict[str, Any] | None = None,
     ):
-        check_arguments(locals(), _KINDS)
+        check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
         preset = preset_for(gene_likelihood)
         n_latent = preset.n_latent if n_latent is None else n_latent
         n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)

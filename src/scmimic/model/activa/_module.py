@@ -17,9 +17,9 @@ from torch import nn
 from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._count_draws import straight_through_counts
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS
 from scmimic.model.base._losses import kl_standard_normal, squared_error
-from scmimic.model.base._vae_module import COUNT_LIKELIHOODS, LOG_DISPERSION_START, CellVAEModule
+from scmimic.model.base._vae_module import LOG_DISPERSION_START, CellVAEModule
 from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, shared_linear
 
 
@@ -73,13 +73,9 @@ class ACTIVAModule(CellVAEModule):
         dropout_rate: float = 0.0,
         classifier: nn.Module | None = None,
     ):
-        super().__init__()
-        self.n_input = n_input
-        self.n_latent = n_latent
-        self.n_labels = n_labels
-        self.n_batch = n_batch
-        self.gene_likelihood = gene_likelihood
-        self.is_count = gene_likelihood in COUNT_LIKELIHOODS
+        super().__init__(
+            n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood=gene_likelihood
+        )
         self.encoder = Encoder(
             n_input,
             n_latent,
@@ -97,7 +93,7 @@ class ACTIVAModule(CellVAEModule):
                 reverse,
                 n_cat=n_batch,
                 library_covariate=library_covariate,
-                zero_inflation=gene_likelihood == "zinb",
+                zero_inflation=self.zero_inflated,
                 n_labels=n_labels if label_baseline else 0,
                 dropout_rate=dropout_rate,
             )
@@ -106,7 +102,7 @@ class ACTIVAModule(CellVAEModule):
                 n_latent, n_input, reverse, n_cat=n_batch, threshold=output_threshold, dropout_rate=dropout_rate
             )
         self.px_r = None
-        if gene_likelihood in ("nb", "zinb"):
+        if self.has_dispersion:
             rows = n_labels if dispersion == "gene-label" else 1
             self.px_r = nn.Parameter(torch.full((rows, n_input), LOG_DISPERSION_START))
         self.classifier = classifier
@@ -148,7 +144,7 @@ class ACTIVAModule(CellVAEModule):
 
     def fake(self, px: Distribution) -> torch.Tensor:
         """Synthetic cells as the discriminator sees them: the space of the data, differentiable in the generator."""
-        return px.loc if not self.is_count else straight_through_counts(px)
+        return COUNT_LIKELIHOODS[self.gene_likelihood].judged(px) if self.is_count else px.loc
 
     def loss(
         self,

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from scmimic._arguments import Choice
-from scmimic.model.base._vae_module import COUNT_LIKELIHOODS
-
-LIKELIHOOD = Choice(("normal", *COUNT_LIKELIHOODS))
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, likelihood_names
 
 ACTINN_EPOCHS = 50
 MIN_EPOCHS = 60
@@ -104,5 +101,5 @@ benchmarks).
 
 def preset_for(gene_likelihood: str) -> Preset:
     """The preset of a likelihood."""
-    LIKELIHOOD.check(gene_likelihood=gene_likelihood)
+    likelihood_names().check(gene_likelihood=gene_likelihood)
     return COUNTS if gene_likelihood in COUNT_LIKELIHOODS else PAPER

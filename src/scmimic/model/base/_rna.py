@@ -323,8 +323,8 @@ class RNAMixin(RNASeqMixin):
         return [None if code is None else self.batch_categories_[code] for code in codes]
 
     def _check_has_dispersion(self, what: str) -> None:
-        likelihood = self.module.gene_likelihood
-        if likelihood not in ("nb", "zinb"):
+        if not self.module.has_dispersion:
+            likelihood = self.module.gene_likelihood
             raise ValueError(f"{what} needs gene_likelihood='nb' or 'zinb', this model has {likelihood!r}.")
 
 

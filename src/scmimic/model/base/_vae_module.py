@@ -7,18 +7,14 @@ from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.distributions import Poisson, ZeroInflatedNegativeBinomial
 from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import nn
 from torch.distributions import Distribution
 from torch.distributions import Normal as TorchNormal
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._count_draws import sample_counts
-from scmimic.model.base._negative_binomial import SparseNegativeBinomial
-
-COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
-"""Likelihoods of raw counts."""
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS
+from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, MeanDecoder
 
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
 LOG_DISPERSION_START = 3.0
@@ -26,22 +22,32 @@ LOG_DISPERSION_START = 3.0
 SMALLEST_SIZE = 1e-6
 """Library size of a cell without any expression, whose log is taken like that of others."""
 
-RATE_FLOOR = 1e-8
-"""Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
-
 
 class CellVAEModule(BaseModuleClass):
     """An encoder, a decoder and a likelihood; subclasses make the networks and the loss.
 
-    A subclass sets ``encoder``, ``decoder``, ``classifier``, ``px_r``, ``n_latent``, ``gene_likelihood`` and
-    ``is_count``.
+    A subclass makes ``encoder``, ``decoder`` and, where there is one, ``classifier``.
+
+    Parameters
+    ----------
+    n_input, n_latent, n_batch, n_labels
+        Numbers of genes, latent dimensions, batches and labels.
+    gene_likelihood
+        ``"normal"``, or one of :data:`COUNT_LIKELIHOODS`.
     """
 
-    px_r: nn.Parameter | None
+    encoder: Encoder
+    decoder: CountDecoder | ExpressionDecoder | MeanDecoder
     classifier: nn.Module | None
+    px_r: nn.Parameter | None
+    log_counts_per_size_factor: torch.Tensor
 
-    def __init__(self):
+    def __init__(self, n_input: int, *, n_latent: int, n_batch: int, n_labels: int, gene_likelihood: str):
         super().__init__()
+        self.n_input, self.n_latent, self.n_batch, self.n_labels = n_input, n_latent, n_batch, n_labels
+        self.gene_likelihood = gene_likelihood
+        self.is_count = gene_likelihood in COUNT_LIKELIHOODS
+        self.classifier = None
         self.register_buffer("log_counts_per_size_factor", torch.zeros(()))
 
     @property
@@ -53,6 +59,16 @@ class CellVAEModule(BaseModuleClass):
     def takes_library_size(self) -> bool:
         """Whether cells can be generated with a library size that is asked for."""
         return self.is_count
+
+    @property
+    def zero_inflated(self) -> bool:
+        """Whether the decoder gives logits of an extra zero."""
+        return self.is_count and COUNT_LIKELIHOODS[self.gene_likelihood].zero_inflated
+
+    @property
+    def has_dispersion(self) -> bool:
+        """Whether the counts have an inverse dispersion, which is learned."""
+        return self.is_count and COUNT_LIKELIHOODS[self.gene_likelihood].has_dispersion
 
     def generator_parameters(self) -> list[nn.Parameter]:
         """Parameters of the generator without the dispersion."""
@@ -103,16 +119,10 @@ class CellVAEModule(BaseModuleClass):
         labels: torch.Tensor | None = None,
     ) -> Distribution:
         """The count likelihood with these expected counts and proportions of genes."""
-        if self.gene_likelihood == "poisson":
-            # a proportion that underflows to 0 under an observed count would make the loss infinite
-            return Poisson(rate + RATE_FLOOR, scale=scale, validate_args=False)
-        rows = self.px_r if self.px_r.shape[0] == 1 else self.px_r[labels.squeeze(-1).long()]
-        theta = rows.exp()
-        if self.gene_likelihood == "zinb":
-            return ZeroInflatedNegativeBinomial(
-                mu=rate, theta=theta, zi_logits=zero_logits, scale=scale, validate_args=False
-            )
-        return SparseNegativeBinomial(rate, theta, scale)
+        theta = None
+        if self.px_r is not None:
+            theta = (self.px_r if labels is None or len(self.px_r) == 1 else self.px_r[labels.squeeze(-1).long()]).exp()
+        return COUNT_LIKELIHOODS[self.gene_likelihood].distribution(rate, scale, theta, zero_logits)
 
     def expected(self, px: Distribution) -> torch.Tensor:
         """Expected expression, differentiable."""
@@ -121,7 +131,7 @@ class CellVAEModule(BaseModuleClass):
     def draw(self, px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
         """Cells of ``p(x|z)``."""
         # the papers' likelihood has no noise model that data could show: its cells are the decoder's output
-        return sample_counts(px, generator) if self.is_count else self.expected(px)
+        return COUNT_LIKELIHOODS[self.gene_likelihood].draw(px, generator) if self.is_count else self.expected(px)
 
     def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor | None]:
         return {

@@ -30,9 +30,9 @@ from scmimic._arguments import (
     check_widths,
 )
 from scmimic.cells._checks import check_counts, warn_of_counts
-from scmimic.model.activa._presets import LIKELIHOOD
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder
+from scmimic.model.base._likelihoods import likelihood_names
 from scmimic.model.base._training import SINGLE
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
@@ -49,7 +49,6 @@ _KINDS = {
     "n_latent": COUNT,
     "beta": NON_NEGATIVE,
     "kl_weight": NON_NEGATIVE,
-    "gene_likelihood": LIKELIHOOD,
     "noise": Choice(("unit", "gene")),
     "library": Choice(("latent", "observed")),
     "standardize": FLAG,
@@ -149,7 +148,7 @@ class BetaTCVAE(GenerativeVAE):
         dropout_rate: float = 0.0,
         registry: dict[str, Any] | None = None,
     ):
-        check_arguments(locals(), _KINDS)
+        check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
         if noise == "gene" and gene_likelihood != "normal":
             raise ValueError(f"`noise` is of gene_likelihood='normal', not of {gene_likelihood!r}.")
         n_hidden = check_widths("n_hidden", n_hidden)
@@ -163,6 +162,7 @@ class BetaTCVAE(GenerativeVAE):
         n_input = self.summary_stats.n_vars
         self.module = self._module_cls(
             n_input,
+            n_labels=max(self.summary_stats.get("n_labels", 1), 1),
             n_batch=max(self.summary_stats.get("n_batch", 1), 1),
             n_latent=n_latent,
             n_hidden=n_hidden,
@@ -177,8 +177,6 @@ class BetaTCVAE(GenerativeVAE):
             posterior_gradients=posterior_gradients,
             dropout_rate=dropout_rate,
         )
-        # the sampler reads the number of types from the module
-        self.module.n_labels = max(self.summary_stats.get("n_labels", 1), 1)
         if adata is not None:
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             if self.module.is_count:

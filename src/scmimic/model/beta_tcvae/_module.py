@@ -24,7 +24,7 @@ from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
 from scmimic.model.base._losses import kl_standard_normal
-from scmimic.model.base._vae_module import COUNT_LIKELIHOODS, LOG_DISPERSION_START, CellVAEModule
+from scmimic.model.base._vae_module import LOG_DISPERSION_START, CellVAEModule
 from scmimic.model.beta_tcvae._total_correlation import (
     AggregateDensity,
     Decomposition,
@@ -48,6 +48,8 @@ class BetaTCVAEModule(CellVAEModule):
     ----------
     n_input
         Number of genes.
+    n_labels
+        Number of label categories, which the networks are not told.
     n_batch
         Number of batches.
     n_latent
@@ -80,6 +82,7 @@ class BetaTCVAEModule(CellVAEModule):
         self,
         n_input: int,
         *,
+        n_labels: int = 1,
         n_batch: int = 1,
         n_latent: int = 10,
         n_hidden: Sequence[int] = (512, 256),
@@ -94,19 +97,15 @@ class BetaTCVAEModule(CellVAEModule):
         posterior_gradients: bool = False,
         dropout_rate: float = 0.0,
     ):
-        super().__init__()
-        self.n_input = n_input
-        self.n_latent = n_latent
-        self.n_batch = n_batch
+        super().__init__(
+            n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood=gene_likelihood
+        )
         self.beta = beta
         self.kl_weight = kl_weight
-        self.gene_likelihood = gene_likelihood
-        self.is_count = gene_likelihood in COUNT_LIKELIHOODS
         self.library = library
         self.standardize = standardize
         self.estimator = estimator
         self.posterior_gradients = posterior_gradients
-        self.classifier = None
         self._aggregate = AggregateDensity()
         style = {
             "n_cat": n_batch,
@@ -124,11 +123,11 @@ class BetaTCVAEModule(CellVAEModule):
             tuple(reversed(n_hidden)),
             link=link,
             library_covariate=library == "observed",
-            zero_inflation=gene_likelihood == "zinb",
+            zero_inflation=self.zero_inflated,
             **style,
         )
         self.px_r = None
-        if gene_likelihood in ("nb", "zinb"):
+        if self.has_dispersion:
             self.px_r = nn.Parameter(torch.full((1, n_input), LOG_DISPERSION_START))
         elif gene_likelihood == "normal" and noise == "gene":
             self.px_r = nn.Parameter(torch.zeros(1, n_input))

@@ -20,7 +20,7 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 from torch.nn import functional as F
 
-from scmimic.model.base._count_draws import poisson_counts
+from scmimic.model.base._likelihoods import poisson_counts
 from scmimic.nn import Critic, ExpressionGenerator
 
 CODE_KEY = "code"

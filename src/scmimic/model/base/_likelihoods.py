@@ -1,16 +1,23 @@
-"""Counts that a discriminator can judge and a generator can learn from.
+"""Likelihoods of counts, in one table: what each needs of a model, its distribution, and how it is drawn.
 
-An integer draw has no gradient. The draw is therefore written as a gamma-Poisson mixture: the gamma factor scales the
-rate (its path derivative is exact), and the Poisson step passes the gradient straight through (Bengio et al. 2013). The
-discriminator sees true integers; the generator receives the gradient of the rate behind them. The dispersion receives
-none: it is learned from the likelihood.
+A discriminator judges counts and a generator learns from its judgement, but an integer draw has no gradient. The draw
+is therefore written as a gamma-Poisson mixture: the gamma factor scales the rate (its path derivative is exact), and
+the Poisson step passes the gradient straight through (Bengio et al. 2013). The discriminator sees true integers; the
+generator receives the gradient of the rate behind them. The dispersion receives none: it is learned from the
+likelihood.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from torch.distributions import Distribution
+
+from scmimic._arguments import Choice
+from scmimic.model.base._negative_binomial import SparseNegativeBinomial
 
 
 def poisson_counts(rate: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -120,3 +127,59 @@ def straight_through_counts(px: Distribution) -> torch.Tensor:
     if isinstance(px, ZeroInflatedNegativeBinomial):
         rate = rate * torch.sigmoid(-px.zi_logits)
     return rate + (counts - rate).detach()
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A likelihood of counts.
+
+    Attributes
+    ----------
+    distribution
+        Makes it of expected counts, proportions of genes, inverse dispersion and logits of an extra zero, the last two
+        None where it has none. A distribution as scvi-tools' are, with ``get_normalized``.
+    has_dispersion
+        Whether a model learns an inverse dispersion for it.
+    zero_inflated
+        Whether the decoder gives logits of an extra zero.
+    draw
+        Counts of the distribution, by a generator of random numbers.
+    judged
+        Counts with the gradient of what is behind them, for a discriminator.
+    """
+
+    distribution: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], Distribution]
+    has_dispersion: bool = False
+    zero_inflated: bool = False
+    draw: Callable[[Distribution, torch.Generator | None], torch.Tensor] = sample_counts
+    judged: Callable[[Distribution], torch.Tensor] = straight_through_counts
+
+
+RATE_FLOOR = 1e-8
+"""Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
+
+
+def _poisson(rate: torch.Tensor, scale: torch.Tensor, theta: None, zero_logits: None) -> Distribution:
+    # a proportion that underflows to 0 under an observed count would make the loss infinite
+    return Poisson(rate + RATE_FLOOR, scale=scale, validate_args=False)
+
+
+def _nb(rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor, zero_logits: None) -> Distribution:
+    return SparseNegativeBinomial(rate, theta, scale)
+
+
+def _zinb(rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor, zero_logits: torch.Tensor) -> Distribution:
+    return ZeroInflatedNegativeBinomial(mu=rate, theta=theta, zi_logits=zero_logits, scale=scale, validate_args=False)
+
+
+COUNT_LIKELIHOODS = {
+    "nb": Likelihood(_nb, has_dispersion=True),
+    "zinb": Likelihood(_zinb, has_dispersion=True, zero_inflated=True),
+    "poisson": Likelihood(_poisson),
+}
+"""Likelihoods of raw counts, by the name that users give."""
+
+
+def likelihood_names() -> Choice:
+    """What `gene_likelihood` may be."""
+    return Choice(("normal", *COUNT_LIKELIHOODS))
