@@ -73,7 +73,7 @@ def test_missing_library_is_named(two_types, monkeypatch):
 def test_bad_input(two_types):
     empty = two_types.copy()
     empty.X[0] = 0
-    with pytest.raises(ValueError, match="1 cells have no counts"):
+    with pytest.raises(ValueError, match="1 cells of `adata.X` have no counts"):
         ScDesigner(empty, labels_key="k")
     with pytest.raises(ValueError, match="max_epochs"):
         ScDesigner(two_types, labels_key="k", max_epochs=0)

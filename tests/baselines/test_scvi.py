@@ -101,5 +101,5 @@ def test_bad_input(two_types):
         SCVIReference(two_types, labels_key="k", mode="posterior")
     empty = two_types.copy()
     empty.X = empty.X * 0
-    with pytest.raises(ValueError, match="240 cells have no counts"):
+    with pytest.raises(ValueError, match="240 cells of `adata.X` have no counts"):
         SCVIReference(empty, labels_key="k")

@@ -171,7 +171,7 @@ def test_bad_input(simulated):
     small = simulated[:50, :50].copy()
     with pytest.raises(KeyError, match="spliced"):
         splat_estimate(small, layer="spliced")
-    for value, message in ((0.5, "fractional"), (-1, "negative"), (np.nan, "NaN")):
+    for value, message in ((0.5, "no integers"), (-1, "negative"), (np.nan, "NaN")):
         bad = small.copy()
         bad.X = bad.X.toarray()
         bad.X[0, 0] = value

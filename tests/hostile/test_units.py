@@ -752,8 +752,8 @@ def test_models_of_scvi_are_given_the_units_they_were_trained_on(cells):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (logs, r"such as [\d.]+ \(log1p values\), but gene_likelihood='nb' needs raw counts"),
-        (size_factors, r"such as [\d.]+ \(scaled counts\), but gene_likelihood='nb' needs raw counts"),
+        (logs, r"such as [\d.]+ \(log1p values\), but raw counts are needed\. gene_likelihood='nb'"),
+        (size_factors, r"such as [\d.]+ \(scaled counts\), but raw counts are needed\. gene_likelihood='nb'"),
     ],
 )
 @pytest.mark.parametrize("name", ["ACTIVA", "BetaTCVAE nb"])

@@ -83,7 +83,7 @@ def test_view_is_filtered_in_place():
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [(np.nan, "NaN"), (-1, "negative"), (0.5, "fractional"), (np.inf, "infinite")]
+    ("value", "message"), [(np.nan, "NaN"), (-1, "negative"), (0.5, "no integers"), (np.inf, "infinite")]
 )
 @pytest.mark.parametrize("dense", [True, False])
 def test_what_is_not_counts_is_refused_and_nothing_changes(value, message, dense):

@@ -10,45 +10,16 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
-from scmimic._arrays import canonical, check_unmasked
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import ObsColumn, check_column
-from scmimic.cells._counts import check_size_of_counts
+from scmimic.cells._checks import ANNDATA, read_counts
+from scmimic.cells._columns import label_column
 from scmimic.cells._generated import ALL_CELLS, Labels, assemble, fingerprint, resolve_counts
-from scmimic.cells._layers import layer_names
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""
 
 # Values by which the training cells of one generator are told from those of another.
 _SAMPLED = 4096
-
-
-def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
-    """Return the raw counts as CSR, after checking that they are counts."""
-    where = ".X" if layer is None else f".layers[{layer!r}]"
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"layer {layer!r} is not in adata.layers, which holds {layer_names(adata)}.")
-    values = adata.X if layer is None else adata.layers[layer]
-    if values is None:
-        raise ValueError("adata.X is empty. Name the layer that holds raw counts with layer=.")
-    check_unmasked(**{where: values})
-    # a copy: cells that are normalised in place later must not change what is drawn from them
-    x = canonical(sp.csr_matrix(values, copy=True))
-    if 0 in x.shape:
-        raise ValueError(f"{where} has shape {x.shape}: there is nothing to learn from.")
-    if not np.all(np.isfinite(x.data)) or (x.data < 0).any() or (x.data != np.rint(x.data)).any():
-        raise ValueError(
-            f"{where} must hold raw counts (finite, non-negative, integer). Name the layer that does with layer=."
-        )
-    check_size_of_counts(x.data, where)
-    if not x.data.all():
-        # stored zeros would count as expressed
-        x = x.copy()
-        x.eliminate_zeros()
-    return x
 
 
 class ReferenceGenerator(ABC):
@@ -81,12 +52,10 @@ class ReferenceGenerator(ABC):
         ANNDATA.check(adata=adata)
         COLUMN.or_none.check(labels_key=labels_key)
         LAYER.check(layer=layer)
-        self._x = _counts(adata, layer)
+        self._x = read_counts(adata, layer)
         self._labels, self._codes = None, np.zeros(adata.n_obs, dtype=np.int64)
         if labels_key is not None:
-            column = check_column(adata.obs, labels_key, "labels_key")
-            colors = adata.uns.get(_keys.colors(labels_key))
-            self._labels, self._codes = ObsColumn.read(column, colors=colors, by_value=True)
+            self._labels, self._codes = label_column(adata, labels_key, by_value=True)
         self.categories = [ALL_CELLS] if self._labels is None else self._labels.names
         self._library = np.asarray(self._x.sum(axis=1), dtype=np.float64).ravel()
         self._var = adata.var.copy()

@@ -18,6 +18,8 @@ from anndata import AnnData
 from scmimic._arguments import COUNT, Choice
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.baselines._scvi import seeded
+from scmimic.cells._checks import check_no_empty_cells
+from scmimic.cells._layers import place
 
 
 class ScDesigner(ReferenceGenerator):
@@ -71,8 +73,7 @@ class ScDesigner(ReferenceGenerator):
         COUNT.check(max_epochs=max_epochs)
         Choice(("ledoit_wolf", "oas"), optional=True).check(estimator=estimator)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        if (self._library == 0).any():
-            raise ValueError(f"{int((self._library == 0).sum())} cells have no counts: drop them.")
+        check_no_empty_cells(self._x, place(layer))
         self.max_epochs = max_epochs
         self.estimator = estimator
 

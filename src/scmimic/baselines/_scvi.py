@@ -18,6 +18,8 @@ from anndata import AnnData
 from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic._interrupts import plain_interrupts
 from scmimic.baselines._base import ReferenceGenerator, draw_members
+from scmimic.cells._checks import check_no_empty_cells
+from scmimic.cells._layers import place
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +97,7 @@ class SCVIReference(ReferenceGenerator):
         COUNT_OR_NONE.check(max_epochs=max_epochs)
         SETTINGS.or_none.check(model_kwargs=model_kwargs, train_kwargs=train_kwargs)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        if (self._library == 0).any():
-            raise ValueError(
-                f"{int((self._library == 0).sum())} cells have no counts, which scVI cannot take: drop them."
-            )
+        check_no_empty_cells(self._x, place(layer))
         self.mode = mode
         self.max_epochs = max_epochs
         self.model_kwargs = dict(model_kwargs or {})

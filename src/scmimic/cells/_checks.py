@@ -16,7 +16,7 @@ from scmimic._arguments import Instance
 from scmimic._arrays import canonical, check_unmasked, stored_values
 from scmimic.cells._columns import complete_column
 from scmimic.cells._counts import check_size_of_counts
-from scmimic.cells._layers import get_matrix, place
+from scmimic.cells._layers import get_matrix, place, read_matrix
 from scmimic.cells._units import UNIT_NAMES, expression_space
 
 ANNDATA = Instance((AnnData,))
@@ -69,15 +69,17 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
         )
 
 
-def _value_chunks(x) -> Iterator[np.ndarray]:
+def _value_chunks(x: Any) -> Iterator[np.ndarray]:
     x = canonical(x)
     values = np.asarray(stored_values(x)).reshape(-1)
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
 
 
-def check_values(x, where: str) -> None:
-    """Reject NaN, infinite and negative values."""
+def check_values(
+    x: Any, where: str, *, hint: str = "Register raw counts or normalised values, not scaled ones."
+) -> None:
+    """Reject NaN, infinite and negative values; `hint` says what to give in place of the latter."""
     for chunk in _value_chunks(x):
         if not np.isfinite(chunk).all():
             n = int((~np.isfinite(chunk)).sum())
@@ -86,13 +88,18 @@ def check_values(x, where: str) -> None:
             )
         if chunk.size and chunk.min() < 0:
             raise ValueError(
-                f"`{where}` holds negative values (smallest {chunk.min():.3g}). Expression must be non-negative: "
-                "register raw counts or normalised values, not scaled ones."
+                f"`{where}` holds negative values (smallest {chunk.min():.3g}). Expression must be non-negative. {hint}"
             )
 
 
-def check_counts(x, where: str, gene_likelihood: str) -> None:
-    """Reject what is no matrix of raw counts, and cells without any."""
+def check_counts(x: Any, where: str, *, hint: str) -> None:
+    """Reject what is no matrix of raw counts; `hint` says where these are, or what to do without."""
+    if 0 in x.shape:
+        raise ValueError(f"`{where}` is empty: {x.shape[0]} cells x {x.shape[1]} genes.")
+    check_unmasked(**{where: x})
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"`{where}` must hold numbers, not {x.dtype}. {hint}")
+    check_values(x, where, hint=hint)
     for chunk in _value_chunks(x):
         check_size_of_counts(chunk, where)
         if chunk.dtype.kind in "iub":
@@ -103,20 +110,45 @@ def check_counts(x, where: str, gene_likelihood: str) -> None:
             units = expression_space(x, None).units
             what = "" if units in (None, "counts") else f" ({UNIT_NAMES[units]})"
             raise ValueError(
-                f"`{where}` holds values that are no integers, such as {example:.4g}{what}, but "
-                f"gene_likelihood={gene_likelihood!r} needs raw counts. Register the layer with counts (`layer=...`), "
-                "or use gene_likelihood='normal'."
+                f"`{where}` holds values that are no integers, such as {example:.4g}{what}, but raw counts are "
+                f"needed. {hint}"
             )
-    totals = np.asarray(x.sum(axis=1)).ravel()
-    if (totals <= 0).any():
-        n = int((totals <= 0).sum())
+
+
+def check_no_empty_cells(x: Any, where: str) -> None:
+    """Reject cells without any count."""
+    n = int((np.asarray(x.sum(axis=1)) <= 0).sum())
+    if n:
         raise ValueError(
-            f"{n} of the cells in `{where}` have no counts at all. Remove them: "
-            "`sc.pp.filter_cells(adata, min_counts=1)`."
+            f"{n} cells of `{where}` have no counts. Drop them: `sc.pp.filter_cells(adata, min_counts=1)`."
         )
 
 
-def warn_of_counts(x, where: str) -> None:
+def check_registered_counts(x: Any, gene_likelihood: str | None = None) -> None:
+    """Reject registered expression from which a model of counts cannot learn."""
+    where, hint = "the registered expression", "Register the layer with counts: `layer=...`."
+    if gene_likelihood is not None:
+        hint = (
+            f"gene_likelihood={gene_likelihood!r} is one of counts: register the layer with counts (`layer=...`), or "
+            "use gene_likelihood='normal'."
+        )
+    check_counts(x, where, hint=hint)
+    check_no_empty_cells(x, where)
+
+
+def read_counts(adata: AnnData, layer: str | None, *, dtype: type | None = None) -> sp.csr_matrix:
+    """The raw counts of a layer, after checking that they are some, as a CSR matrix of its own without stored zeros."""
+    where, values = place(layer), read_matrix(adata, layer)
+    check_unmasked(**{where: values})
+    # a copy: cells that are normalised in place later must not change what is drawn from them
+    x = canonical(sp.csr_matrix(values, dtype=dtype, copy=True))
+    check_counts(x, where, hint="Name the layer that holds raw counts with `layer=`.")
+    # they would count as expressed
+    x.eliminate_zeros()
+    return x
+
+
+def warn_of_counts(x: Any, where: str) -> None:
     """Warn of raw counts where log expression is expected."""
     # what is 0 and 1 alone may be a mask
     if expression_space(x, None).units == "counts" and x.max() > 1:
@@ -158,65 +190,40 @@ def check_size_factor(obs: pd.DataFrame, key: str | None) -> None:
 
 def check_genes(var_names: pd.Index, expected: np.ndarray) -> None:
     """Reject genes other than the model's, and say how to get from one to the other."""
-    given, wanted = pd.Index(var_names.astype(str)), pd.Index(expected)
-    if given.equals(wanted):
-        return
-    missing = wanted.difference(given)
-    if len(missing):
+    difference = _gene_difference(pd.Index(var_names.astype(str)), pd.Index(expected))
+    if difference:
         raise ValueError(
-            f"`adata` lacks {len(missing)} of the {len(wanted)} genes that the model was trained on, such as "
-            f"{missing[:3].tolist()}. The model needs the same genes in the same order."
+            f"`adata` must have the genes that the model was trained on, in the same order, but it {difference}. Where "
+            "it lacks none, bring them into the model's order: `adata = adata[:, model.get_var_names()].copy()`, where "
+            "`model` is loaded without data, or the training data's `var_names`."
         )
-    extra = len(given) - len(wanted)
-    raise ValueError(
-        f"`adata` holds the model's {len(wanted)} genes "
-        f"{f'and {extra} more' if extra else 'in another order'}. Bring them into the model's order: "
-        "`adata = adata[:, model.get_var_names()].copy()`, where `model` is loaded without data, or the training "
-        "data's `var_names`."
-    )
 
 
 def check_same_genes(adata: AnnData, other: AnnData, *, name: str = "synthetic") -> None:
     """Raise ValueError unless both objects have the same genes in the same order; `name` is what to call `other`."""
-    first, second = adata.var_names, other.var_names
-    if first.equals(second):
-        return
-    if len(first) == len(second) and set(first) == set(second):
+    difference = _gene_difference(other.var_names, adata.var_names)
+    if difference:
         raise ValueError(
-            f"`adata` and `{name}` have the same genes in another order: pass `{name}[:, adata.var_names].copy()`."
+            f"`adata` and `{name}` must have the same genes in the same order, but `{name}` {difference}. Take those "
+            f"of `adata`: `{name}[:, adata.var_names].copy()`. Where a generator was trained on fewer, cut the real "
+            f"cells to these: `adata[:, {name}.var_names].copy()`."
         )
-    only_first, only_second = first.difference(second), second.difference(first)
-    raise ValueError(
-        f"`adata` and `{name}` must have the same genes: {len(only_first)} only in `adata` {list(only_first[:3])}, "
-        f"{len(only_second)} only in `{name}` {list(only_second[:3])}, {len(first)} and {len(second)} in all. "
-        "Cut the real cells to the genes that the generator was trained on: `adata[:, synthetic.var_names].copy()`."
-    )
+
+
+def _gene_difference(given: pd.Index, wanted: pd.Index) -> str:
+    """How genes differ from those that there must be, as the end of a sentence; empty where they do not."""
+    if given.equals(wanted):
+        return ""
+    missing, others = wanted.difference(given), given.difference(wanted)
+    parts = [f"lacks {len(missing)} of the {len(wanted)} genes, such as {missing[:3].tolist()}"] if len(missing) else []
+    if len(others):
+        parts.append(f"has {len(others)} others, such as {others[:3].tolist()}")
+    if not parts:
+        parts = ["has them in another order" if len(given) == len(wanted) else "repeats some of them"]
+    return ", and ".join(parts)
 
 
 def check_writable(adata: AnnData) -> None:
     """Raise ValueError if `adata` is a view."""
     if adata.is_view:
         raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
-
-
-def check_raw_counts(x: Any, name: str, *, hint: str) -> None:
-    """Raise ValueError, with `hint` as the way out, unless `x` holds only finite, non-negative integers."""
-    if x is None:
-        raise ValueError(f"`{name}` is empty (None). {hint}")
-    if 0 in x.shape:
-        raise ValueError(f"`{name}` is empty: {x.shape[0]} cells x {x.shape[1]} genes.")
-    check_unmasked(**{name: x})
-    x = canonical(x)
-    values = np.asarray(stored_values(x))
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"`{name}` must hold numbers, not {values.dtype}. {hint}")
-    for what, bad in (
-        ("NaN or infinite", ~np.isfinite(values)),
-        ("negative", values < 0),
-        ("fractional", values != np.rint(values)),
-    ):
-        if bad.any():
-            example = values[bad].ravel()[0]
-            raise ValueError(
-                f"`{name}` must hold raw counts, but {int(bad.sum())} values are {what}, such as {example:g}. {hint}"
-            )

@@ -502,19 +502,13 @@ def label_array(
     if like is not None and like is not adata:
         other, _ = label_column(like, labels_key, argument=argument)
         found = [other.code(value) for value in column.values]
-        names = [own if code is None else other.names[code] for own, code in zip(names, found, strict=True)]
+        names = [name if code is None else other.names[code] for name, code in zip(names, found, strict=True)]
     return np.array(names, dtype=str)[codes]
 
 
 def label_column(
-    adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key"
+    adata: AnnData, labels_key: str, name: str = "adata", *, argument: str = "labels_key", by_value: bool = False
 ) -> tuple[ObsColumn, np.ndarray]:
-    """The column of labels and the code of each cell; arguments as :func:`label_array`."""
+    """The column of labels and the code of each cell; arguments as :func:`label_array` and :meth:`ObsColumn.read`."""
     values = check_column(adata.obs, labels_key, argument, name=name)
-    return ObsColumn.read(values, colors=adata.uns.get(_keys.colors(labels_key)))
-
-
-def get_labels(adata: AnnData, labels_key: str) -> pd.Series:
-    """`adata.obs[labels_key]` as a categorical Series without missing labels or unused categories."""
-    labels = check_column(adata.obs, labels_key, "labels_key").astype("category")
-    return labels.cat.remove_unused_categories()
+    return ObsColumn.read(values, colors=adata.uns.get(_keys.colors(labels_key)), by_value=by_value)

@@ -41,8 +41,3 @@ def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> 
 def read_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> Any:
     """As :func:`get_matrix`; what lies in a file is read."""
     return in_memory(get_matrix(adata, layer, optional=optional))
-
-
-def loaded(adata: AnnData) -> AnnData:
-    """`adata`, or a copy in memory where its matrix lies in a file."""
-    return adata.to_memory() if adata.isbacked or hasattr(adata.X, "to_memory") else adata

@@ -13,8 +13,8 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
 from scmimic._arguments import LAYER
-from scmimic.cells._checks import ANNDATA, check_raw_counts
-from scmimic.cells._layers import layer_names
+from scmimic.cells._checks import ANNDATA, check_no_empty_cells, read_counts
+from scmimic.cells._layers import place
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
 
@@ -114,21 +114,10 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
 
 
 def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"`layer={layer!r}` is not in `adata.layers`; there are {layer_names(adata)}.")
-    name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    x = adata.X if layer is None else adata.layers[layer]
-    check_raw_counts(x, name, hint="Name the layer that holds raw counts with `layer=`.")
-    counts = sp.csr_matrix(x, dtype=np.float64, copy=True)
-    counts.sum_duplicates()
-    counts.eliminate_zeros()
+    counts = read_counts(adata, layer, dtype=np.float64)
     if counts.shape[0] < 10:
-        raise ValueError(f"`{name}` has {counts.shape[0]} cells. At least 10 are needed.")
-    empty = int((counts.getnnz(axis=1) == 0).sum())
-    if empty:
-        raise ValueError(
-            f"{empty} cells of `{name}` have no counts. Drop them: `sc.pp.filter_cells(adata, min_counts=1)`."
-        )
+        raise ValueError(f"`{place(layer)}` has {counts.shape[0]} cells. At least 10 are needed.")
+    check_no_empty_cells(counts, place(layer))
     return counts
 
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
 from scmimic._arrays import canonical
-from scmimic.cells._checks import ANNDATA, check_raw_counts
+from scmimic.cells._checks import ANNDATA, check_counts
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,7 +81,9 @@ def recipe_marouf20(
         if _keys.LAYER_COUNTS in adata.layers
         else "Put the raw counts into `adata.X`."
     )
-    check_raw_counts(adata.X, "adata.X", hint=hint)
+    if adata.X is None:
+        raise ValueError(f"`adata.X` is empty (None). {hint}")
+    check_counts(adata.X, "adata.X", hint=hint)
     cells, _ = sc.pp.filter_cells(adata.X, min_genes=min_genes, inplace=False)
     if not cells.any():
         raise ValueError(

@@ -11,7 +11,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COLUMN, FLAG, PART, SEED, Range
 from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import ObsColumn, get_labels
+from scmimic.cells._columns import label_column
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,13 +78,12 @@ def balanced_split(
     PART.check(test_size=test_size)
     SEED.check(seed=seed)
     FLAG.check(copy=copy)
-    labels = get_labels(adata, labels_key)
-    codes = labels.cat.codes.to_numpy()
+    column, codes = label_column(adata, labels_key, by_value=True)
     sizes = np.bincount(codes)
-    single = labels.cat.categories[sizes == 1]
-    if len(single):
+    single = [value for value, size in zip(column.values, sizes, strict=True) if size == 1]
+    if single:
         warnings.warn(
-            f"Labels with a single cell stay in the training set and are absent from the test set: {list(single)}.",
+            f"Labels with a single cell stay in the training set and are absent from the test set: {single}.",
             UserWarning,
             stacklevel=2,
         )
@@ -140,8 +139,7 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
     COLUMN.check(labels_key=labels_key)
     Range(0, 1, open_low=True).check(fraction=fraction)
     SEED.check(seed=seed)
-    labels = get_labels(adata, labels_key)
-    column, codes = ObsColumn.read(labels)
+    column, codes = label_column(adata, labels_key, by_value=True)
     code = column.code(label)
     if code is None:
         raise ValueError(

@@ -15,7 +15,7 @@ from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
 from scmimic._arrays import fit_pca, prepare_expression
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._generated import storable
-from scmimic.cells._layers import loaded, read_matrix
+from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_same_space
 from scmimic.model.gan._faithfulness import dimension_index, faithfulness, median_faithfulness, spearman
 from scmimic.model.gan._michigan import MichiGAN
@@ -101,7 +101,7 @@ def code_faithfulness(
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
     # an encoder may want the cells in other units, or in a layer that generated cells do not have
     own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
-    cells = loaded(adata)
+    cells = adata.to_memory() if adata.isbacked or hasattr(adata.X, "to_memory") else adata
     shown, _ = model.get_latent_representation(cells, return_dist=True) if own else encode(model, cells)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")

@@ -64,7 +64,7 @@ TABLE = [
     ("fraction under nb", put(0.5), SETUP, {}, ValueError, "no integers, such as 0.5.*gene_likelihood='normal'"),
     ("log-normalised under nb", lognormalised, SETUP, {}, ValueError, r"\(log1p values\)"),
     ("missing label", missing_label, SETUP, {}, ValueError, "1 of 300 cells have no value.*fillna"),
-    ("empty cell", empty_cell, SETUP, {}, ValueError, "1 of the cells .*filter_cells"),
+    ("empty cell", empty_cell, SETUP, {}, ValueError, "1 cells of .* have no counts.*filter_cells"),
     ("repeated gene", repeated_gene, SETUP, {}, ValueError, "var_names_make_unique"),
     ("csr_array", as_array, SETUP, {}, TypeError, "csr_matrix"),
     ("view", lambda a: a[:100], SETUP, {}, ValueError, r"view.*adata.copy\(\)"),

@@ -31,7 +31,7 @@ from scmimic._arguments import (
     check_widths,
 )
 from scmimic._interrupts import interrupted_part
-from scmimic.cells._checks import ANNDATA, check_counts
+from scmimic.cells._checks import ANNDATA, check_registered_counts
 from scmimic.cells._columns import Value
 from scmimic.model.actinn._model import ACTINN, classify_cells
 from scmimic.model.activa._conditioner import conditioner, without_weights
@@ -161,7 +161,7 @@ class ACTIVA(GenerativeVAE):
         )
         if adata is not None and self.module.is_count:
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-            check_counts(x, "the registered expression", gene_likelihood)
+            check_registered_counts(x, gene_likelihood)
             start_from_data(self, x, label_baseline)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (

@@ -29,7 +29,7 @@ from scmimic._arguments import (
     check_arguments,
     check_widths,
 )
-from scmimic.cells._checks import check_counts, warn_of_counts
+from scmimic.cells._checks import check_registered_counts, warn_of_counts
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder
 from scmimic.model.base._likelihoods import likelihood_names
@@ -180,7 +180,7 @@ class BetaTCVAE(GenerativeVAE):
         if adata is not None:
             x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             if self.module.is_count:
-                check_counts(x, "the registered expression", gene_likelihood)
+                check_registered_counts(x, gene_likelihood)
             else:
                 warn_of_counts(x, "the registered expression")
             start_mean_decoder(self, x)

@@ -12,7 +12,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
-from scmimic.cells._checks import check_counts
+from scmimic.cells._checks import check_registered_counts
 from scmimic.cells._columns import Values
 from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
 from scmimic.cells._units import Units, count_units
@@ -93,7 +93,7 @@ class GenerativeGAN(GenerativeModel):
         """Find out the units of the data, and the library sizes behind them."""
         found = count_units(self._expression())
         if found.units == "counts":
-            check_counts(self._expression(), "the registered expression", "normal")
+            check_registered_counts(self._expression())
         self.count_units_ = found.units
         self._library_size = found.library_size
 

@@ -1,0 +1,85 @@
+"""Each check names what is wrong, where, and the way out; and passes what is right."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scmimic.cells._checks import check_counts, check_genes, check_no_empty_cells, check_same_genes, read_counts
+from scmimic.cells._counts import LARGEST_COUNT
+
+
+def _cells(names):
+    return AnnData(np.ones((2, len(names)), dtype=np.float32), var=pd.DataFrame(index=list(names)))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("cba", "has them in another order"),
+        ("ab", r"lacks 1 of the 3 genes, such as \['c'\]"),
+        ("abcde", r"has 2 others, such as \['d', 'e'\]"),
+        ("abx", r"lacks 1 of the 3 genes, such as \['c'\], and has 1 others, such as \['x'\]"),
+        ("abcc", "repeats some of them"),
+    ],
+)
+def test_other_genes(names, message):
+    with pytest.raises(ValueError, match=f"`drawn` {message}.*`drawn\\[:, adata.var_names\\]"):
+        check_same_genes(_cells("abc"), _cells(names), name="drawn")
+    with pytest.raises(ValueError, match=f"`adata` .* it {message}.*model.get_var_names"):
+        check_genes(pd.Index(list(names)), np.array(list("abc")))
+
+
+def test_the_same_genes():
+    check_same_genes(_cells("abc"), _cells("abc"))
+    check_genes(pd.Index([0, 1]), np.array(["0", "1"]))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_array])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "1 or more values that are NaN or infinite"),
+        (-2, r"negative values \(smallest -2\).*LOOK"),
+        (0.5, "no integers, such as 0.5.*LOOK"),
+        (2.0 * LARGEST_COUNT, "counts up to 4.29e"),
+    ],
+)
+def test_no_counts(form, value, message):
+    x = np.arange(12.0).reshape(4, 3)
+    check_counts(form(x), "x", hint="LOOK")
+    x[1, 1] = value
+    with pytest.raises(ValueError, match=f"`x` holds .*{message}"):
+        check_counts(form(x), "x", hint="LOOK")
+
+
+def test_no_matrix_of_counts():
+    for x, message in (
+        (np.zeros((0, 3)), "`x` is empty: 0 cells x 3 genes"),
+        (np.array([["1", "2"]]), "`x` must hold numbers, not <U1. LOOK"),
+        (np.ma.masked_less(np.arange(6).reshape(2, 3), 1), "1 masked values"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_counts(x, "x", hint="LOOK")
+
+
+def test_cells_without_counts():
+    x = sp.csr_matrix(np.diag([0, 1, 2]))
+    check_no_empty_cells(x[1:], "x")
+    with pytest.raises(ValueError, match="1 cells of `x` have no counts. Drop them"):
+        check_no_empty_cells(x, "x")
+
+
+def test_counts_are_read_as_a_matrix_of_their_own():
+    x = sp.csr_matrix(np.array([[0, 2], [1, 0]], dtype=np.int32))
+    x.data[0] = 0
+    adata = AnnData(x.copy(), layers={"raw": x})
+    counts = read_counts(adata, "raw")
+    assert (counts.nnz, counts.dtype) == (1, np.int32)
+    counts.data[:] = 7
+    assert adata.layers["raw"].nnz == 2
+    assert adata.layers["raw"].data.max() == 1
+    assert read_counts(adata, None, dtype=np.float64).dtype == np.float64
+    with pytest.raises(KeyError, match="no layer 'nope'"):
+        read_counts(adata, "nope")
