@@ -13,11 +13,11 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmimic._arguments import Instance
-from scmimic._arrays import canonical, check_unmasked, stored_values
+from scmimic._arrays import Matrix, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
 from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._layers import get_matrix, place, read_matrix
-from scmimic.cells._units import UNIT_NAMES, expression_space
+from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space
 
 ANNDATA = Instance((AnnData,))
 CELLS = Instance((AnnData, MuData))
@@ -221,6 +221,29 @@ def _gene_difference(given: pd.Index, wanted: pd.Index) -> str:
     if not parts:
         parts = ["has them in another order" if len(given) == len(wanted) else "repeats some of them"]
     return ", and ".join(parts)
+
+
+def read_both(
+    adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool, target_sum: float
+) -> tuple[Matrix, Matrix]:
+    """Expression of real and synthetic cells, after checking that genes and units are the same.
+
+    Parameters
+    ----------
+    adata
+        Real cells.
+    synthetic
+        Cells to compare with them, whose `.X` is taken where they have no such layer.
+    layer
+        Layer of the real cells.
+    log1p, target_sum
+        As for :func:`~scmimic._arrays.prepare_expression`.
+    """
+    check_same_genes(adata, synthetic)
+    check_same_space(adata, synthetic, layer, log1p=log1p)
+    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
+    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    return real, fake
 
 
 def check_writable(adata: AnnData) -> None:

@@ -9,10 +9,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
-from scmimic._arrays import Matrix, as_dense, prepare_expression, subsample
-from scmimic.cells._checks import ANNDATA, check_same_genes
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_same_space
+from scmimic._arrays import Matrix, as_dense, subsample
+from scmimic.cells._checks import ANNDATA, read_both
 from scmimic.metrics import gene_statistics_distance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 
@@ -109,16 +107,9 @@ def gene_statistics(
     TITLES.check(titles=titles)
     FLAG.check(rasterized=rasterized)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
-    check_same_genes(adata, synthetic)
-    check_same_space(adata, synthetic, layer, log1p=log1p)
     rng = np.random.default_rng(seed)
-    real, fake = (
-        subsample(prepare_expression(x, name, log1p, target_sum), max_cells, rng)
-        for x, name in (
-            (read_matrix(adata, layer), "adata"),
-            (read_matrix(synthetic, layer, optional=True), "synthetic"),
-        )
-    )
+    both = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
+    real, fake = (subsample(x, max_cells, rng) for x in both)
     stats = gene_statistics_distance(real, fake)
     fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.7, 3.5), figsize=figsize)
     point: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": rasterized}

@@ -12,11 +12,9 @@ from anndata import AnnData
 from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
-from scmimic._arrays import Matrix, as_dense, column_variance, prepare_expression
-from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic._arrays import Matrix, as_dense, column_variance
+from scmimic.cells._checks import ANNDATA, read_both
 from scmimic.cells._columns import label_array, label_column
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_same_space
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
@@ -114,12 +112,9 @@ def markers(
     SEED.check(seed=seed)
     TITLES.check(titles=titles)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
-    check_same_genes(adata, synthetic)
-    check_same_space(adata, synthetic, layer, log1p=log1p)
+    real, fake = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic", like=adata))
     types = _types(adata, labels_key, labels)
-    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     if genes is None:
         genes = _find_markers(real, labels[0], types, adata.var_names, n_genes)
     elif missing := [gene for gene in genes if gene not in adata.var_names]:

@@ -12,11 +12,9 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
-from scmimic._arrays import fit_pca, prepare_expression
-from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic._arrays import fit_pca
+from scmimic.cells._checks import ANNDATA, read_both
 from scmimic.cells._generated import storable
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_same_space
 from scmimic.model.gan._faithfulness import dimension_index, faithfulness, median_faithfulness, spearman
 from scmimic.model.gan._michigan import MichiGAN
 from scmimic.model.gan._representation import encode
@@ -205,16 +203,13 @@ def code_factor_correlation(
     FLAG.check(log1p=log1p)
     POSITIVE.check(target_sum=target_sum)
     KEY.or_none.check(key_added=key_added)
-    check_same_genes(adata, synthetic)
-    check_same_space(adata, synthetic, layer, log1p=log1p)
     _check_enough(synthetic, "synthetic")
     if n_neighbors > adata.n_obs:
         raise ValueError(f"`n_neighbors={n_neighbors}`, but there are {adata.n_obs} real cells to be neighbours.")
     if use_rep not in synthetic.obsm:
         raise KeyError(f"`use_rep={use_rep!r}` is not in `synthetic.obsm`; there are {list(synthetic.obsm)}.")
     targets = [_numbers(adata, name) for name in factors]
-    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
+    real, fake = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     pca = fit_pca(real, n_comps)
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))

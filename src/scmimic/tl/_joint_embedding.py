@@ -23,7 +23,7 @@ import numpy as np
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic._arrays import fit_pca, prepare_expression
-from scmimic.cells._checks import ANNDATA, check_same_genes
+from scmimic.cells._checks import ANNDATA, check_same_genes, read_both
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_same_space, warn_of_logarithms
 
@@ -144,12 +144,9 @@ def joint_embedding(
     bases: tuple[str, ...] = (basis,) if isinstance(basis, str) else tuple(basis)
     if unknown := sorted(set(bases) - {"pca", "umap", "tsne"}):
         raise ValueError(f"`basis` has no {unknown}: choose from 'umap', 'tsne' and 'pca'.")
-    check_same_genes(adata, synthetic)
-    check_same_space(adata, synthetic, layer, log1p=log1p)
+    real, fake = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     if log1p:
         warn_of_logarithms(adata, layer, "pass `log1p=False`, or `layer` with the counts")
-    real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
-    fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     fitted = real
     if reference is not None:
         check_same_genes(adata, reference, name="reference")
