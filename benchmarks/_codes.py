@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from scmimic.model.generation._codes import AggregatedPosterior
+from scmimic.model.generation._sampler import AggregatedPosterior
 
 FEW = 20
 """Training cells per type whose posteriors stand for a VampPrior's pseudo-inputs."""

@@ -15,12 +15,17 @@ from mudata import MuData
 from scmimic._arguments import Instance
 from scmimic._arrays import Matrix, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
-from scmimic.cells._counts import check_size_of_counts
 from scmimic.cells._layers import get_matrix, place, read_matrix
 from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space
 
 ANNDATA = Instance((AnnData,))
 CELLS = Instance((AnnData, MuData))
+LARGEST_COUNT = 2**31 - 1
+"""Most counts of a gene in a cell, and of a cell that is asked for.
+
+No cell holds as many molecules. 32-bit integers hold it, and one 64-bit integer a gene of a label and its count.
+"""
+
 _CHUNK = 1 << 24
 
 # Size factors of cells: of one count, and of a hundred million; in single precision.
@@ -250,3 +255,15 @@ def check_writable(adata: AnnData) -> None:
     """Raise ValueError if `adata` is a view."""
     if adata.is_view:
         raise ValueError("`adata` is a view, to which no result can be written: pass `adata.copy()`.")
+
+
+def check_size_of_counts(values: np.ndarray, where: str) -> None:
+    """Raise ValueError where counts are larger than any; `where` is what messages call them."""
+    # as Python's number, since single precision rounds what it is compared with
+    largest = float(values.max(initial=0))
+    if largest > LARGEST_COUNT:
+        raise ValueError(
+            f"`{where}` holds counts up to {largest:.3g}, but {LARGEST_COUNT:,} is the most that can be learned, and "
+            "more than any cell has. Look for what made them so large (a total, an identifier), or drop these cells or "
+            "genes."
+        )

@@ -17,7 +17,6 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from scmimic import _keys
 from scmimic.cells._columns import ObsColumn, Value, Values, as_list
-from scmimic.cells._counts import in_type
 
 STATISTICS = frozenset(
     {
@@ -371,3 +370,38 @@ def assemble(
         result.obsm[key] = np.asarray(array)
     result.uns.update({**colors, _keys.UNS: record})
     return result
+
+
+def generated_type(dtype: np.dtype | type) -> np.dtype:
+    """Type of generated values beside training values of a type: integers have 32 bits or more, and so have floats.
+
+    New cells may hold more counts than those of a layer whose type just holds them.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind in "biu" and dtype.itemsize < 4:
+        return np.dtype(np.int32)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def in_type(x: Any, dtype: np.dtype | type | None) -> sp.csr_matrix:
+    """Generated values as CSR in the type that goes with one, after checking that it holds them.
+
+    Parameters
+    ----------
+    x
+        Values, dense or sparse.
+    dtype
+        As in :func:`generated_type`; None: that of the values.
+    """
+    x = sp.csr_matrix(x)
+    dtype = x.dtype if dtype is None else generated_type(dtype)
+    if dtype.kind in "iu" and x.nnz:
+        largest = x.data.max()
+        # as Python's numbers, since single precision rounds what it is compared with
+        if not largest.item() <= np.iinfo(dtype).max:
+            raise ValueError(
+                f"A generated cell has {largest:.4g} counts of a gene, more than {dtype} holds, the type of the "
+                "training layer. Ask for a smaller `library_size`, or train on a layer of another type: "
+                "`adata.X.astype('float64')`."
+            )
+    return x.astype(dtype, copy=False)

@@ -1,7 +1,11 @@
 """Linear layers beside the genes: their weight gradients live in memory that is used again.
 
 At 18,000 genes such a gradient takes 70 MB. Memory of that size goes back to the system whenever a gradient is cleared,
-and the system hands it out again page by page, which takes as long as the product that fills it.
+and the system hands it out again page by page, which takes as long as the product that fills it. A step of an
+autoencoder of 18,000 genes and 1,024 hidden units takes 352 to 361 ms with these layers on one core, 406 to 428 with
+:class:`torch.nn.Linear`, and 422 to 443 with gradients that are set to zero instead of being cleared
+(``zero_grad(set_to_none=False)``). An allocator that never gives memory back (glibc's ``MALLOC_TRIM_THRESHOLD_``) makes
+all of them as fast, but a library cannot ask for it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data
 from scmimic.model.base._likelihoods import likelihood_names
 from scmimic.model.base._vae import GenerativeVAE
-from scmimic.model.generation._codes import AggregatedPosterior
+from scmimic.model.generation._sampler import AggregatedPosterior
 
 _KINDS = {
     "n_latent": COUNT_OR_NONE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ from scmimic._arguments import (
 )
 from scmimic._arrays import check_unmasked
 from scmimic._interrupts import interrupted_part
+from scmimic.cells._checks import LARGEST_COUNT
 from scmimic.cells._columns import Value, as_list
-from scmimic.cells._counts import LARGEST_COUNT
-from scmimic.cells._generated import fingerprint
+from scmimic.cells._generated import Labels, fingerprint, resolve_counts
 from scmimic.cells._units import made_space
 from scmimic.model.base._model import CellModel
-from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import CellDescription
+from scmimic.model.generation._sampler import ANY, AggregatedPosterior
 
 # Arguments of what makes cells; a name means the same in each function that has it.
 _REQUEST = {
@@ -85,6 +85,14 @@ def _positive(name: str, values: Any) -> np.ndarray:
     return array
 
 
+class Requested(NamedTuple):
+    """Numbers of cells by type and by label code, and in all."""
+
+    labels: dict[str, int]
+    cells: list[tuple[int, int]]
+    total: int
+
+
 class GenerativeModel(CellModel):
     """A model that generates cells from what it keeps of its training cells, ``posterior_``.
 
@@ -109,20 +117,19 @@ class GenerativeModel(CellModel):
             raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
         return self.posterior_
 
-    def _label_proportions(self) -> np.ndarray | None:
-        if self.label_categories_ is None:
-            return None
-        n = len(self.label_categories_)
-        return np.bincount(self.posterior_.labels, minlength=n)[:n]
-
-    def _label_requests(self, counts: Mapping[str, int]) -> list[tuple[int, int]]:
-        """Label codes and numbers of cells."""
-        if self.label_categories_ is None:
-            return [(ANY, sum(counts.values()))]
-        empty = [name for name in counts if self.posterior_.cells(self.label_categories_.index(name)).size == 0]
+    def _requested(self, n: int | None, labels: Labels, *, any_type: bool = False) -> Requested:
+        """How many cells of which type are asked for; with `any_type` they may be of any."""
+        known, posterior = self._labels, self._trained_cells()
+        proportions = None if known is None else np.bincount(posterior.labels, minlength=len(known.names))
+        counts = resolve_counts(n, labels, known, None if known is None else proportions[: len(known.names)])
+        total = sum(counts.values())
+        if known is None or any_type:
+            return Requested({} if known is None else counts, [(ANY, total)], total)
+        codes = {name: known.names.index(name) for name in counts}
+        empty = [name for name, code in codes.items() if posterior.cells(code).size == 0]
         if empty:
             raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
-        return [(self.label_categories_.index(name), k) for name, k in counts.items()]
+        return Requested(counts, [(codes[name], k) for name, k in counts.items()], total)
 
     def _check_codes(self, z: np.ndarray) -> np.ndarray:
         z = numbers("z", z).astype(np.float32)

@@ -14,14 +14,13 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
 from scmimic.cells._columns import Value, Values
-from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._generated import Labels
 from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._vae_module import CellVAEModule
-from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
-from scmimic.model.generation._sampler import CellSampler, Stream
+from scmimic.model.generation._sampler import AggregatedPosterior, CellSampler, Stream
 from scmimic.model.generation.calibration._calibration import calibrate
 from scmimic.model.generation.calibration._margins import GeneMargins
 
@@ -128,22 +127,20 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
-        proportions = self._label_proportions()
-        counts = resolve_counts(n, labels, self._labels, proportions)
-        total = sum(counts.values())
         self._check_confidence(min_confidence, method, labels)
-        requests = self._requests(counts, method, labels, min_confidence, total)
+        any_type = method == "prior" and labels is None and min_confidence is None
+        asked = self._requested(n, labels, any_type=any_type)
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
         sampler = self._sampler(
             seed=seed,
             method=method,
-            library_size=self._check_library_size(library_size, total),
+            library_size=self._check_library_size(library_size, asked.total),
             min_confidence=min_confidence,
             batch=self._batch_code(transform_batch),
-            max_draws=max(100_000, 1000 * total) if max_draws is None else max_draws,
+            max_draws=max(100_000, 1000 * asked.total) if max_draws is None else max_draws,
             margins=self._check_margins(match_margins, library_size),
         )
-        if np.ndim(library_size) > 0 and sampler.rejects(requests):
+        if np.ndim(library_size) > 0 and sampler.rejects(asked.cells):
             raise ValueError(
                 "`library_size` must be one number where cells may be rejected, that is with `min_confidence` or with "
                 "types from the prior."
@@ -151,8 +148,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         about = self._describe_cells(
             seed,
             {
-                "n": total,
-                "labels": {k: v for k, v in counts.items() if k != ALL_CELLS},
+                "n": asked.total,
+                "labels": asked.labels,
                 "method": method,
                 "library_size": "modelled" if library_size is None else np.asarray(library_size, dtype=float),
                 "min_confidence": min_confidence,
@@ -161,8 +158,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             },
         )
         self.module.eval()
-        blocks = sampler.run(requests, shuffle=labels is None)
-        return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
+        blocks = sampler.run(asked.cells, shuffle=labels is None)
+        return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
     def decode(
@@ -356,11 +353,6 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         needs = min_confidence is not None or (method == "prior" and labels is not None)
         if needs and getattr(self.module, "classifier", None) is None:
             raise ValueError("This model has no classifier; `min_confidence` and types from the prior need one.")
-
-    def _requests(self, counts, method, labels, min_confidence, total) -> list[tuple[int, int]]:
-        if method == "prior" and labels is None and min_confidence is None:
-            return [(ANY, total)]
-        return self._label_requests(counts)
 
     def _check_library_size(self, library_size, n: int) -> np.ndarray | None:
         if library_size is None:

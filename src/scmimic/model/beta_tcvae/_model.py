@@ -37,7 +37,7 @@ from scmimic.model.base._training import SINGLE
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
-from scmimic.model.generation._codes import AggregatedPosterior
+from scmimic.model.generation._sampler import AggregatedPosterior
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic.cells._checks import check_registered_counts
 from scmimic.cells._columns import Values
-from scmimic.cells._generated import ALL_CELLS, Labels, resolve_counts
+from scmimic.cells._generated import Labels
 from scmimic.cells._units import Units, count_units
 from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._training import SINGLE
@@ -22,9 +22,8 @@ from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule
 from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
-from scmimic.model.generation._codes import ANY, AggregatedPosterior
 from scmimic.model.generation._output import check_path, collect, deliver
-from scmimic.model.generation._sampler import BlockSampler, Stream
+from scmimic.model.generation._sampler import ANY, AggregatedPosterior, BlockSampler, Stream
 
 _SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
 _OUTPUT = Choice(("relu", "linear", "library", "counts"), optional=True)
@@ -338,16 +337,14 @@ class GenerativeGAN(GenerativeModel):
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
-        counts = resolve_counts(n, labels, self._labels, self._label_proportions())
-        total = sum(counts.values())
-        as_counts, library = self._check_counts_request(as_counts, library_size, total)
-        requests = self._label_requests(counts)
+        asked = self._requested(n, labels)
+        as_counts, library = self._check_counts_request(as_counts, library_size, asked.total)
         seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
-        parameters = {"n": total, "labels": {k: v for k, v in counts.items() if k != ALL_CELLS}}
+        parameters = {"n": asked.total, "labels": asked.labels}
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        blocks = self._sampler(seed, as_counts, library).run(requests, labels is None)
-        return deliver(blocks, about, total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
+        blocks = self._sampler(seed, as_counts, library).run(asked.cells, labels is None)
+        return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
     def decode(

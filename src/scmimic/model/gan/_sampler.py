@@ -10,9 +10,8 @@ import torch
 
 from scmimic.model.gan._counts import counts_of_logarithms, round_at_random, scale_to
 from scmimic.model.gan._module import Draw, GANModule
-from scmimic.model.generation._codes import AggregatedPosterior
 from scmimic.model.generation._output import Chunk
-from scmimic.model.generation._sampler import BlockSampler, Stream
+from scmimic.model.generation._sampler import AggregatedPosterior, BlockSampler, Stream
 
 
 class GANSampler(BlockSampler):

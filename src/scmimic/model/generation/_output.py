@@ -22,8 +22,7 @@ from rich.progress import Progress
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic.cells._columns import ObsColumn
-from scmimic.cells._counts import generated_type, in_type
-from scmimic.cells._generated import assemble, cell_names, gene_annotation, generation_record
+from scmimic.cells._generated import assemble, cell_names, gene_annotation, generated_type, generation_record, in_type
 
 
 @dataclass

@@ -10,7 +10,7 @@ from anndata import AnnData
 from learning import SEED
 
 import scmimic as sm
-from scmimic.model.generation._codes import AggregatedPosterior
+from scmimic.model.generation._sampler import AggregatedPosterior
 from scmimic.model.generation.calibration import _spread
 from scmimic.model.generation.calibration._calibration import MAX_SPREAD
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers

@@ -13,8 +13,7 @@ from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import log_normalise
 from scmimic.model.base._vae_module import CellVAEModule
-from scmimic.model.generation._codes import AggregatedPosterior
-from scmimic.model.generation._sampler import CellSampler
+from scmimic.model.generation._sampler import AggregatedPosterior, CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
 from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, histogram
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers

@@ -19,10 +19,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
-from scmimic.cells._counts import LARGEST_COUNT, whole_counts
+from scmimic.cells._checks import LARGEST_COUNT
 
 # a count is below 2^31 and a row (label x gene) below 2^31: one integer orders both
 _ROW = LARGEST_COUNT + 1
+
 PRIOR_CELLS = 10.0
 """Weight of the model's own margin, in cells: the margin of a handful of cells is a poor guess."""
 
@@ -222,3 +223,9 @@ class GeneMargins:
         x.eliminate_zeros()
         x.sort_indices()
         return x
+
+
+def whole_counts(values: np.ndarray) -> np.ndarray:
+    """Drawn counts as 64-bit integers; those beyond the largest are the largest."""
+    # in double precision, since single precision rounds the largest up
+    return np.minimum(values.astype(np.float64), LARGEST_COUNT).astype(np.int64)

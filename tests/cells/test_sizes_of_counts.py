@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scmimic.cells._counts import LARGEST_COUNT, check_size_of_counts, generated_type, in_type, whole_counts
+from scmimic.cells._checks import LARGEST_COUNT, check_size_of_counts
+from scmimic.cells._generated import generated_type, in_type
+from scmimic.model.generation.calibration._margins import whole_counts
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "float64"])
