@@ -5,9 +5,15 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
-from scmimic.cells._counts import LARGEST_COUNT
 
-from scmimic.cells._checks import check_counts, check_genes, check_no_empty_cells, check_same_genes, read_counts
+from scmimic.cells._checks import (
+    LARGEST_COUNT,
+    check_counts,
+    check_genes,
+    check_no_empty_cells,
+    check_same_genes,
+    read_counts,
+)
 
 
 def _cells(names):
