@@ -61,6 +61,16 @@ MAY_IMPORT_LATE = {
     # the model's own account of its cells takes the measures of the evaluation
     "scmimic.model.base._realism": {"tl"},
 }
+# What each folder of model/ may import of the others.
+MODEL_FOLDERS = {
+    # the networks of autoencoders, which the comparison with the training cells asks
+    "generation": {"base"},
+    "base": {"generation"},
+    "actinn": {"base"},
+    "activa": {"actinn", "base", "generation"},
+    "beta_tcvae": {"base", "generation"},
+    "gan": {"base", "generation"},
+}
 NOT_FOR_METRICS = {"anndata", "mudata", "scanpy", "scvi", "torch", "lightning", "matplotlib"}
 FUNCTION_PARTS = ("pp", "tl", "pl", "metrics", "datasets")
 CLASS_PARTS = ("model", "baselines")
@@ -152,6 +162,34 @@ def test_imports_run_one_way(module):
         if _part(target) not in MAY_IMPORT[part] | {part} and target not in _late(module)
     }
     assert not forbidden, f"{module} must not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("scmimic.model.")])
+def test_models_know_what_they_are_made_of(module):
+    """A model's folder imports the bases, and ACTIVA its classifier; no folder imports another model."""
+    folder = module.split(".")[2]
+    assert folder in MODEL_FOLDERS, f"say in MODEL_FOLDERS what model/{folder} may import"
+    used = {target.split(".")[2] for target in _targets(MODULES[module]) if target.startswith("scmimic.model.")}
+    forbidden = used - MODEL_FOLDERS[folder] - {folder}
+    assert not forbidden, f"{module} must not import {sorted(forbidden)}"
+
+
+def test_models_stand_on_three_bases():
+    bases = {
+        cls.__name__: [base.__name__ for base in cls.__bases__] for cls in map(vars(sm.model).get, sm.model.__all__)
+    }
+    assert bases == {
+        "ACTINN": ["CellModel"],
+        **dict.fromkeys(("ACTIVA", "BetaTCVAE"), ["GenerativeVAE"]),
+        **dict.fromkeys(("InfoWGANGP", "MichiGAN", "WGANGP"), ["GenerativeGAN"]),
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_class_has_many_bases(module):
+    classes = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.ClassDef)]
+    many = [node.name for node in classes if len(node.bases) > 5]
+    assert not many, f"{many} have more than five bases: let one hold another"
 
 
 def test_no_circular_imports():

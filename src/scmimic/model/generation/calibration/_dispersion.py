@@ -20,7 +20,7 @@ from scvi.distributions import ZeroInflatedNegativeBinomial
 from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.activa._module import ACTIVAModule
+from scmimic.model.base._vae_module import CellVAEModule
 
 PRIOR_CELLS = 10.0
 """Weight of a gene's dispersion in all types against that in one, in cells that express it."""
@@ -30,7 +30,7 @@ LOG_STEPS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
 
 @torch.inference_mode()
 def pool_dispersion(
-    module: ACTIVAModule, batches: Iterable[dict[str, torch.Tensor]], *, prior_cells: float = PRIOR_CELLS
+    module: CellVAEModule, batches: Iterable[dict[str, torch.Tensor]], *, prior_cells: float = PRIOR_CELLS
 ) -> None:
     """Draw the dispersion of each gene and type towards the gene's in all types, in place.
 
@@ -60,7 +60,7 @@ def pool_dispersion(
 
 
 @torch.inference_mode()
-def match_zeros(module: ACTIVAModule, batches: Iterable[dict[str, torch.Tensor]]) -> None:
+def match_zeros(module: CellVAEModule, batches: Iterable[dict[str, torch.Tensor]]) -> None:
     """Lower the dispersion of genes whose expected zeros exceed the observed ones, in place.
 
     Parameters
