@@ -42,7 +42,7 @@ _OUT: dict[str, Any] = {"name": "--out", "flag": "--overwrite"}
 class _Ending:
     """What to say where Ctrl-C or SIGTERM ends a command."""
 
-    said: str = "nothing was written."
+    message: str = "nothing was written."
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _one_line_errors() -> Iterator[_Ending]:
         with terminable(by_ctrl_c=True):
             yield ending
     except (KeyboardInterrupt, Terminated) as error:
-        _fail(f"Interrupted: {ending.said}", SIGINT_STATUS if isinstance(error, KeyboardInterrupt) else error.code)
+        _fail(f"Interrupted: {ending.message}", SIGINT_STATUS if isinstance(error, KeyboardInterrupt) else error.code)
     except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
         logger.debug("The command failed.", exc_info=True)
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
@@ -118,7 +118,7 @@ def demo(
     with _one_line_errors() as ending:
         from scmimic._demo import run_demo, table
 
-        ending.said = f"nothing was written to {out}."
+        ending.message = f"nothing was written to {out}."
         result = run_demo(
             out,
             epochs=epochs,
@@ -175,7 +175,7 @@ def train(
         from scmimic._files import check_output
         from scmimic.model import ACTIVA
 
-        ending.said = "nothing was saved."
+        ending.message = "nothing was saved."
         if not file.is_file():
             raise FileNotFoundError(f"There is no file {file}: give the path of an .h5ad file.")
         half = Path(f"{out}.interrupted") if keep_partial else None
@@ -190,7 +190,7 @@ def train(
             model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
             stop_if_interrupted(model)
         except (KeyboardInterrupt, Terminated):
-            ending.said = _end_of_training(model, half)
+            ending.message = _end_of_training(model, half)
             raise
         model.save(out, overwrite=overwrite)
     console.print(
@@ -231,7 +231,7 @@ def generate(
         from scmimic._files import CELL_ENDINGS, check_output
         from scmimic.model import ACTIVA
 
-        ending.said = f"nothing was written to {out}."
+        ending.message = f"nothing was written to {out}."
         if not model_dir.is_dir():
             raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
         request = _parse_labels(labels, n)
@@ -282,7 +282,7 @@ def evaluate(
         from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
         from scmimic.tl.evaluation._run import run
 
-        ending.said = "the evaluation is not complete."
+        ending.message = "the evaluation is not complete."
         files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}
         for file in files.values():
             if file is not None and not file.is_file():
@@ -306,8 +306,8 @@ def evaluate(
         evaluation = run(cells["REAL"], cells["SYNTHETIC"], settings)
         evaluation.to_html(report, overwrite=overwrite)
         if table is not None:
-            with replacing(table, overwrite=overwrite) as place:
-                evaluation.table.to_csv(place, index=False)
+            with replacing(table, overwrite=overwrite) as path:
+                evaluation.table.to_csv(path, index=False)
     console.print(f"[bold]{escape(evaluation.verdict.headline)}[/]", highlight=False)
     for answer in evaluation.verdict.answers:
         console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)

@@ -95,7 +95,7 @@ def check_output(
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(f"The folder {above} cannot be written to: choose another {name}.")
     if path.exists() and not overwrite:
-        raise _taken(path, name, flag)
+        raise _exists_error(path, name, flag)
     return path
 
 
@@ -135,7 +135,7 @@ def replacing(
         if partial.is_dir():
             _move_folder(partial, target, overwrite, keep or (lambda name: False))
         elif target.exists() and not overwrite:
-            raise _taken(path)
+            raise _exists_error(path)
         else:
             os.replace(partial, target)
     finally:
@@ -172,7 +172,7 @@ def _move_folder(new: Path, target: Path, overwrite: bool, keep: Callable[[str],
         try:
             os.rename(new, target)
         except OSError as error:
-            raise (_taken(target) if target.exists() else error) from error
+            raise (_exists_error(target) if target.exists() else error) from error
         return
     for attempt in range(_ATTEMPTS):
         old = _beside(target, "replaced")
@@ -223,7 +223,7 @@ def _link_or_copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _taken(path: Path, name: str = "`path`", flag: str = "`overwrite=True`") -> OutputExistsError:
+def _exists_error(path: Path, name: str = "`path`", flag: str = "`overwrite=True`") -> OutputExistsError:
     return OutputExistsError(f"{path} exists already: choose another {name}, or pass {flag}.")
 
 

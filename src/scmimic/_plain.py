@@ -91,8 +91,8 @@ def to_plain(value: Any, where: str, *, arrays: bool = True) -> Any:
         return str.__str__(value)
     for name, cls in _CLASSES.items():
         if type(value) is cls:
-            own = cls.saved_state if hasattr(cls, "saved_state") else _fields
-            return {TYPE: name, "state": to_plain(own(value), where)}
+            state_of = cls.saved_state if hasattr(cls, "saved_state") else _fields
+            return {TYPE: name, "state": to_plain(state_of(value), where)}
     raise TypeError(
         f"`{where}` holds a {type(value).__module__}.{type(value).__qualname__}, which cannot be saved: a saved model "
         "consists of numbers, text, arrays, tables and tensors. Put one of these in its place, or delete it."

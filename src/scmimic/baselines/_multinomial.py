@@ -48,8 +48,8 @@ class Multinomial(ReferenceGenerator):
         if len(expressed) == 0:
             return sp.csr_matrix((n, self._x.shape[1]))
         library = self._draw_library(code, n, rng).astype(np.int64)
-        place = sp.csr_matrix(
+        to_all_genes = sp.csr_matrix(
             (np.ones(len(expressed)), (np.arange(len(expressed)), expressed)), shape=(len(expressed), self._x.shape[1])
         )
         blocks = [sp.csr_matrix(rng.multinomial(library[b], self.profile_[code, expressed])) for b in self._blocks(n)]
-        return sp.vstack(blocks, format="csr") @ place
+        return sp.vstack(blocks, format="csr") @ to_all_genes

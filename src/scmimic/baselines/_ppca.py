@@ -171,7 +171,7 @@ class PPCA:
         x = self._own_values() if cells is self.adata else self._values(cells)
         # cells that were decoded with noise hold negative values too
         if cells is not self.adata and stored_values(x).min(initial=0) >= 0:
-            check_units(x, self._space, place(self.layer))
+            check_units(x, self._space)
         if indices is not None:
             x = x[check_rows("indices", indices, x.shape[0])]
         scores = np.asarray(x @ self.components_.T) - self.mean_ @ self.components_.T

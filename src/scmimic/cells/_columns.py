@@ -263,8 +263,8 @@ class ObsColumn:
         if unknown in order:
             # scvi-tools exchanges it with the last: another order would give other cells for a seed
             order = list(order)
-            at = order.index(unknown)
-            order[at], order[-1] = order[-1], order[at]
+            i = order.index(unknown)
+            order[i], order[-1] = order[-1], order[i]
         position = np.full(len(levels), -1, dtype=np.int64)
         position[order] = np.arange(len(order))
 
@@ -501,8 +501,8 @@ def label_array(
     names = column.names
     if like is not None and like is not adata:
         other, _ = label_column(like, labels_key, argument=argument)
-        found = [other.code(value) for value in column.values]
-        names = [name if code is None else other.names[code] for name, code in zip(names, found, strict=True)]
+        like_codes = [other.code(value) for value in column.values]
+        names = [name if code is None else other.names[code] for name, code in zip(names, like_codes, strict=True)]
     return np.array(names, dtype=str)[codes]
 
 

@@ -362,7 +362,7 @@ def _same(have: ExpressionSpace, want: ExpressionSpace) -> bool:
     return all(counts) or (have.layer == want.layer and not any(counts))
 
 
-def check_units(x: Any, want: ExpressionSpace, where: str, *, any_scale: bool = False) -> None:
+def check_units(x: Any, want: ExpressionSpace, *, any_scale: bool = False) -> None:
     """Raise ValueError where cells show other units than those that a model was trained on, or another scale.
 
     What does not show is let through, with a warning where the model was trained on counts: whatever the values are,
@@ -371,11 +371,9 @@ def check_units(x: Any, want: ExpressionSpace, where: str, *, any_scale: bool = 
     Parameters
     ----------
     x
-        Cells x genes, dense or sparse.
+        Cells x genes, dense or sparse: the layer of new cells that the model was trained on.
     want
         The space of the training cells.
-    where
-        What messages call the values.
     any_scale
         Counts and scaled counts are the same to the model.
 
@@ -384,7 +382,7 @@ def check_units(x: Any, want: ExpressionSpace, where: str, *, any_scale: bool = 
     ValueError
         If the units differ, or the totals of cells that have one in common.
     """
-    found = expression_space(x, want.layer)
+    found, where = expression_space(x, want.layer), place(want.layer)
     if found.units is None:
         if want.units == "counts" and _nonzero(x):
             warnings.warn(
@@ -503,16 +501,16 @@ def space_of_cells(adata: AnnData, layer: str | None, *, optional: bool = False)
     optional
         Take `.X` where there is no such layer.
     """
-    found = expression_space(read_matrix(adata, layer, optional=optional), layer)
-    made = recorded_space(adata)
-    if found.units is not None or made is None or layer in layer_names(adata):
-        return found
-    return made
+    by_values = expression_space(read_matrix(adata, layer, optional=optional), layer)
+    recorded = recorded_space(adata)
+    if by_values.units is not None or recorded is None or layer in layer_names(adata):
+        return by_values
+    return recorded
 
 
 def check_same_space(
     adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool, name: str = "synthetic"
-) -> tuple[ExpressionSpace, ExpressionSpace]:
+) -> None:
     """Raise ValueError where real and generated cells cannot be compared so, by their values or by their record.
 
     Parameters
@@ -527,20 +525,15 @@ def check_same_space(
         Whether both are about to be scaled and logged.
     name
         What messages call `synthetic`.
-
-    Returns
-    -------
-    Both spaces.
     """
     real = space_of_cells(adata, layer)
-    made = space_of_cells(synthetic, layer, optional=True)
-    if log1p and made.units in BASES:
+    other = space_of_cells(synthetic, layer, optional=True)
+    if log1p and other.units in BASES:
         raise ValueError(
-            f"`{name}` holds {UNIT_NAMES[made.units]} already, which would be logged again: pass `log1p=False`, and "
+            f"`{name}` holds {UNIT_NAMES[other.units]} already, which would be logged again: pass `log1p=False`, and "
             "`layer` with the logarithms of the real cells."
         )
-    check_same_units(real, made, place(layer), any_scale=log1p, name=name)
-    return real, made
+    check_same_units(real, other, place(layer), any_scale=log1p, name=name)
 
 
 def warn_of_logarithms(adata: AnnData, layer: str | None, way_out: str) -> None:

@@ -14,7 +14,7 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, SEVERAL, Choice
 from scmimic.cells._checks import LARGEST_COUNT
 from scmimic.cells._generated import generation_record
 from scmimic.datasets._splat_cells import Cells, draw_cells, draw_counts
-from scmimic.datasets._splat_genes import bridges, check_given, draw_genes
+from scmimic.datasets._splat_genes import bridges, check_known_genes, draw_genes
 from scmimic.datasets._splat_parameters import SplatParameters, per_level
 
 
@@ -143,8 +143,8 @@ def splat(
     parameters = SplatParameters() if parameters is None else parameters
     if not isinstance(parameters, SplatParameters):
         raise TypeError(f"`parameters` must be a SplatParameters, not {type(parameters).__name__}.")
-    given, curves = _given(genes)
-    n_vars = n_vars if genes is None else len(given)
+    known, curves = _known_genes(genes)
+    n_vars = n_vars if genes is None else len(known)
     COUNT.check(n_vars=n_vars)
     paths = n_groups is None
     n_levels, n_steps = (n_paths, n_steps) if n_groups is None else (n_groups, 1)
@@ -162,7 +162,7 @@ def splat(
         groups=groups,
         nonlinear=step == "nonlinear",
         paths=paths,
-        given=given,
+        known=known,
         rng=np.random.default_rng(gene_seed),
     )
     position, varm = _positions(var, groups, n_steps, parameters, curves, paths, np.random.default_rng(bridge_seed))
@@ -201,7 +201,7 @@ def splat(
     obs[_keys.OBS_LIBRARY_SIZE] = cells.library_size
     obs[_keys.OBS_LIBRARY_SIZE_QUANTILE] = np.argsort(np.argsort(cells.library_size)) * 10 // n_obs
     obs[_keys.OBS_TOTAL_COUNTS] = totals.astype(np.float64)
-    var.index = pd.Index([f"gene_{i}" for i in range(n_vars)]) if genes is None else given.index
+    var.index = pd.Index([f"gene_{i}" for i in range(n_vars)]) if genes is None else known.index
     adata = AnnData(counts, obs=obs, var=var, varm=varm)
     design = {"n_paths": n_paths, "n_steps": n_steps, "step": step} if paths else {"n_groups": n_groups}
     settings = {"n_batches": n_batches} | design | dataclasses.asdict(parameters)
@@ -209,7 +209,7 @@ def splat(
     return adata
 
 
-def _given(genes: AnnData | pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def _known_genes(genes: AnnData | pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Table and curves of the genes that the caller knows; empty without any."""
     if genes is None:
         return pd.DataFrame(), {}
@@ -219,7 +219,7 @@ def _given(genes: AnnData | pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str
         table, curves = genes, {}
     else:
         raise TypeError(f"`genes` must be an AnnData or a DataFrame, not {type(genes).__name__}.")
-    check_given(table)
+    check_known_genes(table)
     return table, curves
 
 

@@ -45,10 +45,10 @@ def draw_cells(
     # probability of a step falls or rises in a straight line from `skew` to 1 - `skew`
     weight = np.linspace(skew, 1 - skew, n_steps, axis=1) if n_steps > 1 else np.ones((len(skew), 1))
     edges = np.cumsum(weight, axis=1) / weight.sum(axis=1, keepdims=True)
-    place = rng.random(n_obs)
+    share = rng.random(n_obs)
     step = np.empty(n_obs, dtype=np.int64)
     for k, edge in enumerate(edges):
-        step[group == k] = 1 + np.searchsorted(edge[:-1], place[group == k])
+        step[group == k] = 1 + np.searchsorted(edge[:-1], share[group == k])
     draw = rng.normal(parameters.lib_loc, parameters.lib_scale, n_obs)
     if not parameters.lib_norm:
         with np.errstate(over="ignore"):

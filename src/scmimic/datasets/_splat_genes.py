@@ -68,22 +68,22 @@ def draw_genes(
     groups: Sequence[str],
     nonlinear: bool,
     paths: bool,
-    given: pd.DataFrame,
+    known: pd.DataFrame,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Draw one row per gene; the columns of `given` take the place of their draws."""
+    """Draw one row per gene; the columns of `known` take the place of their draws."""
     columns: dict[str, np.ndarray] = {}
 
     def keep(name: str, drawn: np.ndarray) -> np.ndarray:
-        columns[name] = given[name].to_numpy(dtype=np.float64) if name in given else drawn
+        columns[name] = known[name].to_numpy(dtype=np.float64) if name in known else drawn
         return columns[name]
 
     p = parameters
     base = rng.gamma(p.mean_shape, 1 / p.mean_rate, n_vars)
     # a file that has final means alone: they are the base of all else
-    base = keep(_keys.VAR_BASE_MEAN, np.asarray(given.get(_keys.VAR_MEAN, base), dtype=np.float64))
+    base = keep(_keys.VAR_BASE_MEAN, np.asarray(known.get(_keys.VAR_MEAN, base), dtype=np.float64))
     outlier = lognormal_factors(rng, n_vars, prob=p.out_prob, down_prob=0, loc=p.out_fac_loc, scale=p.out_fac_scale)
-    if _keys.VAR_MEAN in given and _keys.VAR_OUTLIER_FACTOR not in given:
+    if _keys.VAR_MEAN in known and _keys.VAR_OUTLIER_FACTOR not in known:
         outlier = np.ones(n_vars)
     outlier = keep(_keys.VAR_OUTLIER_FACTOR, outlier)
     keep(_keys.VAR_MEAN, np.where(outlier != 1, np.median(base) * outlier, base))
@@ -116,7 +116,7 @@ def draw_genes(
     return pd.DataFrame(columns)
 
 
-def check_given(genes: pd.DataFrame) -> None:
+def check_known_genes(genes: pd.DataFrame) -> None:
     """Raise ValueError unless the columns that will be used hold finite, non-negative numbers."""
     for name in genes.columns:
         if name not in _keys.VAR_SPLAT and not str(name).startswith(_keys.VAR_SPLAT_PREFIXES):

@@ -275,8 +275,8 @@ def equal_width_bins(latent: np.ndarray, n_bins: int) -> np.ndarray:
 def binned_information(bins: np.ndarray, n_bins: int, codes: np.ndarray, n_levels: int) -> np.ndarray:
     """Mutual information in nats of each binned dimension (cells x dimensions) with the level of the cells."""
     n_cells, n_latent = bins.shape
-    at = (np.arange(n_latent) * n_bins + bins) * n_levels + codes[:, None]
-    joint = np.bincount(at.ravel(), minlength=n_latent * n_bins * n_levels) / n_cells
+    bin_and_level = (np.arange(n_latent) * n_bins + bins) * n_levels + codes[:, None]
+    joint = np.bincount(bin_and_level.ravel(), minlength=n_latent * n_bins * n_levels) / n_cells
     joint = joint.reshape(n_latent, n_bins, n_levels)
     expected = joint.sum(axis=2, keepdims=True) * joint.sum(axis=1, keepdims=True)
     filled = joint > 0
@@ -301,8 +301,8 @@ def _posterior(
     starts = np.concatenate([[0], np.cumsum(n_levels)])
     # one column per level of every factor; a level may lose its last cell in the draw
     membership = np.zeros((n_cells, starts[-1]), dtype=np.float32)
-    own = np.column_stack([start + code for start, code in zip(starts, codes, strict=False)])
-    membership[np.arange(n_cells)[:, None], own] = 1
+    levels = np.column_stack([start + code for start, code in zip(starts, codes, strict=False)])
+    membership[np.arange(n_cells)[:, None], levels] = 1
     size = membership.sum(axis=0, dtype=np.float64)
 
     information = np.zeros((n_latent, len(factors)))
@@ -325,7 +325,7 @@ def _posterior(
             density *= np.float32(-0.5)
             np.exp(density, out=density)
             of_level = (density @ weights).astype(np.float64)
-            own_level = np.take_along_axis(of_level, own[part], axis=1) / size[own[part]]
+            own_level = np.take_along_axis(of_level, levels[part], axis=1) / size[levels[part]]
             anywhere = of_level[:, : n_levels[0]].sum(axis=1, keepdims=True) / n_cells
             information[j] += np.log(own_level / anywhere).sum(axis=0)
     return information / n_cells

@@ -22,12 +22,12 @@ def bars_width(n_groups: int, n_bars: int) -> float:
 
 def grouped_bars(ax: Axes, matrix: np.ndarray, groups: Sequence[str], colors: Mapping[str, Any]) -> None:
     """Draw a matrix, groups x names, as bars in the colours of the names."""
-    at, width = np.arange(len(groups)), _GROUP_WIDTH / len(colors)
+    centers, width = np.arange(len(groups)), _GROUP_WIDTH / len(colors)
     for k, (name, color) in enumerate(colors.items()):
-        x = at - _GROUP_WIDTH / 2 + (k + 0.5) * width
+        x = centers - _GROUP_WIDTH / 2 + (k + 0.5) * width
         ax.bar(x, matrix[:, k], width=0.94 * width, color=color, label=plain(name), zorder=2)
     names = [plain(group) for group in groups]
-    ax.set_xticks(at, names, rotation=90 if max(map(len, names)) > 3 else 0)
+    ax.set_xticks(centers, names, rotation=90 if max(map(len, names)) > 3 else 0)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(groups) - 0.4)
     ax.yaxis.grid(True, color="0.9", linewidth=0.8)

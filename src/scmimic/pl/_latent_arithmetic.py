@@ -136,14 +136,14 @@ def latent_arithmetic(
     group, condition = (str(name) for name in params["target"])
     groups, conditions = (label_array(adata, params[name]) for name in ("group_key", "condition_key"))
     real, new = joint_coordinates(adata, predicted, basis, name="predicted")
-    own, treated = groups == group, conditions == condition
+    in_group, treated = groups == group, conditions == condition
     if params.get("shift") == "group":
         moved = treated & np.isin(groups, np.asarray(record["reference_groups"], dtype=str))
     else:
-        moved = own & np.isin(conditions, np.asarray(record["controls"], dtype=str))
+        moved = in_group & np.isin(conditions, np.asarray(record["controls"], dtype=str))
     parts = {
         "control": real[moved],
-        "real": real[own & treated],
+        "real": real[in_group & treated],
         "predicted": new,
     }
     n_points = sum(map(len, parts.values()))

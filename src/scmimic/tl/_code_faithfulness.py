@@ -98,9 +98,9 @@ def code_faithfulness(
     _check_enough(adata, "adata")
     asked = np.asarray(adata.obsm[key], dtype=np.float64)
     # an encoder may want the cells in other units, or in a layer that generated cells do not have
-    own = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
+    reads_any_cells = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
     cells = adata.to_memory() if adata.isbacked or hasattr(adata.X, "to_memory") else adata
-    shown, _ = model.get_latent_representation(cells, return_dist=True) if own else encode(model, cells)
+    shown, _ = model.get_latent_representation(cells, return_dist=True) if reads_any_cells else encode(model, cells)
     if shown.shape != asked.shape:
         raise ValueError(f"The codes asked for have shape {asked.shape}, those of `model` {shown.shape}.")
     table = faithfulness(asked, shown, *_code_spread(model))

@@ -135,12 +135,12 @@ class Combinations:
         return found
 
     def _no_route(self, group: str, condition: str, controls: list[str], named: list[str]) -> str:
-        own = [c for c in controls if (group, c) in self.rows]
+        seen = [c for c in controls if (group, c) in self.rows]
         others = [g for g in named if (g, condition) in self.rows]
         return (
             f"No jointly observed combination leads to ({group!r}, {condition!r}): it takes cells of {group!r} under a "
             f"control condition, and another group seen under both that condition and {condition!r}. Among the "
-            f"controls {controls}, {group!r} was seen under {own}; among the groups {named}, {others} were seen under "
+            f"controls {controls}, {group!r} was seen under {seen}; among the groups {named}, {others} were seen under "
             f"{condition!r}."
         )
 

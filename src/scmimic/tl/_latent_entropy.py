@@ -122,8 +122,9 @@ def latent_entropy(
         rng = stream(seed, number)
         observed = posterior[combinations.rows[combination]]
         predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
-        own, other = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
-        rows.append((*combination, len(observed), len(predicted), own, other, other - own))
+        of_observed, of_predicted = entropies(observed, predicted, code=code, rng=rng, max_cells=max_cells)
+        delta = of_predicted - of_observed
+        rows.append((*combination, len(observed), len(predicted), of_observed, of_predicted, delta))
     columns = ["group", "condition", "n_cells", "n_predicted", "entropy", "entropy_predicted", "delta_entropy"]
     table = pd.DataFrame(rows, columns=columns)
     adata.uns[key_added] = {

@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic._arguments import SEED_OR_NONE, Choice
 from scmimic.cells._checks import check_same_genes
-from scmimic.cells._layers import place, read_matrix
+from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_units
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.model.gan._representation import check_model_genes, space_of
@@ -76,11 +76,11 @@ def encode(model: Any, adata: AnnData) -> Posterior:
         # models of scvi-tools take any values
         space = space_of(model)
         if space is not None:
-            check_units(read_matrix(adata, space.layer), space, place(space.layer))
+            check_units(read_matrix(adata, space.layer), space)
     encoder = model.get_latent_representation
     # loaders of data draw from torch's generator, which must stay as it was where a seed is given
     with own_random_numbers(model):
-        found = encoder(adata, return_dist=True) if _takes(encoder, "return_dist") else encoder(adata)
+        found = encoder(adata, return_dist=True) if _accepts(encoder, "return_dist") else encoder(adata)
     mean, variance = found if isinstance(found, tuple) else (found, None)
     mean = as_latent(mean, "the latent representation")
     if len(mean) != adata.n_obs:
@@ -119,8 +119,8 @@ def decode(
         name = None if column is None else known.get(column)
         if name is not None and name in (getattr(model, categories, None) or ()):
             options[argument] = name
-    options = {name: value for name, value in options.items() if _takes(model.decode, name)} | dict(decode_kwargs or {})
-    cells = model.decode(np.asarray(z, dtype=np.float32), **options)
+    options = {name: value for name, value in options.items() if _accepts(model.decode, name)}
+    cells = model.decode(np.asarray(z, dtype=np.float32), **options | dict(decode_kwargs or {}))
     if not isinstance(cells, AnnData):
         raise TypeError(f"`model.decode` returned {type(cells).__name__}, but an AnnData is needed.")
     if cells.n_obs != len(z):
@@ -135,7 +135,7 @@ def as_seed(seed: int | None) -> int:
     return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
 
 
-def _takes(function: Callable[..., Any], argument: str) -> bool:
+def _accepts(function: Callable[..., Any], argument: str) -> bool:
     parameters = inspect.signature(function).parameters
     return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 

@@ -221,12 +221,11 @@ def _nearest_code(
     # expected counts, since the draws of single ones differ by more than codes do
     options |= {"as_counts": False}
     cells = decode(model, codes, known=known, seed=seed, decode_kwargs=options, adata=near, share_noise=True)
-    real, made = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
+    real, decoded = (as_matrix(x, "adata", dtype=np.float32) for x in (model._query_matrix(near), cells.X))
     counts = model.count_units_ == "counts"
     center = np.asarray((scale_cells(real, 1e4) if counts else real).mean(axis=0)).ravel()
-    center, made = (np.log1p(center), log_normalise(made)) if counts else (center, made)
-    made = as_dense(made)
-    return codes[np.square(made - center).sum(axis=1).argmin()]
+    center, decoded = (np.log1p(center), log_normalise(decoded)) if counts else (center, decoded)
+    return codes[np.square(as_dense(decoded) - center).sum(axis=1).argmin()]
 
 
 def _start_rows(adata: AnnData, model: Any, start: Any) -> np.ndarray:

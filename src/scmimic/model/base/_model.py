@@ -20,7 +20,7 @@ from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
 from scmimic.cells._checks import CELLS, check_genes
 from scmimic.cells._generated import package_version
-from scmimic.cells._layers import get_matrix, place
+from scmimic.cells._layers import get_matrix
 from scmimic.cells._units import check_units
 from scmimic.model.base._saving import (
     ATTEMPTS,
@@ -278,5 +278,4 @@ class CellModel(TrainableModel):
         for name in ("expression_space_", "representation_space_"):
             known = saved["attr_dict"].get(name)
             if known is not None:
-                x, where = get_matrix(cells, known.layer), place(known.layer)
-                check_units(x, known, where, any_scale=cls._takes_any_scale)
+                check_units(get_matrix(cells, known.layer), known, any_scale=cls._takes_any_scale)

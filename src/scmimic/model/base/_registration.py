@@ -166,7 +166,7 @@ class RegisteredModel(BaseModelClass):
         check_values(x, where)
         want = getattr(self, "expression_space_", None)
         if want is not None:
-            check_units(x, want, where, any_scale=any_scale)
+            check_units(x, want, any_scale=any_scale)
         return x
 
     def _query_expression(self, data: AnnData):

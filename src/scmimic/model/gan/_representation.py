@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic.cells._checks import check_genes
 from scmimic.cells._columns import ObsColumn, Value
-from scmimic.cells._layers import get_matrix, layer_names, place
+from scmimic.cells._layers import get_matrix, layer_names
 from scmimic.cells._units import ExpressionSpace, check_record, check_units, convert, expression_space, recorded_space
 
 
@@ -81,7 +81,7 @@ def encode(
         if _keys.UNS in adata.uns:
             adata = _with_registered_fields(model, adata, space)
         if space is not None:
-            check_units(get_matrix(adata, space.layer), space, place(space.layer))
+            check_units(get_matrix(adata, space.layer), space)
     try:
         mean, var = model.get_latent_representation(
             adata=adata, indices=indices, return_dist=True, batch_size=batch_size

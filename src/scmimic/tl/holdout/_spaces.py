@@ -89,10 +89,10 @@ class HoldoutSpaces:
     def compared(self, cells: AnnData, model: Any, name: str) -> Matrix:
         """Cells that a model decoded, as they are compared; `name` is how error messages call them."""
         # a model of logarithms may have been asked for counts
-        made = recorded_space(cells)
-        layer = _layer_of(model)
-        logged = layer is not None and self.logged.get(layer, False) and (made is None or made.units != "counts")
-        x = expm1(cells.X) if logged else cells.X
+        recorded, layer = recorded_space(cells), _layer_of(model)
+        counts = recorded is not None and recorded.units == "counts"
+        logged = layer is not None and self.logged.get(layer, False)
+        x = expm1(cells.X) if logged and not counts else cells.X
         return prepare_expression(x, name, self.log1p, self.target_sum)
 
 
