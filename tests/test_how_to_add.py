@@ -1,4 +1,4 @@
-"""What `docs/architecture.md` says of adding a likelihood or a model, done with a toy."""
+"""What `docs/architecture.md` says of adding a likelihood, a model or a metric, done with a toy."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from scmimic.model.base._negative_binomial import SparseNegativeBinomial
 from scmimic.model.base._plan import SharedTrainingPlan
 from scmimic.module import COUNT_LIKELIHOODS, CellVAEModule, kl_standard_normal
 from scmimic.nn import CountDecoder, Encoder
+from scmimic.tl.evaluation._measures import MEASURES, Measure, Metric, Outcome, Value
 
 QUIET = {"enable_progress_bar": False}
 
@@ -105,3 +106,34 @@ def test_a_model(adata, tmp_path):
     assert (same.X != cells.X).nnz == 0
     assert model.decode(cells.obsm["X_toy"], seed=0).shape == cells.shape
     assert model.get_normalized_expression().shape == adata.shape
+
+
+def test_a_metric(monkeypatch, tmp_path):
+    """Its function, and its entry in tl/evaluation/_measures.py."""
+
+    def shift(real, synthetic):
+        return float(np.abs(real.mean(axis=0) - synthetic.mean(axis=0)).mean())
+
+    def of_pair(pair, options):
+        return Outcome({"toy_shift": Value(shift(pair.real.pcs, pair.synthetic.pcs))})
+
+    metric = Metric("toy_shift", "Toy: shift of the means", 0.0, "lower", "How far the means are apart.")
+    monkeypatch.setitem(MEASURES, "of_pair", Measure(of_pair, (metric,), group="distribution", source="A toy"))
+
+    adata = sm.datasets.synthetic_counts(n_obs=450, n_vars=25, seed=1)
+    train, test = adata[:250].copy(), adata[250:].copy()
+    counts = test.obs["cell_type"].value_counts()
+    synthetic = sm.baselines.Multinomial(train, labels_key="cell_type").fit().generate(labels=counts, seed=0)
+    settings = {"labels_key": "cell_type", "train": train, "n_trees": 4, "n_comps": 5, "n_jobs": 1}
+    evaluation = sm.evaluate(test, synthetic, metrics=["toy_shift"], **settings)
+    rows = evaluation.table[evaluation.table["metric"] == "toy_shift"].set_index("label")
+    assert set(rows.index) == {"overall", *test.obs["cell_type"].unique()}
+    assert np.isfinite(rows.loc["overall", ["value", "replicate", "trivial_value"]].astype(float)).all()
+    assert evaluation.verdict.headline
+    assert "toy_shift" in set(sm.tl.evaluate(test, synthetic, max_cells=60, **settings)["metric"])
+    page = evaluation.to_html(tmp_path / "page.html", basis=None).read_text(encoding="utf-8")
+    assert "Toy: shift of the means" in page
+    assert "How far the means are apart." in page
+    scored = evaluation.table.assign(score=0.5)
+    labels = [text.get_text() for text in sm.pl.report(scored, show=False).get_yticklabels()]
+    assert "Toy: shift of the means" in labels

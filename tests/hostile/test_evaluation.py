@@ -14,7 +14,6 @@ from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation import _run
 from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._measures import Value, metrics_by_name
-from scmimic.tl.evaluation._run import calibrated_score
 from scmimic.tl.evaluation._verdict import judge
 
 FAST = {"n_trees": 10, "max_cells": 100, "n_comps": 5, "n_jobs": 1, "baselines": ["multinomial"], "metrics": "mmd"}
@@ -265,7 +264,7 @@ def test_as_good_as_a_replicate_scores_one():
     # the AUC of scores that know nothing, which is how forests scatter too
     aucs = mannwhitneyu(*rng.normal(size=(2, 2, 1000, 210)), axis=-1).statistic / 210**2
     metric, trivial = metrics_by_name()["rf_auc_genes"], 0.75
-    found = [calibrated_score(metric, Value(m), r, trivial, 0.5, 210) for m, r in aucs.T]
+    found = [metric.score(Value(m), r, trivial, 0.5, 210) for m, r in aucs.T]
     assert {text for _, text in found} == {""}
     scores = np.array([score for score, _ in found])
     assert scores.mean() == pytest.approx(1, abs=0.02)

@@ -40,7 +40,7 @@ def test_projection_in_chunks():
 
 def prepare(adata, synthetic, **changes):
     settings = {"labels_key": "cell_type", "baselines": ("multinomial",), "n_comps": 5, "max_cells": 1000}
-    return prepare_data(adata, synthetic, complete(settings | changes, what="the test"))
+    return prepare_data(adata, synthetic, complete(settings | changes))
 
 
 def rows(cells):

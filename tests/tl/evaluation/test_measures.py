@@ -18,7 +18,7 @@ from scmimic.tl.evaluation._measures import (
     Value,
     metrics_by_name,
 )
-from scmimic.tl.evaluation._run import calibrated_score, choose_measures, with_intervals
+from scmimic.tl.evaluation._run import with_intervals
 
 METRICS = metrics_by_name()
 OPTIONS = Options(n_trees=15, min_cells=10, seed=3, n_jobs=1)
@@ -39,7 +39,7 @@ def pair():
 
 
 def run(name, pair):
-    (measure,) = choose_measures(name)
+    (measure,) = (measure for measure in MEASURES.values() if measure.asked([name]))
     return measure.function(pair, OPTIONS)
 
 
@@ -102,8 +102,9 @@ def test_every_measure_names_its_metrics(pair):
 
 
 def test_choice_keeps_the_order_of_the_table():
-    names = [m.metrics[0].name for m in choose_measures(["dcr_ratio", "activa", "recall", "precision"])]
-    assert names == ["rf_auc_genes", "precision", "dcr_ratio"]
+    asked = [measure.asked(["dcr_ratio", "activa", "recall", "precision"]) for measure in MEASURES.values()]
+    names = [metric.name for metrics_of in asked for metric in metrics_of]
+    assert names == ["rf_auc_genes", "precision", "recall", "dcr_ratio"]
 
 
 MEAN = Metric("mean", "Mean", 0.0, "lower", "")
@@ -114,7 +115,7 @@ def _mean(pair, options):
 
 
 def test_group_intervals_cover_as_often_as_they_say():
-    measure = Measure(_mean, (MEAN,), group="genes", space="pcs", source="")
+    measure = Measure(_mean, (MEAN,), group="genes", source="")
     rng, n, hits = np.random.default_rng(0), 250, 0
     one = np.array([""] * n)
     for _ in range(400):
@@ -129,13 +130,13 @@ def test_group_intervals_cover_as_often_as_they_say():
 def test_few_cells_have_no_group_interval():
     x = np.zeros((100, 1))
     side = Cells(x, x, x, np.array([""] * 100))
-    measure = Measure(_mean, (MEAN,), group="genes", space="pcs", source="")
+    measure = Measure(_mean, (MEAN,), group="genes", source="")
     found = with_intervals(measure, Pair(side, side), OPTIONS, {"mean": Value(0.0)})
     assert np.isnan(found["mean"].low)
 
 
 def score(metric, value, replicate, trivial, ideal, n=200):
-    return calibrated_score(metric, value if isinstance(value, Value) else Value(value), replicate, trivial, ideal, n)
+    return metric.score(value if isinstance(value, Value) else Value(value), replicate, trivial, ideal, n)
 
 
 def test_scores():

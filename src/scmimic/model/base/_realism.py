@@ -178,7 +178,7 @@ def _compare(
     from scmimic.tl.evaluation._measures import Options, Pair, closest_record, forest_genes
 
     cells = {
-        name: Cells.of(sp.csr_matrix(x, dtype=np.float32), np.full(x.shape[0], ""), name, log1p=True, target_sum=1e4)
+        name: Cells.of(sp.csr_matrix(x), name, log1p=True, target_sum=1e4)
         for name, x in {"train": train, "held out": held_out, **sets}.items()
     }
     options = Options(n_trees=n_trees, seed=seed, n_jobs=n_jobs)

@@ -60,9 +60,11 @@ class Cells:
     """Label of each cell as text; all the same where there are none."""
 
     @classmethod
-    def of(cls, raw: Matrix, labels: np.ndarray, name: str, *, log1p: bool, target_sum: float) -> Self:
-        """Cells that stand on no axes; `name` is what messages call them."""
-        return cls(raw, prepare_expression(raw, name, log1p, target_sum), np.empty((len(labels), 0)), labels)
+    def of(cls, x: Any, name: str, *, log1p: bool, target_sum: float) -> Self:
+        """Cells without labels and axes from their values; `name` is what messages call them."""
+        raw = as_matrix(x, name, dtype=np.float32)
+        genes = prepare_expression(raw, name, log1p, target_sum)
+        return cls(raw, genes, np.empty((raw.shape[0], 0)), np.full(raw.shape[0], ""))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +106,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class EvaluationData(Sides):
-    """All cells of an evaluation, any number on each side."""
+    """All cells of an evaluation, any number on each side, and what is compared of them."""
 
     labels: tuple[str, ...]
     """Labels that real or synthetic cells have; empty without a key."""
@@ -116,63 +118,22 @@ class EvaluationData(Sides):
     """What of the cells was left out, and why."""
     copied: float = 0.0
     """Share of the synthetic cells that are among the real ones, those of the replicate included."""
-
-    def equal_sides(self, label: str | None, *, max_cells: int, min_replicate: int, rng: np.random.Generator) -> Sides:
-        """Cut all sides, of one label or of all cells, to equal numbers in random order.
-
-        Parameters
-        ----------
-        label
-            The label; None: all cells.
-        max_cells
-            Cells per side at most.
-        min_replicate
-            Where fewer cells of the replicate or of a trivial generator are left, these are no side.
-        rng
-            Draws the cells.
-        """
-
-        def shuffled(cells: Cells) -> np.ndarray:
-            return rng.permutation(len(cells) if label is None else cells.rows_of(label))
-
-        real, synthetic = shuffled(self.real), shuffled(self.synthetic)
-        n = min(len(real), len(synthetic), max_cells)
-        replicate = None
-        if self.replicate is not None:
-            rows = shuffled(self.replicate)
-            if len(rows) >= min_replicate:
-                n = min(n, len(rows))
-                replicate = self.replicate[rows[:n]]
-        chosen = self.real[real[:n]]
-        trivial = {}
-        for name, cells in self.trivial.items():
-            if label is None:
-                # as many of each label as the real cells have: some labels were drawn in excess for their own rows
-                rows = rng.permutation(matched_rows(cells.labels, chosen.labels, rng))
-            else:
-                rows = shuffled(cells)
-            if len(rows) >= min_replicate:
-                trivial[name] = cells[rows[:n]]
-        return Sides(chosen, self.synthetic[synthetic[:n]], self.train, replicate, trivial)
+    compared: Mapping[str, Sides] = field(default_factory=dict)
+    """Sides of equal numbers: of all cells first, under the name ``"overall"``, then of each label that has enough."""
 
 
 def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> EvaluationData:
-    """Check, split and project all cells.
+    """Check, split and project all cells, and cut the sides to equal numbers.
 
     Parameters
     ----------
     adata, synthetic
         Real and synthetic cells.
     settings
-        All of :class:`~scmimic.tl.evaluation._settings.Settings`.
-
-    Returns
-    -------
-    All cells of each side; :meth:`EvaluationData.equal_sides` cuts them to equal numbers.
+        All of :class:`~scmimic.tl.evaluation._settings.Settings`, resolved.
     """
     sets, spaces = _read_sets(adata, synthetic, settings)
     sets, left_out = _without_shared(sets)
-    is_calibrated, generators = len(settings["baselines"]) > 0, settings["baselines"]
     rng, notes = np.random.default_rng(settings["seed"]), {}
 
     # some cells are spent on the axes, which favour whoever they are fitted on
@@ -191,8 +152,8 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
         fitted, test = sets["adata"].genes[np.sort(test[:n])], test[n:]
     pca = fit_pca(fitted[: 2 * _MAX_CELLS_PCA], settings["n_comps"], seed=settings["seed"])
 
-    # the replicate comes from the training cells, where these are known
-    replicate = None
+    # the replicate comes from the training cells where these are known, else from half of the real ones
+    is_calibrated, replicate = len(settings["baselines"]) > 0, None
     if is_calibrated and spare is None:
         first, second = _halves(sets["adata"].labels[test], rng)
         real, replicate = (sets["adata"][np.sort(test[half])].on(pca) for half in (first, second))
@@ -207,15 +168,15 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
         notes["replicate"] = f"{len(replicate)} training cells in the proportions of the real ones"
 
     trivial: dict[str, Cells] = {}
-    if isinstance(generators, Mapping):
-        for name, cells in generators.items():
+    if isinstance(settings["baselines"], Mapping):
+        for name, cells in settings["baselines"].items():
             check_same_genes(adata, cells, name=name)
             trivial[name] = _read(cells, name, settings, like=adata).on(pca)
     elif replicate is not None:
         drawn, notes["trivial"] = _draw_trivial(sets.get("train", replicate), real, adata.var_names, settings)
         trivial = {name: cells.on(pca) for name, cells in drawn.items()}
     labels = sorted({*real.labels, *sets["synthetic"].labels}) if settings["labels_key"] is not None else []
-    return EvaluationData(
+    data = EvaluationData(
         real=real,
         synthetic=sets["synthetic"].on(pca),
         train=sets["train"].on(pca) if "train" in sets else None,
@@ -227,6 +188,53 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
         left_out=tuple(left_out),
         copied=float(shared_cells(sets["synthetic"].raw, sets["adata"].raw).mean()),
     )
+    return replace(data, compared=_equal_sides(data, settings))
+
+
+def _equal_sides(data: EvaluationData, settings: Mapping[str, Any]) -> dict[str, Sides]:
+    """The sides of all cells, and of each label with enough of them, cut to equal numbers."""
+    min_cells, rng = settings["min_cells"], np.random.default_rng(settings["seed"])
+    n = len(data.real), len(data.synthetic)
+    if min(n) < min_cells:
+        raise ValueError(
+            f"There are {n[0]} real cells to compare with and {n[1]} synthetic ones: at least {min_cells} of each are "
+            "needed. Without `train`, half of `adata` is the replicate."
+        )
+    sides = {OVERALL: _cut(data, None, max_cells=settings["max_cells"], min_cells=2, rng=rng)}
+    for label in data.labels:
+        if min(len(side.rows_of(label)) for side in (data.real, data.synthetic)) >= min_cells:
+            sides[label] = _cut(data, label, max_cells=MAX_CELLS_LABEL, min_cells=min_cells, rng=rng)
+    return sides
+
+
+def _cut(data: Sides, label: str | None, *, max_cells: int, min_cells: int, rng: np.random.Generator) -> Sides:
+    """All sides, of one label or of all cells, with equal numbers in random order.
+
+    A replicate or a trivial generator with fewer than `min_cells` cells is no side.
+    """
+
+    def shuffled(cells: Cells) -> np.ndarray:
+        return rng.permutation(len(cells) if label is None else cells.rows_of(label))
+
+    real, synthetic = shuffled(data.real), shuffled(data.synthetic)
+    n = min(len(real), len(synthetic), max_cells)
+    replicate = None
+    if data.replicate is not None:
+        rows = shuffled(data.replicate)
+        if len(rows) >= min_cells:
+            n = min(n, len(rows))
+            replicate = data.replicate[rows[:n]]
+    chosen = data.real[real[:n]]
+    trivial = {}
+    for name, cells in data.trivial.items():
+        if label is None:
+            # as many of each label as the real cells have: some labels were drawn in excess for their own rows
+            rows = rng.permutation(matched_rows(cells.labels, chosen.labels, rng))
+        else:
+            rows = shuffled(cells)
+        if len(rows) >= min_cells:
+            trivial[name] = cells[rows[:n]]
+    return Sides(chosen, data.synthetic[synthetic[:n]], data.train, replicate, trivial)
 
 
 def _read_sets(
@@ -247,13 +255,14 @@ def _read_sets(
 
 
 def _read(adata: AnnData, name: str, settings: Mapping[str, Any], *, like: AnnData) -> Cells:
-    raw = as_matrix(read_matrix(adata, settings["layer"], optional=name != "adata"), name, dtype=np.float32)
-    labels = np.full(adata.n_obs, "")
-    if settings["labels_key"] is not None and name != "reference":
-        labels = label_array(adata, settings["labels_key"], name, like=like)
-        if name == "adata" and OVERALL in labels:
-            raise ValueError(f"A cell type is called {OVERALL!r}, as the rows over all cells are: rename it.")
-    return Cells.of(raw, labels, name, log1p=settings["log1p"], target_sum=settings["target_sum"])
+    x = read_matrix(adata, settings["layer"], optional=name != "adata")
+    cells = Cells.of(x, name, log1p=settings["log1p"], target_sum=settings["target_sum"])
+    if settings["labels_key"] is None or name == "reference":
+        return cells
+    labels = label_array(adata, settings["labels_key"], name, like=like)
+    if name == "adata" and OVERALL in labels:
+        raise ValueError(f"A cell type is called {OVERALL!r}, as the rows over all cells are: rename it.")
+    return replace(cells, labels=labels)
 
 
 # Shared cells are left out of the first: the training set must hold whatever may have been copied.
@@ -334,8 +343,8 @@ def _draw_trivial(
         logger.info("Fitting %s on %d cells.", name, len(source))
         generator = TRIVIAL[name](cells, labels_key=key).fit(seed=settings["seed"])
         made = generator.generate(labels=wanted, seed=settings["seed"])
-        labels = made.obs[key].astype(str).to_numpy(dtype=str)
-        drawn[name] = Cells.of(made.X, labels, name, log1p=log1p, target_sum=settings["target_sum"])
+        cells_of_name = Cells.of(made.X, name, log1p=log1p, target_sum=settings["target_sum"])
+        drawn[name] = replace(cells_of_name, labels=made.obs[key].astype(str).to_numpy(dtype=str))
     return drawn, f"fitted on {len(source)} {'real' if train is None else 'training'} cells"
 
 

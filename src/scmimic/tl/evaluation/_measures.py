@@ -5,7 +5,7 @@ Another one is another function with the decorator :func:`measure`. Its order in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -108,6 +108,19 @@ class Metric:
             return abs(value - ideal)
         return max(0.0, value - ideal if self.better == "lower" else ideal - value)
 
+    def score(self, value: Value, replicate: float, trivial: float, ideal: float, n: int) -> tuple[float, str]:
+        """Place a value between the best trivial generator (0) and the replicate (1), with `n` cells per side.
+
+        Both ends are bounded by their theory: a replicate beyond the ideal was lucky, and counts as the ideal. So does
+        a value beyond it, unless luck does not explain it.
+        """
+        of_value, of_replicate, of_trivial = (self.loss(v, ideal, n) for v in (value.value, replicate, trivial))
+        room = of_trivial - of_replicate
+        noise = (value.high - value.low) / 2
+        if room <= 0 or (np.isfinite(noise) and room < noise):
+            return np.nan, "No score: the best trivial generator does as well as real cells here."
+        return (of_trivial - of_value) / room, ""
+
     def beyond_chance(self, value: float, n: int) -> str:
         """What it means that a value lies further beyond chance than luck leads, or an empty text."""
         if self.chance is None or not self.chance.copied(value, n):
@@ -126,10 +139,9 @@ class Measure:
     function: Callable[[Pair, Options], Outcome]
     metrics: tuple[Metric, ...]
     group: Group
-    space: Literal["genes", "pcs", "raw"]
     source: str
     """Paper whose protocol or definition it follows."""
-    protocols: Set[str] = frozenset()
+    protocols: frozenset[str] = frozenset()
     per_label: Literal["repeated", "returned", "none"] = "repeated"
     """Whether labels have values: the measure is repeated within each, or returns them all; or they have none."""
     needs_labels: bool = False
@@ -142,10 +154,9 @@ class Measure:
     """Whether trivial generators are the other end of a scale. They copy nothing, and are truer to type than real cells
     are: for privacy and agreement the replicate is unseen real cells, and there is no score."""
 
-    @property
-    def name(self) -> str:
-        """Name of its first metric."""
-        return self.metrics[0].name
+    def asked(self, names: Sequence[str]) -> list[Metric]:
+        """Its metrics that the user names, or that are of a protocol that the user names."""
+        return [metric for metric in self.metrics if metric.name in names or self.protocols.intersection(names)]
 
 
 @dataclass(frozen=True)
@@ -204,9 +215,8 @@ def measure(*of: Metric, **description: Any) -> Callable[[Function], Function]:
         AUC,
     ),
     group="discriminator",
-    space="genes",
     source="ACTIVA: Heydari et al. 2022, section 4.1; Marouf et al. 2020",
-    protocols={"activa"},
+    protocols=frozenset({"activa"}),
     has_interval=True,
     screen=True,
 )
@@ -234,9 +244,8 @@ def forest_genes(pair: Pair, options: Options) -> Outcome:
         ERROR,
     ),
     group="discriminator",
-    space="pcs",
     source="MichiGAN: Yu & Welch 2021, Methods, random forest error",
-    protocols={"michigan"},
+    protocols=frozenset({"michigan"}),
     has_interval=True,
     screen=True,
 )
@@ -263,9 +272,8 @@ def forest_pcs(pair: Pair, options: Options) -> Outcome:
         SPLIT_AUC,
     ),
     group="discriminator",
-    space="raw",
     source="GRouNdGAN: Zinati et al. 2024, Methods",
-    protocols={"groundgan"},
+    protocols=frozenset({"groundgan"}),
     per_label="none",
     has_interval=True,
 )
@@ -281,7 +289,6 @@ def groundgan(pair: Pair, options: Options) -> Outcome:
 @measure(
     Metric("mmd", "MMD²", 0.0, "lower", "Distance of the two clouds of cells; about 0 where they are the same."),
     group="distribution",
-    space="pcs",
     source="Gretton et al. 2012",
 )
 def mmd(pair: Pair, options: Options) -> Outcome:
@@ -299,7 +306,6 @@ def mmd(pair: Pair, options: Options) -> Outcome:
         "How far cells must be moved to turn one cloud into the other.",
     ),
     group="distribution",
-    space="pcs",
     source="Peyré & Cuturi 2019",
 )
 def wasserstein(pair: Pair, options: Options) -> Outcome:
@@ -317,7 +323,6 @@ def wasserstein(pair: Pair, options: Options) -> Outcome:
         "Mean distance between the sides, beyond that within them.",
     ),
     group="distribution",
-    space="pcs",
     source="Székely & Rizzo 2013",
 )
 def energy_distance(pair: Pair, options: Options) -> Outcome:
@@ -336,7 +341,6 @@ def energy_distance(pair: Pair, options: Options) -> Outcome:
         ACCURACY,
     ),
     group="distribution",
-    space="pcs",
     source="Lopez-Paz & Oquab 2017",
 )
 def one_nn_accuracy(pair: Pair, options: Options) -> Outcome:
@@ -354,7 +358,6 @@ def one_nn_accuracy(pair: Pair, options: Options) -> Outcome:
         "How many sides there are, effectively, among a cell's neighbours: 1 is apart, 2 is mixed.",
     ),
     group="distribution",
-    space="pcs",
     source="Korsunsky et al. 2019; GRouNdGAN",
 )
 def lisi_mixing(pair: Pair, options: Options) -> Outcome:
@@ -375,7 +378,6 @@ def lisi_mixing(pair: Pair, options: Options) -> Outcome:
     ),
     Metric("coverage", "Coverage", 1.0, "higher", "Share of real cells that have a synthetic cell nearby."),
     group="distribution",
-    space="pcs",
     source="Naeem et al. 2020",
 )
 def prdc(pair: Pair, options: Options) -> Outcome:
@@ -414,7 +416,6 @@ def prdc(pair: Pair, options: Options) -> Outcome:
         "Largest gap between the distributions of a gene on both sides, for the median gene.",
     ),
     group="genes",
-    space="genes",
     source="Cao et al. 2021; Crowell et al. 2023",
 )
 def gene_statistics(pair: Pair, options: Options) -> Outcome:
@@ -433,7 +434,6 @@ def gene_statistics(pair: Pair, options: Options) -> Outcome:
         "By how much the correlation of two genes is off.",
     ),
     group="genes",
-    space="genes",
     source="Cao et al. 2021",
 )
 def correlation(pair: Pair, options: Options) -> Outcome:
@@ -465,7 +465,6 @@ def correlation(pair: Pair, options: Options) -> Outcome:
         "Share of marker genes that both sides agree on.",
     ),
     group="types",
-    space="genes",
     source="Crowell et al. 2023",
     per_label="returned",
     needs_labels=True,
@@ -496,9 +495,8 @@ def expression_change(pair: Pair, options: Options) -> Outcome:
         "How clearly each cell is of one type, and how evenly the types occur; ideal is what real cells score.",
     ),
     group="types",
-    space="genes",
     source="MichiGAN: Yu & Welch 2021, Methods, inception score",
-    protocols={"michigan"},
+    protocols=frozenset({"michigan"}),
     per_label="none",
     needs_labels=True,
 )
@@ -521,7 +519,6 @@ def _proportion(share: float, n: int) -> Value:
         "Share of cells that a classifier of real cells takes for their type; ideal is what real cells score.",
     ),
     group="types",
-    space="genes",
     source="Heydari et al. 2022, section 4.3",
     per_label="returned",
     needs_labels=True,
@@ -549,7 +546,6 @@ def agreement(pair: Pair, options: Options) -> Outcome:
         "Distance to the nearest training cell, over that of unseen real cells: 1 is new, 0 is a copy.",
     ),
     group="privacy",
-    space="pcs",
     source="Zhao et al. 2021 (CTAB-GAN)",
     needs_train=True,
     calibrated=False,
@@ -571,7 +567,6 @@ def closest_record(pair: Pair, options: Options) -> Outcome:
         "Whether synthetic cells lie unusually close to one single training cell: 1 is usual, 0 is a copy.",
     ),
     group="privacy",
-    space="pcs",
     source="Zhao et al. 2021 (CTAB-GAN)",
     needs_train=True,
     calibrated=False,
@@ -594,7 +589,6 @@ def distance_ratio(pair: Pair, options: Options) -> Outcome:
         "Share of synthetic cells that equal a training cell in every gene.",
     ),
     group="privacy",
-    space="raw",
     source="SDMetrics, new row synthesis",
     needs_train=True,
     calibrated=False,
@@ -622,7 +616,6 @@ def duplicates(pair: Pair, options: Options) -> Outcome:
         "Share of training cells that are recognised where 1 % of unseen cells are accused wrongly.",
     ),
     group="privacy",
-    space="pcs",
     source="Hilprecht et al. 2019; Carlini et al. 2022",
     needs_train=True,
     calibrated=False,

@@ -22,11 +22,10 @@ from scmimic._arrays import ScaleWarning
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._generated import package_version
 from scmimic.metrics import DiscriminatorResult, TooFewCellsError
-from scmimic.tl.evaluation._cells import MAX_CELLS_LABEL, OVERALL, TRIVIAL, EvaluationData, Sides, prepare_data
+from scmimic.tl.evaluation._cells import OVERALL, EvaluationData, Sides, prepare_data
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
 from scmimic.tl.evaluation._measures import (
     MEASURES,
-    PROTOCOLS,
     Measure,
     Metric,
     Options,
@@ -34,17 +33,11 @@ from scmimic.tl.evaluation._measures import (
     Pair,
     Row,
     Value,
-    metrics_by_name,
 )
 from scmimic.tl.evaluation._result import Evaluation
-from scmimic.tl.evaluation._settings import Settings, complete, recorded, takes
+from scmimic.tl.evaluation._settings import Settings, recorded, resolved, takes
 
 logger = logging.getLogger(__name__)
-
-_N_TREES, _MAX_CELLS = 100, 2000
-_PAPER_TREES = 1000
-# what the papers draw per side; ACTIVA and GRouNdGAN take all test cells
-_PAPER_CELLS = {"michigan": 3000}
 
 # What may go wrong in a measure of well-formed cells, and should not cost all other measures.
 _FAULTS = (ArithmeticError, ImportError, LookupError, RuntimeError, ValueError)
@@ -124,36 +117,30 @@ def run(adata: AnnData, synthetic: AnnData, given: Mapping[str, Any]) -> Evaluat
         Any of :class:`~scmimic.tl.evaluation._settings.Settings`.
     """
     ANNDATA.check(adata=adata, synthetic=synthetic)
-    settings = complete(given, what="`evaluate`")
-    measures = choose_measures(settings["metrics"])
-    settings |= _resolved(settings, adata.n_obs)
+    settings = resolved(given, adata.n_obs)
+    params = recorded(settings)
     data = prepare_data(adata, synthetic, settings)
-    if min(len(data.real), len(data.synthetic)) < settings["min_cells"]:
-        raise ValueError(
-            f"There are {len(data.real)} real cells to compare with and {len(data.synthetic)} synthetic ones: at least "
-            f"{settings['min_cells']} of each are needed. Without `train`, half of `adata` is the replicate."
-        )
-    comparison = _Comparison.of(data, settings)
     rows = diagnose(data, log1p=settings["log1p"], min_cells=settings["min_cells"])
-    asked, names = _asked(settings["metrics"]), settings["metrics"]
+    options = Options(**{name: settings[name] for name in ("n_trees", "seed", "n_jobs", "min_cells")})
     curves, seconds, failed = {}, {}, []
-    for measure in measures:
-        start = time.perf_counter()
-        wanted = [metric for metric in measure.metrics if metric.name in asked]
+    for measure in MEASURES.values():
+        asked = measure.asked(settings["metrics"])
+        wanted = measure.metrics if "all" in settings["metrics"] else asked
         lacking = _lacking(measure, data)
-        if lacking and not wanted:
+        if not wanted or (lacking and not asked):
             continue
+        start, name = time.perf_counter(), measure.metrics[0].name
         if lacking:
             results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
         else:
-            results = comparison.take(measure)
-        curves[measure.name] = results.curves
-        seconds[measure.name] = time.perf_counter() - start
-        logger.info("%s: %.1f s", measure.name, seconds[measure.name])
-        failed += results.faults(measure.name)
-        for metric in measure.metrics if "all" in names else wanted:
-            rows += comparison.rows(metric, measure, results)
-    params = recorded(settings) | {
+            results = _take(measure, data.compared, options)
+        curves[name] = results.curves
+        seconds[name] = time.perf_counter() - start
+        logger.info("%s: %.1f s", name, seconds[name])
+        failed += results.faults(name)
+        for metric in wanted:
+            rows += _rows(metric, measure, results, data, settings["min_cells"])
+    params |= {
         "n_comps": data.real.pcs.shape[1],
         "n_real": adata.n_obs,
         "n_synthetic": synthetic.n_obs,
@@ -168,49 +155,6 @@ def run(adata: AnnData, synthetic: AnnData, given: Mapping[str, Any]) -> Evaluat
     for text in evaluation.faults:
         warnings.warn(text, UserWarning, stacklevel=3)
     return evaluation
-
-
-def choose_measures(metrics: str | Sequence[str]) -> list[Measure]:
-    """Resolve `metrics`: `"all"`, a protocol, metrics by name, or several of these."""
-    chosen = []
-    for name in [metrics] if isinstance(metrics, str) else metrics:
-        of_name = [
-            m for m in MEASURES.values() if name in {"all", *m.protocols, *(metric.name for metric in m.metrics)}
-        ]
-        if not of_name:
-            raise ValueError(
-                f"`metrics` has no {name!r}. Choose 'all', a protocol ({', '.join(PROTOCOLS)}) or of "
-                f"{list(metrics_by_name())}."
-            )
-        chosen += of_name
-    if not chosen:
-        raise ValueError("`metrics` is empty: give 'all', a protocol, or names of metrics.")
-    return [measure for measure in MEASURES.values() if measure in chosen]
-
-
-def _asked(names: Sequence[str]) -> set[str]:
-    """Names of the metrics that the user names, or that are of a protocol that the user names."""
-    return {m.name for measure in MEASURES.values() for m in measure.metrics if {m.name, *measure.protocols} & {*names}}
-
-
-def _resolved(settings: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
-    """Settings that depend on others: those of the protocols, or the defaults."""
-    metrics, baselines = settings["metrics"], settings["baselines"]
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    n_trees, max_cells, min_cells = settings["n_trees"], settings["max_cells"], settings["min_cells"]
-    only_protocols = all(name in PROTOCOLS for name in names)
-    if n_trees is None:
-        n_trees = _PAPER_TREES if only_protocols else _N_TREES
-    if max_cells is None:
-        max_cells = min(_PAPER_CELLS.get(name, n_obs) for name in names) if only_protocols else _MAX_CELLS
-        max_cells = max(max_cells, min_cells)
-    if max_cells < min_cells:
-        raise ValueError(f"`max_cells` must be at least `min_cells`: {max_cells} and {min_cells}.")
-    if not isinstance(baselines, Mapping):
-        baselines = (baselines,) if isinstance(baselines, str) else tuple(baselines)
-        if unknown := [name for name in baselines if name not in TRIVIAL]:
-            raise ValueError(f"`baselines` has no {unknown}: choose of {list(TRIVIAL)}, or give their cells by name.")
-    return {"metrics": names, "baselines": baselines, "n_trees": n_trees, "max_cells": max_cells}
 
 
 def _lacking(measure: Measure, data: EvaluationData) -> str:
@@ -254,90 +198,30 @@ class _Results:
         return texts
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """The sides of all cells and of each label, cut to equal numbers, and what measures give on them."""
-
-    sides: Mapping[str, Sides]
-    """By label, all cells first."""
-    labels: Sequence[str]
-    """All labels, also those with too few cells for sides."""
-    too_few: Mapping[str, str]
-    """What to say of these."""
-    options: Options
-
-    @classmethod
-    def of(cls, data: EvaluationData, settings: Mapping[str, Any]) -> _Comparison:
-        """Cut the sides."""
-        options = Options(**{name: settings[name] for name in ("n_trees", "min_cells", "seed", "n_jobs")})
-        rng = np.random.default_rng(options.seed)
-        sides = {OVERALL: data.equal_sides(None, max_cells=settings["max_cells"], min_replicate=2, rng=rng)}
-        too_few = {}
-        for label in data.labels:
-            n = [len(side.rows_of(label)) for side in (data.real, data.synthetic)]
-            if min(n) >= options.min_cells:
-                sides[label] = data.equal_sides(
-                    label, max_cells=MAX_CELLS_LABEL, min_replicate=options.min_cells, rng=rng
-                )
-            else:
-                too_few[label] = f"Too few cells: {n[0]} real and {n[1]} synthetic (min_cells={options.min_cells})."
-        return cls(sides, data.labels, too_few, options)
-
-    def take(self, measure: Measure) -> _Results:
-        """Take a measure on all sides."""
-        results = _Results()
-        trivial = list(self.sides[OVERALL].trivial) if measure.calibrated else []
-        if measure.screen and len(trivial) > 1:
-            trivial = [_best_on_few_cells(measure, self.sides[OVERALL], self.options)]
-        for label, sides in self.sides.items():
-            if label != OVERALL and measure.per_label != "repeated":
+def _take(measure: Measure, compared: Mapping[str, Sides], options: Options) -> _Results:
+    """Take a measure on all sides."""
+    results = _Results()
+    trivial = list(compared[OVERALL].trivial) if measure.calibrated else []
+    if measure.screen and len(trivial) > 1:
+        trivial = [_best_on_few_cells(measure, compared[OVERALL], options)]
+    for label, sides in compared.items():
+        if label != OVERALL and measure.per_label != "repeated":
+            continue
+        for source, pair in _pairs(measure, sides, trivial):
+            outcome = _try(measure, pair, options, f"{source}, {label}")
+            if isinstance(outcome, _Missing):
+                results.missing[label, source] = outcome
                 continue
-            for source, pair in _pairs(measure, sides, trivial):
-                outcome = _try(measure, pair, self.options, f"{source}, {label}")
-                if isinstance(outcome, _Missing):
-                    results.missing[label, source] = outcome
-                    continue
-                values = outcome.overall
-                if source == "synthetic" and not measure.has_interval:
-                    values = with_intervals(measure, pair, self.options, values)
-                results.values.setdefault(label, {})[source] = values
-                if label == OVERALL:
-                    if outcome.curve is not None:
-                        results.curves[source] = outcome.curve
-                    for of_label, returned in outcome.per_label.items():
-                        results.values.setdefault(of_label, {})[source] = returned
-        return results
-
-    def rows(self, metric: Metric, measure: Measure, results: _Results) -> Iterator[Row]:
-        """Rows of a metric, for all cells and for each label."""
-        for label in (OVERALL, *self.labels) if measure.per_label != "none" else (OVERALL,):
-            n_real, n_synthetic = self._n_compared(label, measure)
-            row = Row(
-                metric.name,
-                measure.group,
-                label,
-                np.nan,
-                ideal=metric.ideal,
-                n_real=n_real,
-                n_synthetic=n_synthetic,
-            )
-            values = {source: of_source[metric.name] for source, of_source in results.values.get(label, {}).items()}
-            missing = {source: gap for (of, source), gap in results.missing.items() if of == label}
-            if "synthetic" in values:
-                yield _filled(row, metric, measure, values, missing)
-                continue
-            gap = missing.get("synthetic") or results.missing.get((OVERALL, "synthetic"))
-            few = f"Too few cells: {n_real} real and {n_synthetic} synthetic among those compared."
-            yield replace(row, warning=self.too_few.get(label) or (gap.why if gap else few))
-
-    def _n_compared(self, label: str, measure: Measure) -> tuple[int, int]:
-        is_returned = measure.per_label == "returned" and label != OVERALL
-        sides = self.sides.get(OVERALL if is_returned else label)
-        if sides is None:
-            return 0, 0
-        if is_returned:
-            return len(sides.real.rows_of(label)), len(sides.synthetic.rows_of(label))
-        return len(sides.real), len(sides.synthetic)
+            values = outcome.overall
+            if source == "synthetic" and not measure.has_interval:
+                values = with_intervals(measure, pair, options, values)
+            results.values.setdefault(label, {})[source] = values
+            if label == OVERALL:
+                if outcome.curve is not None:
+                    results.curves[source] = outcome.curve
+                for of_label, returned in outcome.per_label.items():
+                    results.values.setdefault(of_label, {})[source] = returned
+    return results
 
 
 def _pairs(measure: Measure, sides: Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
@@ -362,7 +246,7 @@ def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome |
     except TooFewCellsError as error:
         return _Missing(f"Too few cells. {error}", is_fault=False)
     except _FAULTS as error:
-        logger.info("%s (%s) failed.", measure.name, what, exc_info=True)
+        logger.info("%s (%s) failed.", measure.metrics[0].name, what, exc_info=True)
         return _Missing(f"Not measured, {type(error).__name__}: {error}", is_fault=True)
 
 
@@ -401,6 +285,28 @@ def with_intervals(measure: Measure, pair: Pair, options: Options, values: Mappi
     return {name: Value(v.value, v.value - half[name], v.value + half[name]) for name, v in values.items()}
 
 
+def _rows(metric: Metric, measure: Measure, results: _Results, data: EvaluationData, min_cells: int) -> Iterator[Row]:
+    """Rows of a metric, for all cells and for each label."""
+    for label in (OVERALL, *data.labels) if measure.per_label != "none" else (OVERALL,):
+        is_returned = measure.per_label == "returned" and label != OVERALL
+        sides = data.compared.get(OVERALL if is_returned else label)
+        n = [0, 0]
+        if sides is not None:
+            n = [len(side.rows_of(label)) if is_returned else len(side) for side in (sides.real, sides.synthetic)]
+        row = Row(metric.name, measure.group, label, np.nan, ideal=metric.ideal, n_real=n[0], n_synthetic=n[1])
+        values = {source: of_source[metric.name] for source, of_source in results.values.get(label, {}).items()}
+        missing = {source: gap for (of, source), gap in results.missing.items() if of == label}
+        if "synthetic" in values:
+            yield _filled(row, metric, measure, values, missing)
+            continue
+        gap = missing.get("synthetic") or results.missing.get((OVERALL, "synthetic"))
+        why = gap.why if gap else f"Too few cells: {n[0]} real and {n[1]} synthetic among those compared."
+        if label not in data.compared:
+            n = [len(side.rows_of(label)) for side in (data.real, data.synthetic)]
+            why = f"Too few cells: {n[0]} real and {n[1]} synthetic (min_cells={min_cells})."
+        yield replace(row, warning=why)
+
+
 def _filled(
     row: Row, metric: Metric, measure: Measure, values: Mapping[str, Value], missing: Mapping[str, _Missing]
 ) -> Row:
@@ -416,7 +322,7 @@ def _filled(
     best = min(trivial, key=lambda name: metric.loss(trivial[name], ideal, n)) if trivial else ""
     score, warning = np.nan, ""
     if best and np.isfinite(replicate) and measure.calibrated:
-        score, warning = calibrated_score(metric, value, replicate, trivial[best], ideal, n)
+        score, warning = metric.score(value, replicate, trivial[best], ideal, n)
     if measure.group == "privacy":
         warning = copy_warning(metric.name, value.value, value.low, replicate)
     if not np.isfinite(value.value):
@@ -433,19 +339,3 @@ def _filled(
         score=score,
         warning=" ".join(text for text in texts if text),
     )
-
-
-def calibrated_score(
-    metric: Metric, value: Value, replicate: float, trivial: float, ideal: float, n: int
-) -> tuple[float, str]:
-    """Place a value between the best trivial generator (0) and the replicate (1), with `n` cells per side.
-
-    Both ends are bounded by their theory: a replicate beyond the ideal was lucky, and counts as the ideal. So does a
-    value beyond it, unless luck does not explain it.
-    """
-    of_value, of_replicate, of_trivial = (metric.loss(v, ideal, n) for v in (value.value, replicate, trivial))
-    room = of_trivial - of_replicate
-    noise = (value.high - value.low) / 2
-    if room <= 0 or (np.isfinite(noise) and room < noise):
-        return np.nan, "No score: the best trivial generator does as well as real cells here."
-    return (of_trivial - of_value) / room, ""

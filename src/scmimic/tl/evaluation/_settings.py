@@ -5,6 +5,7 @@ Functions that take them say so with :func:`takes`, which writes the settings in
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import textwrap
@@ -32,8 +33,14 @@ from scmimic._arguments import (
 )
 from scmimic.cells._checks import ANNDATA
 from scmimic.tl.evaluation._cells import TRIVIAL
+from scmimic.tl.evaluation._measures import MEASURES, PROTOCOLS, metrics_by_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_N_TREES, _MAX_CELLS = 100, 2000
+_PAPER_TREES = 1000
+# what the papers draw per side; ACTIVA and GRouNdGAN take all test cells
+_PAPER_CELLS = {"michigan": 3000}
 
 
 @dataclass(frozen=True)
@@ -159,21 +166,20 @@ class Settings(TypedDict, total=False):
     ]
 
 
+@functools.cache
 def described(settings: type) -> dict[str, tuple[Any, Setting]]:
     """Type and description of each setting of a class such as :class:`Settings`."""
     hints = get_type_hints(settings, include_extras=True)
     return {name: get_args(hint) for name, hint in hints.items()}
 
 
-def complete(given: Mapping[str, Any], *, what: str, settings: type = Settings) -> dict[str, Any]:
+def complete(given: Mapping[str, Any], settings: type = Settings) -> dict[str, Any]:
     """Check the settings that are given, and add the others with their defaults.
 
     Parameters
     ----------
     given
         By name.
-    what
-        What takes them, for messages.
     settings
         Class that describes them.
 
@@ -183,7 +189,7 @@ def complete(given: Mapping[str, Any], *, what: str, settings: type = Settings) 
         If there is no such setting, or a value may not be.
     """
     known = described(settings)
-    check_keywords(given, known, what=what)
+    check_keywords(given, known, what="The evaluation")
     values = {name: given.get(name, setting.default) for name, (_, setting) in known.items()}
     for name, (_, setting) in known.items():
         setting.kind.check(**{name: values[name]})
@@ -194,6 +200,43 @@ def recorded(values: Mapping[str, Any], settings: type = Settings) -> dict[str, 
     """Settings as the parameters of a result; of cells that are given by name, the names."""
     chosen = {name: values[name] for name, (_, setting) in described(settings).items() if setting.recorded}
     return {name: list(value) if isinstance(value, Mapping | tuple) else value for name, value in chosen.items()}
+
+
+def resolved(given: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
+    """All settings, those that depend on others too: the protocols', or the defaults.
+
+    Parameters
+    ----------
+    given
+        Any of :class:`Settings`.
+    n_obs
+        Number of real cells.
+    """
+    settings = complete(given)
+    metrics, baselines, min_cells = settings["metrics"], settings["baselines"], settings["min_cells"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    if not names:
+        raise ValueError("`metrics` is empty: give 'all', a protocol, or names of metrics.")
+    for name in names:
+        if name != "all" and not any(measure.asked([name]) for measure in MEASURES.values()):
+            raise ValueError(
+                f"`metrics` has no {name!r}. Choose 'all', a protocol ({', '.join(PROTOCOLS)}) or of "
+                f"{list(metrics_by_name())}."
+            )
+    only_protocols = all(name in PROTOCOLS for name in names)
+    n_trees, max_cells = settings["n_trees"], settings["max_cells"]
+    if n_trees is None:
+        n_trees = _PAPER_TREES if only_protocols else _N_TREES
+    if max_cells is None:
+        max_cells = min(_PAPER_CELLS.get(name, n_obs) for name in names) if only_protocols else _MAX_CELLS
+        max_cells = max(max_cells, min_cells)
+    if max_cells < min_cells:
+        raise ValueError(f"`max_cells` must be at least `min_cells`: {max_cells} and {min_cells}.")
+    if not isinstance(baselines, Mapping):
+        baselines = (baselines,) if isinstance(baselines, str) else tuple(baselines)
+        if unknown := [name for name in baselines if name not in TRIVIAL]:
+            raise ValueError(f"`baselines` has no {unknown}: choose of {list(TRIVIAL)}, or give their cells by name.")
+    return settings | {"metrics": names, "baselines": baselines, "n_trees": n_trees, "max_cells": max_cells}
 
 
 def takes(settings: type) -> Callable[[Function], Function]:

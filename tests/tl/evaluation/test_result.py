@@ -1,0 +1,113 @@
+"""One evaluation: computed once, then shown, drawn and saved."""
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+import scmimic as sm
+from scmimic._report import _page
+from scmimic.tl.evaluation import _run
+
+SMALL = {"n_trees": 4, "n_comps": 5, "n_jobs": 1, "labels_key": "cell_type", "metrics": ["rf_auc_genes", "mmd"]}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    adata = sm.datasets.synthetic_counts(n_obs=450, n_vars=25, seed=1)
+    train, test = adata[:250].copy(), adata[250:].copy()
+    counts = test.obs["cell_type"].value_counts()
+    synthetic = sm.baselines.Multinomial(train, labels_key="cell_type").fit().generate(labels=counts, seed=0)
+    return train, test, synthetic
+
+
+@pytest.fixture(scope="module")
+def evaluation(cells):
+    train, test, synthetic = cells
+    return sm.evaluate(test, synthetic, train=train, baselines=["multinomial"], **SMALL)
+
+
+def test_nothing_is_written(cells, evaluation):
+    assert not cells[1].uns
+    assert not cells[1].obsm
+    assert evaluation.adata is cells[1]
+    assert set(evaluation.seconds) == {"rf_auc_genes", "mmd"}
+    assert set(evaluation.curves["rf_auc_genes"]) == {"synthetic", "replicate", "multinomial"}
+
+
+def test_tool_and_object_have_one_table(cells, evaluation):
+    train, test, synthetic = (adata.copy() for adata in cells)
+    table = sm.tl.evaluate(test, synthetic, train=train, baselines=["multinomial"], **SMALL)
+    pd.testing.assert_frame_equal(table, evaluation.table)
+    assert test.uns["realism"]["params"]["n_trees"] == evaluation.params["n_trees"] == 4
+
+
+def test_it_says_the_verdict_and_the_strictest_numbers(evaluation):
+    lines = repr(evaluation).splitlines()
+    assert lines[0] == "Evaluation of 200 synthetic against 200 real cells, 25 genes"
+    assert lines[1] == evaluation.verdict.headline
+    assert [line.split()[0] for line in lines[2:5]] == ["Valid?", "Close?", "New?"]
+    row = evaluation.table.set_index(["metric", "label"]).loc[("rf_auc_genes", "overall")]
+    assert lines[-1].startswith("Forest AUC, genes")
+    assert f"{row['value']:.2f}" in lines[-1]
+    assert len(lines) < 10
+
+
+def test_without_a_forest_there_are_no_strictest_numbers(cells):
+    _, test, synthetic = cells
+    found = sm.evaluate(test, synthetic, baselines=(), **SMALL | {"metrics": "mmd"})
+    assert len(repr(found).splitlines()) == 5
+
+
+def test_it_is_drawn_as_its_table_is(evaluation):
+    fig, ax = plt.subplots()
+    assert evaluation.plot(ax=ax, per_label=False, title="mine", return_fig=True) is fig
+    assert ax.get_title() == "mine"
+    expected = sm.pl.report(evaluation.table, per_label=False, show=False)
+    labels = [[text.get_text() for text in axes.get_yticklabels()] for axes in (ax, expected)]
+    assert labels[0] == labels[1]
+    plt.close("all")
+
+
+def test_a_page_of_it_measures_nothing_again(evaluation, tmp_path, monkeypatch):
+    def work(*args, **kwargs):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(_page, "run", work)
+    monkeypatch.setattr(_run, "prepare_data", work)
+    first = evaluation.to_html(tmp_path / "first.html", basis=None)
+    second = sm.report(evaluation, path=tmp_path / "second.html", basis=None, title="Mine")
+    texts = [path.read_text(encoding="utf-8") for path in (first, second)]
+    assert evaluation.verdict.headline in texts[0]
+    assert "<h1>Mine</h1>" in texts[1]
+    with pytest.raises(FileExistsError, match="overwrite"):
+        evaluation.to_html(first, basis=None)
+
+
+def test_pages_of_both_ways_are_the_same(cells, evaluation, tmp_path):
+    train, test, synthetic = cells
+    settings = {"train": train, "baselines": ["multinomial"], **SMALL}
+    at_once = sm.report(test, synthetic, tmp_path / "a.html", basis=None, **settings)
+    later = evaluation.to_html(tmp_path / "b.html", basis=None)
+    pages = [path.read_text(encoding="utf-8") for path in (at_once, later)]
+    # all but when they were made and how long that took
+    same = [[line for line in page.splitlines() if "Made " not in line and "seconds of" not in line] for page in pages]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("more", [{"synthetic": "page.html"}, {"labels_key": "cell_type"}, {"seed": 1}])
+def test_a_finished_evaluation_takes_no_more(evaluation, tmp_path, more):
+    with pytest.raises(TypeError, match="finished evaluation has its cells and settings"):
+        sm.report(evaluation, path=tmp_path / "page.html", **more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_does_not_replace_the_files_of_the_cells(cells, tmp_path):
+    train, test, synthetic = cells
+    test.write_h5ad(tmp_path / "cells.html")
+    backed = ad.read_h5ad(tmp_path / "cells.html", backed="r")
+    found = sm.evaluate(backed, synthetic, baselines=(), **SMALL | {"metrics": "mmd"})
+    with pytest.raises(ValueError, match="file of `adata`"):
+        found.to_html(tmp_path / "cells.html", overwrite=True, basis=None)
+    with pytest.raises(ValueError, match="must end in"):
+        found.to_html(tmp_path / "page.h5ad")
