@@ -33,6 +33,8 @@ class Critic(nn.Module):
         Of the leaky ReLU; 0 is the plain ReLU.
     """
 
+    layers: Sequence[nn.Linear]
+
     def __init__(
         self,
         n_input: int,
@@ -44,7 +46,8 @@ class Critic(nn.Module):
     ):
         super().__init__()
         widths = [n_input, *n_hidden]
-        self.layers = nn.ModuleList(
+        # torch says nothing of what a ModuleList holds
+        self.layers = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.score = nn.Linear(widths[-1], 1)

@@ -26,6 +26,7 @@ from scmimic._arguments import (
     check_widths,
     shown,
 )
+from scmimic._arrays import as_dense
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.model.actinn._module import ACTINNModule
@@ -128,13 +129,15 @@ class ACTINN(CellModel):
             if not isinstance(class_weights, str) or class_weights != "balanced":
                 raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {shown(class_weights)}.")
             return torch.as_tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-        weights = {self._labels.code(value): float(weight) for value, weight in class_weights.items()}
-        missing = [value for code, value in enumerate(self._labels.values) if code not in weights]
+        labels = self._labels
+        assert labels is not None
+        weights = {labels.code(value): float(weight) for value, weight in class_weights.items()}
+        missing = [value for code, value in enumerate(labels.values) if code not in weights]
         if missing:
             raise ValueError(f"`class_weights` has no weight for {missing}.")
         for weight in class_weights.values():
             NON_NEGATIVE.check(class_weights=weight)
-        return torch.tensor([weights[code] for code in range(len(self._labels.values))])
+        return torch.tensor([weights[code] for code in range(len(labels.values))])
 
     @classmethod
     def setup_anndata(
@@ -257,8 +260,7 @@ class ACTINN(CellModel):
     @torch.inference_mode()
     def _after_training(self, plan: LightningModule) -> None:
         x = self._x()[np.sort(self.train_indices_)[:512]]
-        x = x.toarray() if sp.issparse(x) else np.asarray(x)
-        cells = torch.as_tensor(x.astype(np.float32, copy=False), device=self.device)
+        cells = torch.as_tensor(as_dense(x).astype(np.float32, copy=False), device=self.device)
         self._check_useful("the probabilities that it gives to types", self.module.classifier(cells).softmax(-1))
 
     @torch.inference_mode()
@@ -342,8 +344,7 @@ def classify_cells(
     size = batch_size or 1024
     parts = []
     for start in range(0, len(rows), size):
-        chunk = x[rows[start : start + size]]
-        chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
+        chunk = as_dense(x[rows[start : start + size]])
         cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=model.device)
         parts.append(classifier(cells).softmax(-1).cpu().numpy())
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.label_categories_)), np.float32)

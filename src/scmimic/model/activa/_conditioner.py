@@ -36,9 +36,9 @@ def conditioner(
     if isinstance(classifier, Mapping):
         sizes = dict(classifier)
         uses_all_genes = sizes.pop("uses_all_genes")
-        network = ACTINNClassifier(n_input, len(label_categories), **sizes)
-        network.uses_all_genes = uses_all_genes
-        return network, True
+        actinn = ACTINNClassifier(n_input, len(label_categories), **sizes)
+        actinn.uses_all_genes = uses_all_genes
+        return actinn, True
     if isinstance(classifier, ACTINN):
         if not classifier.is_trained:
             raise ValueError("The given ACTINN is not trained. Train it first, or pass `classifier=None`.")

@@ -144,10 +144,13 @@ def _judge(
     if won:
         # the encoder descends on -a1 KL; its gradient in the cells, turned round, is the generator's
         torch.autograd.backward(
-            -weights.alpha1 * sum(won), inputs=[cells, *module.encoder.parameters()], retain_graph=bool(lost)
+            -weights.alpha1 * torch.stack(won).sum(),
+            inputs=[cells, *module.encoder.parameters()],
+            retain_graph=bool(lost),
         )
+        assert cells.grad is not None
         gradient = cells.grad.neg_()
     if lost:
-        (rest,) = torch.autograd.grad(weights.alpha1 * sum(lost), cells)
+        (rest,) = torch.autograd.grad(weights.alpha1 * torch.stack(lost).sum(), cells)
         gradient = gradient + rest if won else rest
     return [value.detach() for value in means], penalties, list(gradient.chunk(len(fakes)))

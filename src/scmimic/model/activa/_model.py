@@ -170,8 +170,8 @@ class ACTIVA(GenerativeVAE):
             f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
         )
         # a model is saved with its parameters: an ACTINN would drag its data along
-        classifier = without_weights(network) if self._classifier_is_given else None
-        self.init_params_ = self._get_init_params(locals())
+        given = without_weights(network) if network is not None and self._classifier_is_given else None
+        self.init_params_ = self._get_init_params(locals() | {"classifier": given})
 
     @classmethod
     def setup_anndata(

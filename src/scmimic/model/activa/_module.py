@@ -14,10 +14,9 @@ from scvi import REGISTRY_KEYS
 from scvi.distributions import Normal
 from scvi.module.base import LossOutput
 from torch import nn
-from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution
 from scmimic.model.base._losses import kl_standard_normal, squared_error
 from scmimic.model.base._vae_module import LOG_DISPERSION_START, CellVAEModule
 from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, shared_linear
@@ -55,6 +54,8 @@ class ACTIVAModule(CellVAEModule):
     classifier
         Module from expression to logits, or None.
     """
+
+    decoder: CountDecoder | ExpressionDecoder
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class ACTIVAModule(CellVAEModule):
         hidden_prior: torch.Tensor,
         log_library: torch.Tensor | None,
         labels: torch.Tensor | None = None,
-    ) -> tuple[Distribution, Distribution, Distribution]:
+    ) -> tuple[CellDistribution, CellDistribution, CellDistribution]:
         """p(x|z) from hidden layers of the decoder: twice for the same cells, and for codes drawn from the prior.
 
         The two copies take one pass through the widest layer; see :func:`~scmimic.nn.shared_linear`.
@@ -129,20 +130,21 @@ class ACTIVAModule(CellVAEModule):
         decoded: torch.Tensor | tuple[torch.Tensor, torch.Tensor | None],
         log_library: torch.Tensor | None,
         labels: torch.Tensor | None,
-    ) -> Distribution:
-        if not self.is_count:
+    ) -> CellDistribution:
+        if isinstance(decoded, torch.Tensor):
             unit = decoded.new_ones(()).expand_as(decoded)
             return Normal(decoded, unit, normal_mu=decoded, validate_args=False)
         scale, zero_logits = decoded
+        assert log_library is not None
         return self.count_likelihood(scale * log_library.exp(), scale, zero_logits, labels)
 
-    def reconstruction_loss(self, x: torch.Tensor, px: Distribution) -> torch.Tensor:
+    def reconstruction_loss(self, x: torch.Tensor, px: CellDistribution) -> torch.Tensor:
         """Equation 2 for ``"normal"``, else the negative log likelihood of the counts; per cell."""
         if not self.is_count:
             return squared_error(x, px.loc)
         return -px.log_prob(x).sum(-1)
 
-    def fake(self, px: Distribution) -> torch.Tensor:
+    def fake(self, px: CellDistribution) -> torch.Tensor:
         """Synthetic cells as the discriminator sees them: the space of the data, differentiable in the generator."""
         return COUNT_LIKELIHOODS[self.gene_likelihood].judged(px) if self.is_count else px.loc
 
@@ -150,7 +152,7 @@ class ACTIVAModule(CellVAEModule):
         self,
         tensors: dict[str, torch.Tensor],
         inference_outputs: dict[str, torch.Tensor],
-        generative_outputs: dict[str, Distribution],
+        generative_outputs: dict[str, CellDistribution],
         kl_weight: float = 1.0,
     ) -> LossOutput:
         """The warm-up's loss: L_AE + L_REG, the negative ELBO up to a constant."""

@@ -272,6 +272,7 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
             scheduler.step()
 
     def _reweigh(self) -> None:
+        assert self.softadapt is not None
         recent = list(zip(*self._term_history[-max(self.softadapt_every, 5) :], strict=True))
         if len(recent[0]) < 2:
             return

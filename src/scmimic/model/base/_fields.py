@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, fields
+from scvi.model.base import BaseModelClass
+from scvi.utils import attrdict
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
@@ -139,11 +140,16 @@ def anndata_fields(
         if key is not None:
             check_column(adata.obs, key, argument, unlabeled=unlabeled)
     check_size_factor(adata.obs, size_factor_key)
-    labels = {"unlabeled": unlabeled_category, "needs_known": needs_known}
     return [
         # whether X must hold counts depends on the likelihood, which the model knows and checks
         fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-        ColumnField(REGISTRY_KEYS.LABELS_KEY, labels_key, "labels_key", **labels),
+        ColumnField(
+            REGISTRY_KEYS.LABELS_KEY,
+            labels_key,
+            "labels_key",
+            unlabeled=unlabeled_category,
+            needs_known=needs_known,
+        ),
         ColumnField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
     ]
@@ -151,7 +157,7 @@ def anndata_fields(
 
 def mudata_fields(
     mdata: MuData,
-    modalities: Mapping[str, str | None],
+    modalities: attrdict,
     *,
     rna_layer: str | None,
     labels_key: str | None,
@@ -206,7 +212,9 @@ def mudata_fields(
     ]
 
 
-def register(cls: type, data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any) -> None:
+def register(
+    cls: type[BaseModelClass], data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any
+) -> None:
     """Register ``data`` with the model class."""
     check_keywords(
         kwargs,

@@ -106,9 +106,6 @@ class GenerativeModel(CellModel):
         check_arguments(arguments, _REQUEST)
         if arguments.get("library_size") is not None:
             _positive("library_size", arguments["library_size"])
-        self._check_can_generate()
-
-    def _check_can_generate(self) -> None:
         self._trained_cells()
 
     def _trained_cells(self) -> AggregatedPosterior:
@@ -120,8 +117,10 @@ class GenerativeModel(CellModel):
     def _requested(self, n: int | None, labels: Labels, *, any_type: bool = False) -> Requested:
         """How many cells of which type are asked for; with `any_type` they may be of any."""
         known, posterior = self._labels, self._trained_cells()
-        proportions = None if known is None else np.bincount(posterior.labels, minlength=len(known.names))
-        counts = resolve_counts(n, labels, known, None if known is None else proportions[: len(known.names)])
+        proportions = None
+        if known is not None:
+            proportions = np.bincount(posterior.labels, minlength=len(known.names))[: len(known.names)]
+        counts = resolve_counts(n, labels, known, proportions)
         total = sum(counts.values())
         if known is None or any_type:
             return Requested({} if known is None else counts, [(ANY, total)], total)
@@ -142,20 +141,22 @@ class GenerativeModel(CellModel):
     def _label_codes(self, labels, n: int) -> np.ndarray:
         if labels is None:
             return np.full(n, ANY)
-        if self.label_categories_ is None:
+        column = self._labels
+        if column is None:
             raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
         asked = as_list(labels)
         if len(asked) not in (1, n):
             raise ValueError(f"`labels` must be one type or {n} of them, not {len(asked)}.")
-        codes = np.array(self._labels.find(asked, "labels"), dtype=np.int64)
+        codes = np.array(column.find(asked, "labels"), dtype=np.int64)
         return codes.repeat(n) if len(codes) == 1 else codes
 
     def _batch_code(self, batch: Value | None) -> int | None:
         if batch is None:
             return None
-        if self.batch_categories_ is None:
+        column = self._batches
+        if column is None:
             raise ValueError("`transform_batch` was given, but the model was set up without `batch_key`.")
-        return self._batches.find([batch], "transform_batch", what="batches")[0]
+        return column.find([batch], "transform_batch", what="batches")[0]
 
     def _describe_cells(self, seed: int, parameters: dict, *asked: np.ndarray | None) -> CellDescription:
         """What is known of the cells before they are made; `asked` is what `parameters` leave out of the request."""

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from scvi.distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from torch.distributions import Distribution
+from scvi.distributions import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
 
 from scmimic._arguments import Choice
 from scmimic.model.base._negative_binomial import SparseNegativeBinomial
+
+CountDistribution: TypeAlias = Poisson | NegativeBinomial
+"""scvi-tools' distributions of counts; the zero-inflated one is a ``NegativeBinomial`` too."""
+CellDistribution: TypeAlias = Normal | CountDistribution
+"""What a decoder gives, with ``get_normalized``."""
 
 
 def poisson_counts(rate: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -35,8 +40,10 @@ def poisson_counts(rate: torch.Tensor, generator: torch.Generator | None = None)
     return torch.poisson(rate.nan_to_num(nan=0.0, posinf=0.0), generator=generator) + 0 * rate
 
 
-def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integer counts of ``px`` and the factor by which each entry's draw multiplied its rate.
+def draw_counts(
+    px: CountDistribution, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Integer counts of ``px``, and the factor by which each entry's draw multiplied its rate; None for a Poisson.
 
     Parameters
     ----------
@@ -55,7 +62,7 @@ def draw_counts(px: Distribution, generator: torch.Generator | None = None) -> t
     return _inflate_zeros(counts, px, generator), factor
 
 
-def _inflate_zeros(counts: torch.Tensor, px: Distribution, generator: torch.Generator | None) -> torch.Tensor:
+def _inflate_zeros(counts: torch.Tensor, px: CountDistribution, generator: torch.Generator | None) -> torch.Tensor:
     """Set the extra zeros of a zero-inflated distribution; other counts stay as they are."""
     if not isinstance(px, ZeroInflatedNegativeBinomial):
         return counts
@@ -67,7 +74,7 @@ def _inflate_zeros(counts: torch.Tensor, px: Distribution, generator: torch.Gene
 INVERSION_LIMIT = 8.0
 
 
-def sample_counts(px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
+def sample_counts(px: CountDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
     """Integer counts of ``px``, fast where most are zero.
 
     One uniform number per entry decides whether the count is zero, and the few that are not are found by inverting the
@@ -118,7 +125,7 @@ def _invert(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Tensor, log_
     return result
 
 
-def straight_through_counts(px: Distribution) -> torch.Tensor:
+def straight_through_counts(px: CountDistribution) -> torch.Tensor:
     """Integer counts whose gradient is that of the rate behind them."""
     counts, factor = draw_counts(px)
     rate = px.rate if isinstance(px, Poisson) else px.mu
@@ -148,27 +155,34 @@ class Likelihood:
         Counts with the gradient of what is behind them, for a discriminator.
     """
 
-    distribution: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], Distribution]
+    distribution: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], CountDistribution]
     has_dispersion: bool = False
     zero_inflated: bool = False
-    draw: Callable[[Distribution, torch.Generator | None], torch.Tensor] = sample_counts
-    judged: Callable[[Distribution], torch.Tensor] = straight_through_counts
+    draw: Callable[[CountDistribution, torch.Generator | None], torch.Tensor] = sample_counts
+    judged: Callable[[CountDistribution], torch.Tensor] = straight_through_counts
 
 
 RATE_FLOOR = 1e-8
 """Added to Poisson rates; the size that scvi-tools adds in its negative binomial."""
 
 
-def _poisson(rate: torch.Tensor, scale: torch.Tensor, theta: None, zero_logits: None) -> Distribution:
+def _poisson(
+    rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor | None, zero_logits: torch.Tensor | None
+) -> CountDistribution:
     # a proportion that underflows to 0 under an observed count would make the loss infinite
     return Poisson(rate + RATE_FLOOR, scale=scale, validate_args=False)
 
 
-def _nb(rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor, zero_logits: None) -> Distribution:
+def _nb(
+    rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor | None, zero_logits: torch.Tensor | None
+) -> CountDistribution:
+    assert theta is not None
     return SparseNegativeBinomial(rate, theta, scale)
 
 
-def _zinb(rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor, zero_logits: torch.Tensor) -> Distribution:
+def _zinb(
+    rate: torch.Tensor, scale: torch.Tensor, theta: torch.Tensor | None, zero_logits: torch.Tensor | None
+) -> CountDistribution:
     return ZeroInflatedNegativeBinomial(mu=rate, theta=theta, zi_logits=zero_logits, scale=scale, validate_args=False)
 
 

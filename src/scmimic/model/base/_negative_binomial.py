@@ -11,10 +11,10 @@ derivative the digamma functions, are taken of the others alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from scvi.distributions import NegativeBinomial
-from torch.autograd.function import FunctionCtx
 
 # what scvi-tools adds before it takes a logarithm
 _EPS = 1e-8
@@ -49,47 +49,48 @@ class _LogProbability(torch.autograd.Function):
     """Value and derivatives with respect to the mean and the inverse dispersion."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, mu: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
         total = mu + (theta + _EPS)
         log_total = total.log()
         log_theta = (theta + _EPS).log()
         result = torch.sub(log_theta, log_total).mul_(theta)
-        at = x.reshape(-1).nonzero().squeeze(1)
-        count, mean, size, log_sum = (_take(values, x.shape, at) for values in (x, mu, theta, log_total))
-        gammas = torch.lgamma(count + size) - _taken(torch.lgamma, theta, size, at) - torch.lgamma(count + 1)
-        result.view(-1)[at] += count * ((mean + _EPS).log() - log_sum) + gammas
-        ctx.save_for_backward(total, log_total, log_theta, theta, at, count, mean, size)
+        where = x.reshape(-1).nonzero().squeeze(1)
+        count, mean, size, log_sum = (_entries(values, x.shape, where) for values in (x, mu, theta, log_total))
+        gammas = torch.lgamma(count + size) - _of_entries(torch.lgamma, theta, size, where) - torch.lgamma(count + 1)
+        result.view(-1)[where] += count * ((mean + _EPS).log() - log_sum) + gammas
+        ctx.save_for_backward(total, log_total, log_theta, theta, where, count, mean, size)
         return result
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> tuple[None, torch.Tensor | None, torch.Tensor | None]:
-        total, log_total, log_theta, theta, at, count, mean, size = ctx.saved_tensors
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor | None, torch.Tensor | None]:
+        total, log_total, log_theta, theta, where, count, mean, size = ctx.saved_tensors
         of_mu = of_theta = None
         share = theta / total
-        over = count / _take(total, total.shape, at)
+        over = count / _entries(total, total.shape, where)
         if ctx.needs_input_grad[1]:
             of_mu = share.neg()
-            of_mu.view(-1)[at] += count / (mean + _EPS) - over
+            of_mu.view(-1)[where] += count / (mean + _EPS) - over
             of_mu.mul_(gradient)
         if ctx.needs_input_grad[2]:
             of_theta = torch.sub(log_theta + theta / (theta + _EPS), log_total).sub_(share)
-            of_theta.view(-1)[at] += torch.digamma(count + size) - _taken(torch.digamma, theta, size, at) - over
+            digamma = _of_entries(torch.digamma, theta, size, where)
+            of_theta.view(-1)[where] += torch.digamma(count + size) - digamma - over
             of_theta = of_theta.mul_(gradient).sum_to_size(theta.shape)
         return None, of_mu, of_theta
 
 
-def _take(values: torch.Tensor, shape: torch.Size, at: torch.Tensor) -> torch.Tensor:
+def _entries(values: torch.Tensor, shape: torch.Size, where: torch.Tensor) -> torch.Tensor:
     """Entries at flat positions of what `values` broadcast to."""
     if values.shape == shape:
-        return values.reshape(-1)[at]
+        return values.reshape(-1)[where]
     # one row for all cells
-    return values.reshape(-1)[at % shape[-1]]
+    return values.reshape(-1)[where % shape[-1]]
 
 
-def _taken(
-    function: Callable[[torch.Tensor], torch.Tensor], theta: torch.Tensor, size: torch.Tensor, at: torch.Tensor
+def _of_entries(
+    function: Callable[[torch.Tensor], torch.Tensor], theta: torch.Tensor, size: torch.Tensor, where: torch.Tensor
 ) -> torch.Tensor:
     """`function` of the entries `size` of `theta`, computed once for each gene where all cells share them."""
     if theta.numel() == theta.shape[-1]:
-        return function(theta).reshape(-1)[at % theta.shape[-1]]
+        return function(theta).reshape(-1)[where % theta.shape[-1]]
     return function(size)

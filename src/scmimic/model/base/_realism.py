@@ -97,7 +97,7 @@ class RealismMixin(GenerativeModel):
         COUNT.check(n_trees=n_trees, max_cells=max_cells)
         SEED.check(seed=seed)
         THREADS.check(n_jobs=n_jobs)
-        self._check_can_generate()
+        self._trained_cells()
         if not self.module.is_count:
             raise ValueError("`realism_report` is for count likelihoods: the generators it compares with make counts.")
         rng = np.random.default_rng(seed)

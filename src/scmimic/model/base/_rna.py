@@ -315,7 +315,7 @@ class RNAMixin(RNASeqMixin):
             kwargs["transform_batch"] = self._batch_names(kwargs["transform_batch"])
         return super().get_feature_correlation_matrix(adata, indices, n_samples, batch_size, rna_size_factor, **kwargs)
 
-    def _batch_names(self, batches: Values | None) -> list[str | None] | None:
+    def _batch_names(self, batches: Values | None) -> Values | list[str | None] | None:
         """Batches as scvi-tools knows them, whatever their type."""
         if batches is None or self.batch_categories_ is None:
             return batches

@@ -273,7 +273,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             The further ones of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`.
         """
         self._before = ModelState(self)
-        vars(self).update(keep or {})
+        self.__dict__.update(keep or {})
         try:
             with terminable():
                 # the runner gives what ended the training early
@@ -329,13 +329,13 @@ def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:
 def _plan_parameters(plan_cls: type) -> list[str]:
     return [
         name
-        for name, parameter in inspect.signature(plan_cls.__init__).parameters.items()
+        for name, parameter in inspect.signature(plan_cls).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "state"
     ]
 
 
 def _parameters(*classes: type) -> list[str]:
     """Names of all arguments of these constructors."""
-    of_classes = (inspect.signature(cls.__init__).parameters.values() for cls in classes)
+    of_classes = (inspect.signature(cls).parameters.values() for cls in classes)
     named = [p.name for parameters in of_classes for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return [name for name in dict.fromkeys(named) if name != "self"]
+    return list(dict.fromkeys(named))

@@ -140,7 +140,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             max_draws=max(100_000, 1000 * asked.total) if max_draws is None else max_draws,
             margins=self._check_margins(match_margins, library_size),
         )
-        if np.ndim(library_size) > 0 and sampler.rejects(asked.cells):
+        if library_size is not None and np.ndim(library_size) > 0 and sampler.rejects(asked.cells):
             raise ValueError(
                 "`library_size` must be one number where cells may be rejected, that is with `min_confidence` or with "
                 "types from the prior."
@@ -260,7 +260,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         library = self._check_library_size(library_size, len(z))
         log_library = np.full(len(z), posterior.log_library.mean()) if library is None else np.log(library)
         batch = self._batch_code(transform_batch)
-        batch = np.bincount(posterior.batches).argmax() if batch is None else batch
+        batch = int(np.bincount(posterior.batches).argmax()) if batch is None else batch
         columns = (z, log_library[:, None].astype(np.float32), np.full((len(z), 1), batch), label.clip(0)[:, None])
         module.eval()
         parts = []

@@ -9,11 +9,10 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import nn
-from torch.distributions import Distribution
 from torch.distributions import Normal as TorchNormal
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution
 from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, MeanDecoder
 
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
@@ -97,17 +96,19 @@ class CellVAEModule(BaseModuleClass):
         log_library: torch.Tensor | None,
         batch_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-    ) -> Distribution:
+    ) -> CellDistribution:
         """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``."""
         return self._likelihood(self.decoder(z, log_library, batch_index, labels), log_library, labels)
 
     def likelihood(
         self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
-    ) -> Distribution:
+    ) -> CellDistribution:
         """p(x|z) from the last hidden layer of the decoder."""
         return self._likelihood(self.decoder.read(hidden, labels), log_library, labels)
 
-    def _likelihood(self, decoded: Any, log_library: torch.Tensor | None, labels: torch.Tensor | None) -> Distribution:
+    def _likelihood(
+        self, decoded: Any, log_library: torch.Tensor | None, labels: torch.Tensor | None
+    ) -> CellDistribution:
         """p(x|z) from what the decoder gives."""
         raise NotImplementedError
 
@@ -117,18 +118,18 @@ class CellVAEModule(BaseModuleClass):
         scale: torch.Tensor,
         zero_logits: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-    ) -> Distribution:
+    ) -> CellDistribution:
         """The count likelihood with these expected counts and proportions of genes."""
         theta = None
         if self.px_r is not None:
             theta = (self.px_r if labels is None or len(self.px_r) == 1 else self.px_r[labels.squeeze(-1).long()]).exp()
         return COUNT_LIKELIHOODS[self.gene_likelihood].distribution(rate, scale, theta, zero_logits)
 
-    def expected(self, px: Distribution) -> torch.Tensor:
+    def expected(self, px: CellDistribution) -> torch.Tensor:
         """Expected expression, differentiable."""
         return px.get_normalized("mu")
 
-    def draw(self, px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
+    def draw(self, px: CellDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
         """Cells of ``p(x|z)``."""
         # the papers' likelihood has no noise model that data could show: its cells are the decoder's output
         return COUNT_LIKELIHOODS[self.gene_likelihood].draw(px, generator) if self.is_count else self.expected(px)
@@ -157,7 +158,7 @@ class CellVAEModule(BaseModuleClass):
         batch_index: torch.Tensor | None = None,
         size_factor: torch.Tensor | None = None,
         n_samples: int = 1,
-    ) -> dict[str, torch.Tensor | Distribution]:
+    ) -> dict[str, torch.Tensor | CellDistribution]:
         """Posterior q(z|x), a sample of it, and the log library size."""
         library = self.log_library(x, size_factor)
         mean, log_var = self.encoder(self.encoder_input(x, library), batch_index)
@@ -181,9 +182,10 @@ class CellVAEModule(BaseModuleClass):
         batch_index: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
         transform_batch: torch.Tensor | int | None = None,
-    ) -> dict[str, Distribution]:
+    ) -> dict[str, CellDistribution]:
         """Likelihood p(x|z) and the prior."""
         if transform_batch is not None:
+            assert batch_index is not None
             batch_index = torch.ones_like(batch_index) * transform_batch
         px = self.decode(z, library, batch_index, y)
         pz = TorchNormal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)

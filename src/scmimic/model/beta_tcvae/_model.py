@@ -391,8 +391,8 @@ class BetaTCVAE(GenerativeVAE):
         RuntimeError
             If the model is not trained.
         """
-        self._check_can_generate()
-        mean, variance = self.posterior_.mean.astype(float), self.posterior_.std.astype(float) ** 2
+        posterior = self._trained_cells()
+        mean, variance = posterior.mean.astype(float), posterior.std.astype(float) ** 2
         spread = mean.var(axis=0)
         return pd.DataFrame(
             {

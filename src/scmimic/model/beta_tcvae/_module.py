@@ -13,16 +13,16 @@ standard deviations through softplus.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.distributions import Normal
 from scvi.module.base import LossOutput
 from torch import nn
-from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
+from scmimic.model.base._likelihoods import CellDistribution
 from scmimic.model.base._losses import kl_standard_normal
 from scmimic.model.base._vae_module import LOG_DISPERSION_START, CellVAEModule
 from scmimic.model.beta_tcvae._total_correlation import (
@@ -78,6 +78,8 @@ class BetaTCVAEModule(CellVAEModule):
         Dropout in the hidden layers of both networks.
     """
 
+    decoder: MeanDecoder
+
     def __init__(
         self,
         n_input: int,
@@ -107,7 +109,7 @@ class BetaTCVAEModule(CellVAEModule):
         self.estimator = estimator
         self.posterior_gradients = posterior_gradients
         self._aggregate = AggregateDensity()
-        style = {
+        style: dict[str, Any] = {
             "n_cat": n_batch,
             "dropout_rate": dropout_rate,
             "norm_first": True,
@@ -116,7 +118,9 @@ class BetaTCVAEModule(CellVAEModule):
         self.encoder = Encoder(
             n_input, n_latent, n_hidden, log1p=self.is_count, standardize=standardize, n_comps=n_comps, **style
         )
-        link = "identity" if not self.is_count else "exp" if library == "latent" else "softmax"
+        link: Literal["identity", "exp", "softmax"] = "identity"
+        if self.is_count:
+            link = "exp" if library == "latent" else "softmax"
         self.decoder = MeanDecoder(
             n_latent,
             n_input,
@@ -148,21 +152,22 @@ class BetaTCVAEModule(CellVAEModule):
         decoded: tuple[torch.Tensor, torch.Tensor | None],
         log_library: torch.Tensor | None,
         labels: torch.Tensor | None,
-    ) -> Distribution:
+    ) -> CellDistribution:
         mean, zero_logits = decoded
-        if not self.is_count:
+        if self.decoder.standard is not None:
             std = self.decoder.standard.std
             noise = std if self.px_r is None else std * self.px_r[0].clamp_min(LEAST_LOG_NOISE).exp()
             return Normal(mean, noise.expand_as(mean), normal_mu=mean.clamp_min(0), validate_args=False)
         if self.library == "latent":
             return self.count_likelihood(mean, mean / mean.sum(-1, keepdim=True), zero_logits)
+        assert log_library is not None
         return self.count_likelihood(mean * log_library.exp(), mean, zero_logits)
 
-    def expected(self, px: Distribution) -> torch.Tensor:
+    def expected(self, px: CellDistribution) -> torch.Tensor:
         """Expected expression, not negative."""
         return px.get_normalized("mu" if self.is_count else "scale")
 
-    def draw(self, px: Distribution, generator: torch.Generator | None = None) -> torch.Tensor:
+    def draw(self, px: CellDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
         """Cells of ``p(x|z)``; with ``"normal"`` and learned noise, values below zero become zero."""
         if self.is_count or self.px_r is None:
             return super().draw(px, generator)
@@ -173,7 +178,7 @@ class BetaTCVAEModule(CellVAEModule):
         self,
         tensors: dict[str, torch.Tensor],
         inference_outputs: dict[str, torch.Tensor],
-        generative_outputs: dict[str, Distribution],
+        generative_outputs: dict[str, CellDistribution],
         kl_weight: float | None = None,
         beta_weight: float = 1.0,
         n_obs: int | None = None,

@@ -114,5 +114,6 @@ class BetaTCVAETrainingPlan(SharedTrainingPlan):
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """The module's loss with this step's beta and memory."""
-        self.loss_kwargs.update(beta_weight=self.beta_weight, memory=self._memory.read())
+        memory = None if self._memory is None else self._memory.read()
+        self.loss_kwargs.update(beta_weight=self.beta_weight, memory=memory)
         return super().training_step(batch, batch_idx)

@@ -198,7 +198,7 @@ class PosteriorMemory:
 
     def read(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Means and log variances, each ``(len, n_latent)``, in no particular order; None while there are none."""
-        if self._filled == 0:
+        if self._values is None:
             return None
         return self._values[0, : self._filled], self._values[1, : self._filled]
 

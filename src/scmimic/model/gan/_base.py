@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
+from scmimic._arrays import as_dense
 from scmimic.cells._checks import check_registered_counts
 from scmimic.cells._columns import Values
 from scmimic.cells._generated import Labels
 from scmimic.cells._units import Units, count_units
 from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._training import SINGLE
-from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule
+from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output
 from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
@@ -42,10 +44,10 @@ class GenerativeGAN(GenerativeModel):
         preset: str,
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
-        output: str | None,
+        output: Output | None,
         dropout_rate: float | None,
         **kwargs,
-    ) -> str:
+    ) -> Output:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
         sizes = gan_preset(preset)
         _OUTPUT.check(output=output)
@@ -99,11 +101,10 @@ class GenerativeGAN(GenerativeModel):
     def _start_from_data(self) -> None:
         """Begin with the average cell, and bring the data to unit variance per gene on average."""
         x = self._expression()
-        total, square, profile, n = 0.0, 0.0, 0.0, x.shape[0]
+        total, square, profile = np.zeros((3, x.shape[1]))
+        n = x.shape[0]
         for start in range(0, n, 1024):
-            rows = x[start : start + 1024]
-            rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
-            rows = rows.astype(np.float64)
+            rows = as_dense(x[start : start + 1024]).astype(np.float64)
             profile = profile + rows.sum(0)
             if self.module.log_counts:
                 rows = np.log1p(rows * (COUNTS_TARGET_SUM / rows.sum(1, keepdims=True)))
@@ -216,28 +217,29 @@ class GenerativeGAN(GenerativeModel):
         return CRITIC_STEPS if self.module.makes_counts else CRITIC_STEPS_OF_VALUES
 
     @torch.no_grad()
-    def _after_training(self, plan: WassersteinTrainingPlan) -> None:
+    def _after_training(self, plan: LightningModule) -> None:
         """Keep what generation and further training need; also after an interrupt."""
+        assert isinstance(plan, WassersteinTrainingPlan)
         self.training_state_ = plan.state()
-        self._remember_cells()
-        sampler = BlockSampler(self.module, self.posterior_, seed=0)
-        source = self.posterior_.draw(_STATISTICS_CELLS, self._pool(ANY), np.random.default_rng(0))
+        posterior = self.posterior_ = self._cells_of_training()
+        sampler = BlockSampler(self.module, posterior, seed=0)
+        source = posterior.draw(_STATISTICS_CELLS, self._pool(ANY), np.random.default_rng(0))
         stream, n = sampler.stream(Stream.STATISTICS), len(source)
-        z = self.posterior_.sample(source, sampler.noise(n, self.module.n_latent, stream))
+        z = posterior.sample(source, sampler.noise(n, self.module.n_latent, stream))
         noise = sampler.noise(n, self.module.n_noise, stream)
-        labels = torch.as_tensor(self.posterior_.labels[source], device=z.device) if self.module.n_labels else None
+        labels = torch.as_tensor(posterior.labels[source], device=z.device) if self.module.n_labels else None
         self.module.refresh_statistics(Draw(z, noise, labels))
-        size = torch.as_tensor(self.posterior_.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
+        size = torch.as_tensor(posterior.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
         made = self.module.decode(Draw(z, noise, labels, size))
         self._check_useful("the cells that it generates", made, is_count=self.module.makes_counts)
 
-    def _remember_cells(self) -> None:
+    def _cells_of_training(self) -> AggregatedPosterior:
         """Labels, library sizes and codes of the training cells, so that a saved model generates without its data."""
         n = self.adata.n_obs
         rows = np.arange(n) if self.train_indices_ is None else np.sort(self.train_indices_)
         labels = self._label_array()[rows]
         mean, std = self._codes_of_cells(rows)
-        self.posterior_ = AggregatedPosterior(
+        return AggregatedPosterior(
             mean, std, np.log(np.maximum(self._library_size[rows], 1)), labels, np.zeros(len(rows), dtype=np.int64)
         )
 
@@ -256,9 +258,10 @@ class GenerativeGAN(GenerativeModel):
 
     def _pool(self, code: int) -> np.ndarray:
         """Training cells of a label; those of any label but the unlabelled ones for `ANY`."""
-        pool = self.posterior_.cells(None if code == ANY else code)
+        posterior = self._trained_cells()
+        pool = posterior.cells(None if code == ANY else code)
         if code == ANY and self.label_categories_ is not None:
-            pool = pool[self.posterior_.labels < len(self.label_categories_)]
+            pool = pool[posterior.labels < len(self.label_categories_)]
         if len(pool) == 0:
             raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
         return pool
@@ -404,8 +407,15 @@ class GenerativeGAN(GenerativeModel):
         self, seed: int, as_counts: bool, library_size: np.ndarray | None, *, share_noise: bool = False
     ) -> GANSampler:
         logged = bool(self.module.log_counts) or self.count_units_ == "log1p"
-        settings = {"as_counts": as_counts, "library_size": library_size, "share_noise": share_noise}
-        return GANSampler(self.module, self._trained_cells(), seed=seed, logged=logged, **settings)
+        return GANSampler(
+            self.module,
+            self._trained_cells(),
+            seed=seed,
+            as_counts=as_counts,
+            logged=logged,
+            library_size=library_size,
+            share_noise=share_noise,
+        )
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
         said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)

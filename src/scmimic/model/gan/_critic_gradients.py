@@ -76,6 +76,7 @@ def critic_gradients(
             loss = loss + feature_loss(*judged.chunk(2))
         direction = critic.direction(n, condition)
     loss.backward()
+    assert judged.grad is not None
     with torch.no_grad():
         sweep = [masks[-1][2 * n :] * direction]
         for layer, mask in zip(reversed(critic.layers[1:]), reversed(masks[:-1]), strict=True):
@@ -96,7 +97,7 @@ def critic_gradients(
             _write(layer.weight, torch.cat([back[i], sweep[i]]).t(), torch.cat([inputs, below]))
             layer.bias.grad = back[i].sum(0)
             below = masks[i][2 * n :] * (below @ layer.weight.t())
-        if critic.join is not None:
+        if critic.join is not None and condition is not None:
             critic.join.weight.grad = (back[0][:n] + back[0][n:]).t() @ condition
     direction.backward(below)
     return {
@@ -165,7 +166,7 @@ def _forward(
     return hidden, masks
 
 
-def _write(parameter: torch.nn.Parameter, left: torch.Tensor, right: torch.Tensor) -> None:
+def _write(parameter: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """Write ``left @ right`` into the gradient, in the memory of the last one where there is any."""
     if parameter.grad is None:
         parameter.grad = left @ right

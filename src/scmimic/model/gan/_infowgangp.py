@@ -13,15 +13,16 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningModule
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
+from scmimic._arrays import as_dense
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, Value
 from scmimic.model.base._fields import anndata_fields, register
 from scmimic.model.gan._base import GenerativeGAN
 from scmimic.model.gan._module import InfoGANModule
-from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import Preset
 
 # Generated cells that show how well the codes are found again.
@@ -115,7 +116,7 @@ class InfoWGANGP(GenerativeGAN):
         # categories that are no labels come up equally often, whatever the training cells
         return np.arange(self.adata.n_obs) % max(self.module.n_labels, 1)
 
-    def _after_training(self, plan: WassersteinTrainingPlan) -> None:
+    def _after_training(self, plan: LightningModule) -> None:
         super()._after_training(plan)
         cells = self.generate(_CALIBRATION_CELLS, seed=0)
         asked = torch.as_tensor(cells.obsm[_keys.latent(type(self).__name__)], device=self.device)
@@ -220,8 +221,7 @@ class InfoWGANGP(GenerativeGAN):
         self.module.eval()
         parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
         for start in range(0, x.shape[0], batch_size):
-            chunk = x[start : start + batch_size]
-            chunk = chunk.toarray() if sp.issparse(chunk) else np.asarray(chunk)
+            chunk = as_dense(x[start : start + batch_size])
             cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
             parts.append(self.module.encode(cells)[0].cpu().numpy())
         return np.concatenate(parts)

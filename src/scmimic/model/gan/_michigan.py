@@ -318,7 +318,7 @@ class MichiGAN(GenerativeGAN):
         cls, dir_path: str | os.PathLike, adata: AnnData | None, *, allow_pickle: bool, **kwargs: Any
     ) -> MichiGAN:
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
-        options = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
+        options: dict[str, Any] = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
         options["allow_pickle"] = allow_pickle
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         path = saved["attr_dict"].get("representation_class_")
@@ -346,9 +346,10 @@ class MichiGAN(GenerativeGAN):
 
     def _code_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Variance of the training cells' mean codes, and the mean variance of their posteriors, by dimension."""
-        spread = self.posterior_.mean.var(0, dtype=np.float64)
+        posterior = self._trained_cells()
+        spread = posterior.mean.var(0, dtype=np.float64)
         # on mean codes the model draws from no posterior, though its representation has one
-        width = np.square(self.posterior_.std).mean(0) if self.code_width_ is None else self.code_width_
+        width = np.square(posterior.std).mean(0) if self.code_width_ is None else self.code_width_
         return spread, width
 
     def _record_faithfulness(self, n_cells: int) -> None:
@@ -469,7 +470,7 @@ class MichiGAN(GenerativeGAN):
         for code in np.unique(label):
             rows = np.flatnonzero(label == code)
             pool = self._pool(int(code))
-            source[rows] = pool[self.posterior_.nearest(z[rows], pool)]
+            source[rows] = pool[self._trained_cells().nearest(z[rows], pool)]
         return source
 
 

@@ -32,6 +32,7 @@ COUNTS_TARGET_SUM = 1e4
 """Raw counts are scaled to this total per cell before the logarithm."""
 
 Conditioning = Literal["projection", "concat", "batch_norm"]
+Output = Literal["relu", "linear", "library", "counts"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class GANModule(BaseModuleClass):
         n_hidden_critic: Sequence[int] = (1024, 512, 10),
         negative_slope: float = 0.2,
         dropout_rate: float = 0.0,
-        output: Literal["relu", "linear", "library", "counts"] = "relu",
+        output: Output = "relu",
         log_counts: bool = False,
     ):
         super().__init__()
@@ -196,12 +197,13 @@ class GANModule(BaseModuleClass):
 
     def condition(self, draw: Draw) -> torch.Tensor | None:
         """What the critic is told of the cells."""
-        return F.one_hot(draw.labels, self.n_labels).to(draw.z.dtype) if self.n_labels else None
+        return None if draw.labels is None else F.one_hot(draw.labels, self.n_labels).to(draw.z.dtype)
 
     def generator_input(self, draw: Draw) -> torch.Tensor:
         """The generator's first layer."""
         parts = [draw.z, draw.noise]
         if self.joins_labels:
+            assert draw.labels is not None
             parts.append(F.one_hot(draw.labels, self.n_labels).to(draw.z.dtype))
         return torch.cat(parts, dim=1)
 
@@ -360,7 +362,7 @@ class InfoGANModule(GANModule):
         mean, logits = self.code_head(hidden).split([self.n_latent, self.n_labels], dim=1)
         # log N(z; mean, 1) + H(N(0, 1)): the constants leave one half per code
         bound = 0.5 * (self.n_latent - (draw.z - mean).square().sum(1).mean())
-        if self.n_labels:
+        if draw.labels is not None:
             p = self.label_proportions
             entropy = -(p * p.clamp_min(1e-12).log()).sum()
             bound = bound + entropy - F.cross_entropy(logits, draw.labels)

@@ -77,12 +77,10 @@ class WassersteinTrainingPlan(TrainingPlan):
         self._resumed = state
         self._critic_steps = 0 if state is None else state["critic_steps"]
         self._generator_steps = 0 if state is None else state["generator_steps"]
-        self._ahead = copy.deepcopy(module.generator).requires_grad_(False) if prediction > 0 else None
-        self._prediction = (
-            Prediction(module.generator.parameters(), self._ahead.parameters(), horizon=prediction)
-            if prediction > 0
-            else None
-        )
+        self._ahead, self._prediction = None, None
+        if prediction > 0:
+            self._ahead = copy.deepcopy(module.generator).requires_grad_(False)
+            self._prediction = Prediction(module.generator.parameters(), self._ahead.parameters(), horizon=prediction)
         self._terms: dict[str, list[torch.Tensor]] = defaultdict(list, generator_loss=[])
 
     def configure_optimizers(self):

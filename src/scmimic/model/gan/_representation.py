@@ -122,7 +122,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
     layer, x = _layer(model), adata.X
     has_layer = layer in layer_names(adata)
     generated = recorded_space(adata)
-    if not has_layer and None not in (space, generated):
+    if not has_layer and space is not None and generated is not None:
         check_record(x, generated)
         x = convert(x, generated, space)
     if not missing and (has_layer or (layer is None and x is adata.X)):
@@ -137,7 +137,7 @@ def _with_registered_fields(model: BaseModelClass, adata: AnnData, space: Expres
     return filled
 
 
-def _first_value(state: Mapping[str, Any], key: str) -> Value:
+def _first_value(state: Mapping[str, Any], key: str) -> Value | None:
     column = ObsColumn.registered(state, key)
     return column.values[0] if column.values else column.unlabeled
 

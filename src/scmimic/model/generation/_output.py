@@ -157,7 +157,8 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
     # an empty `raw` would make a backed AnnData look for raw values
     if "raw" in group:
         del group["raw"]
-    latent, x, labels, batches, start = None, None, [], [], 0
+    latent: Any = None
+    x, labels, batches, start = None, [], [], 0
     for chunk in chunks:
         values = in_type(chunk.x, about.dtype)
         # 64-bit offsets from the start: the whole may outgrow what the first chunk needs

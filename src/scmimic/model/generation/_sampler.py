@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scvi.module.base import BaseModuleClass
 from sklearn.metrics import pairwise_distances_argmin
-from torch import nn
 
 from scmimic._plain import saved_as
+from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation.calibration._margins import GeneMargins
 
@@ -134,8 +135,9 @@ class PosteriorCodes:
     def __init__(self, posterior: AggregatedPosterior, batch: int | None = None):
         self.posterior, self.batch = posterior, batch
 
-    def sample(self, cells: np.ndarray, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
+    def sample(self, cells: np.ndarray | None, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
         """One code for each of the training cells `cells`."""
+        assert cells is not None
         log_library = torch.as_tensor(self.posterior.log_library[cells], device=noise.device).unsqueeze(1)
         batches = self.posterior.batches[cells] if self.batch is None else np.full(len(cells), self.batch)
         return Latents(self.posterior.sample(cells, noise), log_library, batches)
@@ -155,7 +157,7 @@ class PriorCodes:
     def __init__(self, posterior: AggregatedPosterior, batch: int | None = None):
         self.posterior, self.batch = posterior, batch
 
-    def sample(self, cells: None, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
+    def sample(self, cells: np.ndarray | None, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
         """One code for each row of `noise`, for cells of a label code."""
         n, device = len(noise), noise.device
         mean, std = self.posterior.library_parameters(None if label == ANY else label, self.batch)
@@ -207,7 +209,7 @@ class BlockSampler:
         Code of the batch to generate, or None for the training cells' own.
     """
 
-    def __init__(self, module: nn.Module, posterior: AggregatedPosterior, *, seed: int, batch: int | None = None):
+    def __init__(self, module: BaseModuleClass, posterior: AggregatedPosterior, *, seed: int, batch: int | None = None):
         self.module, self.posterior, self.seed, self.batch = module, posterior, seed, batch
 
     def stream(self, *stream_id: int) -> torch.Generator:
@@ -246,7 +248,7 @@ class CellSampler(BlockSampler):
     Parameters
     ----------
     module
-        Trained networks with ``decode`` and ``draw``.
+        The trained networks.
     posterior
         The training cells.
     seed
@@ -267,9 +269,11 @@ class CellSampler(BlockSampler):
         Where counts get the margins of the training cells, the map to them.
     """
 
+    module: CellVAEModule
+
     def __init__(
         self,
-        module: nn.Module,
+        module: CellVAEModule,
         posterior: AggregatedPosterior,
         *,
         seed: int,
@@ -392,6 +396,7 @@ class CellSampler(BlockSampler):
     def _accepted(self, label: int, n: int) -> Iterator[Chunk]:
         """Cells that the classifier takes for the requested type (section 2.6 of the ACTIVA paper)."""
         module = self.module
+        assert module.classifier is not None
         rng = np.random.default_rng([self.seed, Stream.ACCEPTED_CELLS, label])
         done, drawn, number = 0, 0, 0
         while done < n:

@@ -15,10 +15,10 @@ import scmimic as sm
 from scmimic._compat import MODULE_KEYS
 from scmimic.model.generation.calibration._dispersion import (
     LOG_STEPS,
-    at,
-    crossing,
+    interpolate,
     match_zeros,
     pool_dispersion,
+    step_reaching,
     zero_probability,
 )
 
@@ -37,7 +37,7 @@ def test_crossing():
     steps = torch.tensor([0.0, 1.0, 3.0])
     falling = torch.tensor([10.0, 8.0, 7.0]).repeat(5, 1).T
     target = torch.tensor([12.0, 10.0, 9.0, 7.5, 1.0])
-    torch.testing.assert_close(crossing(falling, target, steps), torch.tensor([0.0, 0.0, 0.5, 2.0, 3.0]))
+    torch.testing.assert_close(step_reaching(falling, target, steps), torch.tensor([0.0, 0.0, 0.5, 2.0, 3.0]))
 
 
 @pytest.mark.parametrize("dispersion", ["gene", "gene-label"])
@@ -72,7 +72,7 @@ def test_at():
     steps = torch.tensor([0.0, 1.0, 3.0])
     values = torch.tensor([10.0, 8.0, 7.0]).repeat(4, 1).T
     where = torch.tensor([0.0, 0.5, 2.0, 3.0])
-    torch.testing.assert_close(at(values, where, steps), torch.tensor([10.0, 9.0, 7.5, 7.0]))
+    torch.testing.assert_close(interpolate(values, where, steps), torch.tensor([10.0, 9.0, 7.5, 7.0]))
 
 
 def cells_with_zeros(mu, theta, n=20_000):
@@ -139,7 +139,7 @@ def test_the_last_step_is_poisson_in_all_but_name():
 def test_poisson_is_the_limit():
     """Zeros that even a Poisson cannot avoid end at the last step, not in an error."""
     steps = torch.tensor([0.0, 6.0])
-    assert crossing(torch.tensor([[5.0], [4.0]]), torch.tensor([0.0]), steps).item() == 6.0
+    assert step_reaching(torch.tensor([[5.0], [4.0]]), torch.tensor([0.0]), steps).item() == 6.0
 
 
 def test_no_excess_no_change(learned):

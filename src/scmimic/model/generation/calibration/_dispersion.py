@@ -17,9 +17,9 @@ from collections.abc import Iterable
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.distributions import ZeroInflatedNegativeBinomial
-from torch.distributions import Distribution
 
 from scmimic._compat import MODULE_KEYS
+from scmimic.model.base._likelihoods import CountDistribution
 from scmimic.model.base._vae_module import CellVAEModule
 
 PRIOR_CELLS = 10.0
@@ -47,16 +47,17 @@ def pool_dispersion(
     prior_cells
         Weight of the average.
     """
-    if len(module.px_r) == 1:
+    log_theta = module.px_r
+    if log_theta is None or len(log_theta) == 1:
         return
-    n = torch.zeros_like(module.px_r)
+    n = torch.zeros_like(log_theta)
     for tensors in batches:
         label = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long().to(n.device)
         n.index_add_(0, label, (tensors[REGISTRY_KEYS.X_KEY].to(n.device) > 0).to(n.dtype))
     total = n.sum(0)
-    average = (n * module.px_r).sum(0) / total.clamp_min(1)
-    pooled = (n * module.px_r + prior_cells * average) / (n + prior_cells)
-    module.px_r.copy_(torch.where(total > 0, pooled, module.px_r))
+    average = (n * log_theta).sum(0) / total.clamp_min(1)
+    pooled = (n * log_theta + prior_cells * average) / (n + prior_cells)
+    log_theta.copy_(torch.where(total > 0, pooled, log_theta))
 
 
 @torch.inference_mode()
@@ -70,27 +71,28 @@ def match_zeros(module: CellVAEModule, batches: Iterable[dict[str, torch.Tensor]
     batches
         The training cells, as a data loader gives them.
     """
-    rows, n_genes = module.px_r.shape
+    log_theta = module.px_r
+    assert log_theta is not None
+    rows, n_genes = log_theta.shape
     steps = torch.tensor(LOG_STEPS, device=module.device)
     expected = torch.zeros(len(steps), rows, n_genes, device=module.device, dtype=torch.float64)
     observed = torch.zeros_like(expected[0])
     for tensors in batches:
         tensors = {key: value.to(module.device) for key, value in tensors.items()}
-        inputs = module._get_inference_input(tensors)
-        inference = module.inference(**inputs)
+        inference = module.inference(**module._get_inference_input(tensors))
         px = module.generative(**module._get_generative_input(tensors, inference))[MODULE_KEYS.PX_KEY]
         row = tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1).long() if rows > 1 else px.mu.new_zeros(len(px.mu)).long()
-        observed.index_add_(0, row, (inputs["x"] == 0).double())
+        observed.index_add_(0, row, (tensors[REGISTRY_KEYS.X_KEY] == 0).double())
         for i, step in enumerate(steps):
             expected[i].index_add_(0, row, zero_probability(px, step).double())
-    needed = crossing(expected, observed, steps)
+    needed = step_reaching(expected, observed, steps)
     excess = (expected[0] - observed).sum(1, keepdim=True)
-    removed = (expected[0] - at(expected, needed, steps)).sum(1, keepdim=True)
+    removed = (expected[0] - interpolate(expected, needed, steps)).sum(1, keepdim=True)
     share = (excess / removed.clamp_min(1e-9)).clamp(0, 1)
-    module.px_r += (share * needed).to(module.px_r.dtype)
+    log_theta.add_((share * needed).to(log_theta.dtype))
 
 
-def zero_probability(px: Distribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
+def zero_probability(px: CountDistribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
     """P(x = 0) of a negative binomial whose log inverse dispersion is larger by ``step``."""
     theta = px.theta * torch.as_tensor(step).exp()
     zero = (-theta * torch.log1p(px.mu / theta)).exp()
@@ -100,7 +102,7 @@ def zero_probability(px: Distribution, step: float | torch.Tensor = 0.0) -> torc
     return zero
 
 
-def crossing(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+def step_reaching(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     """Where ``falling`` (values at ``steps``, along the first axis) reaches ``target``, by linear interpolation.
 
     0 where it starts at or below the target, the last step where it stays above.
@@ -112,7 +114,7 @@ def crossing(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -
     return torch.where(right == 0, 0.0, steps[left] + share * (steps[right] - steps[left]))
 
 
-def at(values: torch.Tensor, where: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+def interpolate(values: torch.Tensor, where: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     """``values`` (given at ``steps``, along the first axis) at ``where``, by linear interpolation."""
     right = torch.searchsorted(steps, where.contiguous()).clamp(1, len(steps) - 1)
     share = (where - steps[right - 1]) / (steps[right] - steps[right - 1])
