@@ -29,7 +29,7 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain"}
+HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain", "_random"}
 MAY_IMPORT = {
     "metrics": {"_arguments", "_arrays"},
     "cells": {"_arguments", "_arrays", "_compat", "_keys", "_plain"},
@@ -39,8 +39,8 @@ MAY_IMPORT = {
     "train": {"model"},
     "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
     "datasets": {"_arguments", "_keys", "cells", "metrics", "pp"},
-    "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "cells", "metrics", "pp"},
-    "tl": {"_arguments", "_arrays", "_compat", "_interrupts", "_keys", "baselines", "cells", "metrics", "model", "pp"},
+    "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "_random", "cells", "metrics", "pp"},
+    "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
     "pl": {"_arguments", "_arrays", "_keys", "cells", "metrics", "model", "tl"},
     "_arguments": set(),
     "_arrays": {"_arguments"},
@@ -49,8 +49,9 @@ MAY_IMPORT = {
     "_interrupts": set(),
     "_keys": set(),
     "_plain": set(),
+    "_random": set(),
     "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
-    "_report": {"_arguments", "_files", "cells", "metrics", "pl", "tl"},
+    "_report": {"_arguments", "_files", "_keys", "cells", "metrics", "pl", "tl"},
     "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "model", "tl"},
     "": {"_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }

@@ -17,10 +17,10 @@ from scmimic import _keys, datasets, metrics, pl, pp, tl
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._interrupts import stop_if_interrupted
+from scmimic._keys import OVERALL
 from scmimic.cells._generated import package_version
 from scmimic.model import ACTIVA
 from scmimic.tl.evaluation import Evaluation
-from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._run import run
 
 if TYPE_CHECKING:

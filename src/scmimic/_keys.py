@@ -1,5 +1,7 @@
 """Every name that scmimic writes into an AnnData object."""
 
+from typing import Literal
+
 UNS = "scmimic"
 """`.uns` key of a generated AnnData: model, version, parameters and seed."""
 INTERRUPTED = "interrupted"
@@ -32,6 +34,9 @@ SPLIT_TEST = "test"
 LAYER_COUNTS = "counts"
 """`.layers` key under which the preprocessing keeps raw counts."""
 
+Basis = Literal["pca", "umap", "tsne"]
+"""Embeddings of :func:`scmimic.tl.joint_embedding`."""
+
 OBSM_JOINT_PCA = "X_joint_pca"
 """`.obsm` keys of :func:`scmimic.tl.joint_embedding`."""
 OBSM_JOINT_UMAP = "X_joint_umap"
@@ -48,6 +53,9 @@ RANK_LATENT_GENES = "rank_latent_genes"
 
 RARE_AUGMENTATION = "rare_augmentation"
 """`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
+
+OVERALL = "overall"
+"""What tables call all cells together, in the place of a label, and all factors, in the place of one."""
 
 DISENTANGLEMENT = "disentanglement"
 """`.uns` key of :func:`scmimic.tl.disentanglement`."""

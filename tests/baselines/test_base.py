@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmimic import baselines
-from scmimic.baselines._base import draw_members
+from scmimic._random import draw_members
 
 FAST = ["Memoriser", "IndependentNB", "Multinomial", "GaussianCopula"]
 pytestmark = pytest.mark.parametrize("name", FAST)

@@ -10,9 +10,9 @@ from scipy.stats import mannwhitneyu
 
 import scmimic as sm
 from scmimic._arrays import log_normalise, row_keys
+from scmimic._keys import OVERALL
 from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation import _run
-from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._measures import Value, metrics_by_name
 from scmimic.tl.evaluation._verdict import judge
 

@@ -9,7 +9,7 @@ import scanpy as sc
 import scipy.sparse as sp
 
 import scmimic as sm
-from scmimic.tl.evaluation._cells import OVERALL
+from scmimic._keys import OVERALL
 from scmimic.tl.evaluation._measures import MEASURES, metrics_by_name
 
 METRICS = metrics_by_name()

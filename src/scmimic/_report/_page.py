@@ -14,12 +14,11 @@ import pandas as pd
 
 from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
+from scmimic._keys import OVERALL, Basis
 from scmimic._report._pictures import Picture, draw_pictures, draw_scores
 from scmimic.cells._columns import label_array
 from scmimic.cells._generated import package_version
-from scmimic.tl._joint_embedding import Basis
 from scmimic.tl.evaluation import Evaluation
-from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._measures import MEASURES, metrics_by_name
 from scmimic.tl.evaluation._run import run
 from scmimic.tl.evaluation._settings import Settings, takes

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scmimic import pl
+from scmimic._keys import OVERALL, Basis
 from scmimic.cells._units import check_same_space
 from scmimic.tl import joint_embedding
-from scmimic.tl._joint_embedding import Basis
 from scmimic.tl.evaluation import Evaluation
-from scmimic.tl.evaluation._cells import OVERALL
 
 logger = logging.getLogger(__name__)
 

@@ -164,12 +164,3 @@ class ReferenceGenerator(ABC):
         """Split `n` cells into blocks that are small enough to be dense."""
         step = max(1, BLOCK_ENTRIES // self._x.shape[1])
         return (slice(start, min(start + step, n)) for start in range(0, n, step))
-
-
-def draw_members(members: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `n` of `members`, each as often as any other up to one.
-
-    Repeated cells within a sample give themselves away to a forest, so that none is repeated before all were drawn.
-    """
-    rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
-    return np.concatenate(rounds)[:n]

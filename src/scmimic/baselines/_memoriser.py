@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from scmimic.baselines._base import ReferenceGenerator, draw_members
+from scmimic._random import draw_members
+from scmimic.baselines._base import ReferenceGenerator
 
 
 class Memoriser(ReferenceGenerator):

@@ -16,8 +16,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COUNT, Choice
+from scmimic._random import seeded
 from scmimic.baselines._base import ReferenceGenerator
-from scmimic.baselines._scvi import seeded
 from scmimic.cells._checks import check_no_empty_cells
 from scmimic.cells._layers import place
 

@@ -6,8 +6,6 @@ Lopez, R. et al. Deep generative modeling for single-cell transcriptomics. Natur
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +15,8 @@ from anndata import AnnData
 
 from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic._interrupts import plain_interrupts
-from scmimic.baselines._base import ReferenceGenerator, draw_members
+from scmimic._random import draw_members, seeded
+from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells._checks import check_no_empty_cells
 from scmimic.cells._layers import place
 
@@ -26,22 +25,6 @@ logger = logging.getLogger(__name__)
 _PRIOR_BLOCK = 8192
 _PRIOR_BLOCKS = 64
 """At most 64 * 8,192 draws from the prior: a type with a share of one in 1,000 still gets about 500 cells."""
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch, NumPy and scvi-tools within the block, and leave their state as it was."""
-    from lightning.pytorch.utilities.seed import isolate_rng
-    from scvi import settings
-
-    scvi_seed = settings.seed
-    with isolate_rng():
-        # scvi-tools splits and shuffles by this setting
-        settings.seed = seed
-        try:
-            yield
-        finally:
-            settings.seed = scvi_seed
 
 
 class SCVIReference(ReferenceGenerator):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT_OR_NONE, KEY, NON_NEGATIVE, SEED, SEVERAL, THREADS
+from scmimic._keys import OVERALL
 from scmimic.cells._checks import ANNDATA
 from scmimic.metrics import (
     FactorScores,
@@ -25,8 +26,6 @@ from scmimic.metrics._mutual_information import Estimator, information_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-OVERALL = "overall"
 
 
 def disentanglement(

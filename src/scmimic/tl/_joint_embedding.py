@@ -16,13 +16,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic._arrays import fit_pca, prepare_expression
+from scmimic._keys import Basis
 from scmimic.cells._checks import ANNDATA, check_same_genes, read_both
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_same_space, warn_of_logarithms
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Basis = Literal["pca", "umap", "tsne"]
 
 # umap-learn takes a third of `n_epochs` to place new cells
 _UMAP_PLACEMENT = {"n_epochs": 60, "negative_sample_rate": 3}

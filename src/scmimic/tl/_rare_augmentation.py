@@ -42,7 +42,17 @@ from scmimic.cells._columns import Value, label_column
 from scmimic.cells._generated import storable
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_same_space
-from scmimic.tl.augmentation._generators import Generator, default_generators, oversample, smote
+from scmimic.tl.augmentation._generators import (
+    OVERSAMPLING,
+    RIVALS,
+    SMOTE,
+    UNWEIGHTED,
+    WEIGHTED,
+    Generator,
+    default_generators,
+    oversample,
+    smote,
+)
 from scmimic.tl.augmentation._trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
 
 if TYPE_CHECKING:
@@ -51,8 +61,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNWEIGHTED, WEIGHTED, OVERSAMPLING, SMOTE = "none", "class weights", "oversampling", "SMOTE"
-RIVALS = (UNWEIGHTED, WEIGHTED, OVERSAMPLING, SMOTE)
 # what a fit on too few cells raises; mistakes in a program (TypeError, AttributeError) come through
 _REFUSALS = (ValueError, RuntimeError, ArithmeticError, LookupError)
 

@@ -9,12 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic._random import draw_members, seeded
 from scmimic.baselines import GaussianCopula, IndependentNB
-from scmimic.baselines._base import draw_members
-from scmimic.baselines._scvi import seeded
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+UNWEIGHTED, WEIGHTED, OVERSAMPLING, SMOTE = "none", "class weights", "oversampling", "SMOTE"
+RIVALS = (UNWEIGHTED, WEIGHTED, OVERSAMPLING, SMOTE)
+"""What the tables call the ways that need no generator."""
 
 Generator = Callable[["AnnData", str, "str | None", int], Any]
 """Fits on (training cells, labels_key, layer, seed) and returns an object with `.generate(n, labels, seed=)`."""

@@ -16,6 +16,7 @@ from anndata import AnnData
 
 from scmimic import _keys, baselines
 from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression
+from scmimic._keys import OVERALL
 from scmimic.baselines import ReferenceGenerator
 from scmimic.cells._checks import check_same_genes
 from scmimic.cells._columns import label_array
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
-
-OVERALL = "overall"
-"""What all cells together are called, in the place of a label."""
 
 TRIVIAL: dict[str, type[ReferenceGenerator]] = {
     kind.name: kind for kind in (baselines.IndependentNB, baselines.Multinomial, baselines.GaussianCopula)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from scmimic._arrays import Matrix, column_variance
+from scmimic._keys import OVERALL
 from scmimic.cells._units import BASES, UNIT_NAMES
-from scmimic.tl.evaluation._cells import OVERALL, Cells, EvaluationData
+from scmimic.tl.evaluation._cells import Cells, EvaluationData
 from scmimic.tl.evaluation._measures import Row
 
 MIN_COPY_RATIO = 0.9

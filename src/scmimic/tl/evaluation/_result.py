@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scmimic._keys import OVERALL
 from scmimic.metrics import DiscriminatorResult
-from scmimic.tl.evaluation._cells import OVERALL
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 from scmimic.tl.evaluation._verdict import KEY_METRICS, Verdict, judge
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scmimic.tl._joint_embedding import Basis
+    from scmimic._keys import Basis
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,10 +19,11 @@ from anndata import AnnData
 from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
+from scmimic._keys import OVERALL
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._generated import package_version
 from scmimic.metrics import DiscriminatorResult, TooFewCellsError
-from scmimic.tl.evaluation._cells import OVERALL, EvaluationData, Sides, prepare_data
+from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
 from scmimic.tl.evaluation._measures import (
     MEASURES,

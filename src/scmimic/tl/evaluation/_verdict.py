@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from scmimic.tl.evaluation._cells import OVERALL
+from scmimic._keys import OVERALL
 from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 

@@ -15,7 +15,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arrays import Matrix
 from scmimic._interrupts import stop_if_interrupted
-from scmimic.baselines._scvi import seeded
+from scmimic._random import seeded
 from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Shift, Target, entropies
 from scmimic.tl._latent_arithmetic import latent_arithmetic

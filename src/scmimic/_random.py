@@ -1,0 +1,33 @@
+"""Random numbers: draws that repeat nothing before its turn, and seeds of what draws by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch, NumPy and scvi-tools within the block, and leave their state as it was."""
+    from lightning.pytorch.utilities.seed import isolate_rng
+    from scvi import settings
+
+    scvi_seed = settings.seed
+    with isolate_rng():
+        # scvi-tools splits and shuffles by this setting
+        settings.seed = seed
+        try:
+            yield
+        finally:
+            settings.seed = scvi_seed
+
+
+def draw_members(members: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `n` of `members`, each as often as any other up to one.
+
+    Repeated cells within a sample give themselves away to a forest, so that none is repeated before all were drawn.
+    """
+    rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
+    return np.concatenate(rounds)[:n]
