@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
-from scmimic._arrays import fit_pca, prepare_expression
+from scmimic._arrays import fit_pca
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._columns import label_array
 from scmimic.cells._layers import place, read_matrix
-from scmimic.cells._shared import leave_out_shared
 from scmimic.cells._units import check_same_units, space_of_cells, warn_of_logarithms
 from scmimic.metrics import (
     distance_to_closest_record,
@@ -23,6 +23,7 @@ from scmimic.metrics import (
     membership_inference,
     nearest_neighbor_distance_ratio,
 )
+from scmimic.tl.evaluation._cells import Cells, without_shared
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -157,69 +158,48 @@ def privacy(
     SEED.check(seed=seed)
     THREADS.check(n_jobs=n_jobs)
     KEY.check(key_added=key_added)
-    named = {"synthetic": synthetic, "holdout": holdout}
-    if reference is not None:
-        named["reference"] = reference
-    for name, other in named.items():
-        check_same_genes(adata, other, name=name)
-        spaces = space_of_cells(adata, layer), space_of_cells(other, layer, optional=name == "synthetic")
-        check_same_units(*spaces, place(layer), any_scale=True, name=name)
+    given = {"adata": adata, "synthetic": synthetic, "holdout": holdout, "reference": reference}
+    sets: dict[str, Cells] = {}
+    for name, cells in given.items():
+        if cells is not None:
+            check_same_genes(adata, cells, name=name)
+            spaces = space_of_cells(adata, layer), space_of_cells(cells, layer, optional=name == "synthetic")
+            check_same_units(*spaces, place(layer), any_scale=True, name=name)
     warn_of_logarithms(adata, layer, "pass `layer` with the counts")
-    raw = {name: read_matrix(cells, layer) for name, cells in (("adata", adata), ("holdout", holdout))}
-    raw["synthetic"] = read_matrix(synthetic, layer, optional=True)
-    donors: dict[str, np.ndarray] = {}
-    if donor_key is not None:
-        donors = {"adata": _donors(adata, donor_key, "adata"), "holdout": _donors(holdout, donor_key, "holdout")}
-    if reference is not None:
-        raw["reference"] = read_matrix(reference, layer)
-    for text in leave_out_shared(raw, donors, _APART):
+    for name, cells in given.items():
+        if cells is not None:
+            x = read_matrix(cells, layer, optional=name == "synthetic")
+            sets[name] = Cells.of(x, name, log1p=True, target_sum=target_sum)
+            if donor_key is not None and name in ("adata", "holdout"):
+                sets[name] = replace(sets[name], labels=_donors(cells, donor_key, name))
+    sets, told = without_shared(sets, _APART)
+    for text in told:
         warnings.warn(text, UserWarning, stacklevel=2)
     if reference is None:
-        n_unseen = raw["holdout"].shape[0]
-        order = np.random.default_rng(seed).permutation(n_unseen)
-        half, judged = np.sort(order[: n_unseen // 2]), np.sort(order[n_unseen // 2 :])
-        if len(half) < 3:
-            raise ValueError(
-                f"`holdout` has {n_unseen} cells, of which one half fits the components and the other is judged: "
-                "hold out more, or give `reference`."
-            )
-        raw["reference"], raw["holdout"] = raw["holdout"][half], raw["holdout"][judged]
-        donors = {name: names if name == "adata" else names[judged] for name, names in donors.items()}
-
-    logged = {name: prepare_expression(x, name, True, target_sum) for name, x in raw.items()}
-    pca = fit_pca(logged["reference"], n_comps, seed=seed)
+        sets["reference"], sets["holdout"] = _halves(sets["holdout"], seed)
+    fitted = sets["reference"].genes
+    pca = fit_pca(fitted, n_comps, seed=seed)
     if pca.n_components_ < n_comps:
-        logger.info("%d x %d values allow %d of %d components.", *logged["reference"].shape, pca.n_components_, n_comps)
-    pcs = {name: pca.transform(x) for name, x in logged.items()}
-    train, fake, unseen = pcs["adata"], pcs["synthetic"], pcs["holdout"]
+        logger.info("%d x %d values allow %d of %d components.", *fitted.shape, pca.n_components_, n_comps)
+    sets = {name: cells.on(pca) for name, cells in sets.items()}
+    train, fake, unseen = sets["adata"], sets["synthetic"], sets["holdout"]
 
-    record = distance_to_closest_record(train, fake, unseen, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
-    ratio = nearest_neighbor_distance_ratio(train, fake, unseen, max_cells=max_cells, seed=seed, n_jobs=n_jobs)
+    options: dict[str, Any] = {"max_cells": max_cells, "seed": seed, "n_jobs": n_jobs}
+    record = distance_to_closest_record(train.pcs, fake.pcs, unseen.pcs, **options)
+    ratio = nearest_neighbor_distance_ratio(train.pcs, fake.pcs, unseen.pcs, **options)
     low_ratio = ratio.synthetic_low / ratio.test_low if ratio.test_low > 0 else np.nan
+    copied, by_chance = (duplicate_fraction(train.raw, cells.raw) for cells in (fake, unseen))
     rows = [
         _row("dcr_ratio", record.ratio, 1.0, "low"),
         _row("nndr_ratio", ratio.ratio, 1.0, "low"),
         _row("nndr_low_ratio", low_ratio, 1.0, "low"),
-        _row(
-            "duplicate_fraction",
-            duplicate_fraction(raw["adata"], raw["synthetic"]),
-            duplicate_fraction(raw["adata"], raw["holdout"]),
-            "high",
-        ),
+        _row("duplicate_fraction", copied, by_chance, "high"),
     ]
-    attacks = {"membership": None} if reference is None else {"membership": None, "calibrated": pcs["reference"]}
+    if donor_key is not None:
+        options |= {"train_donors": train.labels, "test_donors": unseen.labels}
+    attacks = {"membership": None} if reference is None else {"membership": None, "calibrated": sets["reference"].pcs}
     for name, calibration in attacks.items():
-        result = membership_inference(
-            train,
-            unseen,
-            fake,
-            train_donors=donors.get("adata"),
-            test_donors=donors.get("holdout"),
-            reference=calibration,
-            max_cells=max_cells,
-            seed=seed,
-            n_jobs=n_jobs,
-        )
+        result = membership_inference(train.pcs, unseen.pcs, fake.pcs, reference=calibration, **options)
         rows += _attack_rows(name, result, "cell")
         if result.donors is not None:
             rows += _attack_rows("donor" if calibration is None else f"donor_{name}", result.donors, "donor")
@@ -236,9 +216,21 @@ def privacy(
     adata.uns[key_added] = {
         "results": table.copy(),
         "params": params,
-        "n_cells": {name: int(x.shape[0]) for name, x in raw.items()},
+        "n_cells": {name: len(cells) for name, cells in sets.items()},
     }
     return table
+
+
+def _halves(holdout: Cells, seed: int) -> tuple[Cells, Cells]:
+    """Two random halves: the first fits the components, the second is judged."""
+    order = np.random.default_rng(seed).permutation(len(holdout))
+    n = len(order) // 2
+    if n < 3:
+        raise ValueError(
+            f"`holdout` has {len(holdout)} cells, of which one half fits the components and the other is judged: "
+            "hold out more, or give `reference`."
+        )
+    return holdout[np.sort(order[:n])], holdout[np.sort(order[n:])]
 
 
 def _row(metric: str, value: float, ideal: float, direction: str, unit: str = "cell") -> dict[str, Any]:

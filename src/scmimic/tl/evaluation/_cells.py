@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -131,7 +131,7 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
         All of :class:`~scmimic.tl.evaluation._settings.Settings`, resolved.
     """
     sets, spaces = _read_sets(adata, synthetic, settings)
-    sets, left_out = _without_shared(sets)
+    sets, left_out = without_shared(sets, _APART)
     rng, notes = np.random.default_rng(settings["seed"]), {}
 
     # some cells are spent on the axes, which favour whoever they are fitted on
@@ -286,10 +286,12 @@ _APART = (
 )
 
 
-def _without_shared(sets: dict[str, Cells]) -> tuple[dict[str, Cells], list[str]]:
-    """Sets without the cells that they must not share, and what to tell the user."""
+def without_shared(
+    sets: Mapping[str, Cells], apart: Sequence[tuple[str, str, str]]
+) -> tuple[dict[str, Cells], list[str]]:
+    """Sets without the cells that they must not share, as `apart` says, and what to tell the user."""
     rows = {name: np.arange(len(cells)) for name, cells in sets.items()}
-    told = leave_out_shared({name: cells.raw for name, cells in sets.items()}, rows, _APART)
+    told = leave_out_shared({name: cells.raw for name, cells in sets.items()}, rows, apart)
     return {name: cells if len(rows[name]) == len(cells) else cells[rows[name]] for name, cells in sets.items()}, told
 
 
