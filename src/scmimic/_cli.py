@@ -291,11 +291,11 @@ def evaluate(
         check(report, endings=PAGE_ENDINGS, others=files, name="--report")
         if table is not None:
             check(table, endings=TABLE_ENDINGS, others=files | {"--report": report}, name="--table")
-        cells = {name: None if file is None else sc.read_h5ad(file) for name, file in files.items()}
+        cells = {name: sc.read_h5ad(file) for name, file in files.items() if file is not None}
         settings = {
             "labels_key": labels,
-            "train": cells["--train"],
-            "reference": cells["--reference"],
+            "train": cells.get("--train"),
+            "reference": cells.get("--reference"),
             "layer": layer,
             "log1p": log1p,
             "metrics": metrics or "all",

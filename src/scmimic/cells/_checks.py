@@ -169,7 +169,7 @@ def check_obsm(adata: AnnData, key: str, argument: str) -> np.ndarray:
     """``adata.obsm[key]`` as float32, if it is a finite table of numbers."""
     if key not in adata.obsm:
         raise KeyError(f"`{argument}={key!r}`: there is no such key in `adata.obsm`. Keys: {list(adata.obsm.keys())}.")
-    values = adata.obsm[key]
+    values: Any = adata.obsm[key]
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu" or not values.shape[1]:
         raise ValueError(f"`adata.obsm[{key!r}]` must be a NumPy array of numbers, cells x dimensions.")
     if not np.isfinite(values).all():

@@ -150,7 +150,10 @@ def _expression(manager: AnnDataManager) -> AnnData:
 def _holder(data: AnnData | MuData, where: Mapping[str, Any]) -> AnnData | MuData:
     """The object that a registered field is in."""
     modality = where.get("mod_key")
-    return data if modality is None else data.mod[modality]
+    if modality is None:
+        return data
+    assert isinstance(data, MuData)
+    return data.mod[modality]
 
 
 def _place(data: AnnData | MuData, where: Mapping[str, Any], attribute: str, key: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from anndata import AnnData
@@ -11,7 +12,8 @@ from scmimic._arrays import in_memory
 
 def layer_names(adata: AnnData) -> list[str]:
     """Names of the layers, without `.X`, which anndata counts among them under the name None from version 0.13 on."""
-    return [name for name in adata.layers if name is not None]
+    names: Iterable[str | None] = adata.layers
+    return [name for name in names if name is not None]
 
 
 def place(layer: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -211,12 +211,13 @@ def splat(
 
 def _known_genes(genes: AnnData | pd.DataFrame | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Table and curves of the genes that the caller knows; empty without any."""
+    curves: dict[str, np.ndarray] = {}
     if genes is None:
-        return pd.DataFrame(), {}
+        return pd.DataFrame(), curves
     if isinstance(genes, AnnData):
         table, curves = genes.var, {key: np.asarray(genes.varm[key]) for key in genes.varm}
     elif isinstance(genes, pd.DataFrame):
-        table, curves = genes, {}
+        table = genes
     else:
         raise TypeError(f"`genes` must be an AnnData or a DataFrame, not {type(genes).__name__}.")
     check_known_genes(table)
@@ -231,7 +232,7 @@ def _positions(
     curves: dict[str, np.ndarray],
     paths: bool,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Factors at each position (step of a path, or group), positions x genes, and the curves for `.varm`."""
     ends = [var[_keys.de_factor(group)].to_numpy() for group in groups]
     if not paths:

@@ -244,17 +244,18 @@ def joint_coordinates(
             f"No embedding for `basis={basis!r}` in both objects: `.obsm` has {list(adata.obsm)} in `adata` and "
             f"{list(other.obsm)} in `{name}`. Run `sm.tl.joint_embedding(adata, {name}, basis={basis!r})`."
         )
-    found = np.asarray(adata.obsm[key])[:, :2], np.asarray(other.obsm[key])[:, :2]
-    if any(xy.shape[1] < 2 for xy in found):
+    first: np.ndarray = np.asarray(adata.obsm[key])[:, :2]
+    second: np.ndarray = np.asarray(other.obsm[key])[:, :2]
+    if first.shape[1] < 2 or second.shape[1] < 2:
         raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
-    return found
+    return first, second
 
 
 def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str | None, palette: Any) -> _Coloring:
     objects = {"adata": adata, "synthetic": synthetic}
     if color is None:
         return _Coloring((np.full(adata.n_obs, REAL_COLOR), np.full(synthetic.n_obs, SYNTHETIC_COLOR)))
-    columns = []
+    columns: list[pd.Series] = []
     for name, a in objects.items():
         if color in a.obs:
             columns.append(a.obs[color])

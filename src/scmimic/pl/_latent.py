@@ -167,7 +167,7 @@ def _draw_column(
     limits: tuple[float, float],
     style: dict,
 ) -> None:
-    column = adata.obs[name]
+    column: pd.Series = adata.obs[name]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         _draw_numbers(ax, column.to_numpy(dtype=float, na_value=np.nan), xy, order, cmap, limits, style)
         return

@@ -108,8 +108,8 @@ def latent_traversal(
             raise KeyError(
                 f"`traversal.obs` has no column {column!r}: pass the cells that `sm.tl.latent_traversal` returned."
             )
-    column = traversal.obs[_keys.OBS_DIMENSION].astype("category")
-    known = [str(name) for name in column.cat.categories]
+    dimension: pd.Series = traversal.obs[_keys.OBS_DIMENSION].astype("category")
+    known = [str(name) for name in dimension.cat.categories]
     chosen = known if dims is None else [str(dim) for dim in np.atleast_1d(dims)]
     if not chosen:
         raise ValueError("`dims` is empty: name at least one, or leave it out for all.")
@@ -117,9 +117,9 @@ def latent_traversal(
         raise ValueError(f"`dims`: {missing} were not traversed; {known} were.")
     real, moved = joint_coordinates(adata, traversal, basis, name="traversal")
     values = pd.to_numeric(traversal.obs[_keys.OBS_VALUE]).to_numpy(dtype=float)
-    drawn = np.isin(column.astype(str), chosen)
+    drawn = np.isin(dimension.astype(str), chosen)
     limits = {"vmin": values[drawn].min(), "vmax": values[drawn].max()}
-    per_panel = max(int((column == name).sum()) for name in known)
+    per_panel = max(int((dimension == name).sum()) for name in known)
     if size is None:
         size = float(np.clip(1_500 / per_panel, 6, 30))
     if background_size is None:
@@ -129,7 +129,7 @@ def latent_traversal(
     points: PathCollection | None = None
     for panel, name in zip(axes, chosen, strict=True):
         panel.scatter(real[:, 0], real[:, 1], c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
-        cells = np.flatnonzero((column.astype(str) == name).to_numpy())
+        cells = np.flatnonzero((dimension.astype(str) == name).to_numpy())
         points = panel.scatter(
             moved[cells, 0],
             moved[cells, 1],

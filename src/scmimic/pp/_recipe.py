@@ -12,6 +12,7 @@ from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
 from scmimic._arrays import canonical
 from scmimic.cells._checks import ANNDATA, check_counts
+from scmimic.cells._layers import get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -106,7 +107,7 @@ def recipe_marouf20(
     if not filled.all():
         logger.warning("Dropping %d cells without a count in the genes kept.", int((~filled).sum()))
         sc.pp.filter_cells(adata, min_genes=1)
-    adata.layers[_keys.LAYER_COUNTS] = adata.X.copy()
+    adata.layers[_keys.LAYER_COUNTS] = get_matrix(adata, None).copy()
     if isinstance(adata.X, sp.sparray):
         # scanpy 1.11 cannot scale sparse arrays
         adata.X = sp.csr_matrix(adata.X)

@@ -117,11 +117,12 @@ def augment(
     x = _stack(real, read_matrix(synthetic, None))
     names = make_index_unique(adata.obs_names.append(synthetic.obs_names))
     source = pd.Categorical.from_codes(np.r_[earlier, np.ones(synthetic.n_obs, dtype=int)], _SOURCES)
+    varm: Mapping[str, Any] = adata.varm
     result = AnnData(
         X=x,
         obs=_join_obs(adata.obs, synthetic.obs, names),
         var=adata.var.copy(),
-        varm={key: value.copy() for key, value in adata.varm.items()},
+        varm={key: value.copy() for key, value in varm.items()},
     )
     result.obs[_keys.OBS_SOURCE] = source
     for key in layer_names(adata):
@@ -130,7 +131,7 @@ def augment(
     if layer is not None:
         result.layers[layer] = x.copy()
     for key in adata.obsm.keys() & synthetic.obsm.keys():
-        pair = [np.asarray(side.obsm[key]) for side in (adata, synthetic)]
+        pair: list[np.ndarray] = [np.asarray(side.obsm[key]) for side in (adata, synthetic)]
         if pair[0].shape[1:] == pair[1].shape[1:]:
             result.obsm[key] = np.concatenate(pair)
     for key, value in adata.uns.items():
@@ -146,7 +147,7 @@ def _joint_colors(adata: AnnData, synthetic: AnnData, both: AnnData) -> dict[str
     """Colours of the categories of both sides, in the joint order; those of the real cells come first."""
     found = {}
     for name in both.obs:
-        key, column = _keys.colors(name), both.obs[name]
+        key, column = _keys.colors(str(name)), both.obs[name]
         if not isinstance(column.dtype, pd.CategoricalDtype):
             continue
         colors: dict[Any, Any] = {}

@@ -96,7 +96,7 @@ def code_faithfulness(
     if key not in adata.obsm:
         raise KeyError(f"`use_rep={key!r}` is not in `adata.obsm`; there are {list(adata.obsm)}.")
     _check_enough(adata, "adata")
-    asked = np.asarray(adata.obsm[key], dtype=np.float64)
+    asked: np.ndarray = np.asarray(adata.obsm[key], dtype=np.float64)
     # an encoder may want the cells in other units, or in a layer that generated cells do not have
     reads_any_cells = not isinstance(model, BaseModelClass) or isinstance(model, MichiGAN)
     cells = adata.to_memory() if adata.isbacked or hasattr(adata.X, "to_memory") else adata
@@ -213,7 +213,7 @@ def code_factor_correlation(
     pca = fit_pca(real, n_comps)
     regressor = KNeighborsRegressor(n_neighbors=n_neighbors).fit(pca.transform(real), np.hstack(targets))
     predicted = regressor.predict(pca.transform(fake))
-    codes = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
+    codes: np.ndarray = np.asarray(synthetic.obsm[use_rep], dtype=np.float64)
     levels = np.array([[spearman(code, level) for level in predicted.T] for code in codes.T])
     columns = np.split(levels, np.cumsum([target.shape[1] for target in targets])[:-1], axis=1)
     table = pd.DataFrame(

@@ -200,7 +200,7 @@ def _factor_values(adata: AnnData, name: str) -> np.ndarray:
         raise KeyError(f"The factor {name!r} is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
     if name == OVERALL:
         raise ValueError(f"A factor cannot be called {OVERALL!r}, the name of the mean over all of them: rename it.")
-    column = adata.obs[name]
+    column: pd.Series = adata.obs[name]
     if column.isna().any():
         raise ValueError(
             f"`adata.obs[{name!r}]` is missing for {int(column.isna().sum())} cells. Drop them: "

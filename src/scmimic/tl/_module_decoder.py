@@ -116,13 +116,13 @@ class ModuleDecoder:
             MODULE_KEYS.Y_KEY: label[:, None],
         }
         known = inspect.signature(module.generative).parameters
-        columns = {name: torch.as_tensor(column) for name, column in columns.items() if name in known}
+        tensors = {name: torch.as_tensor(column) for name, column in columns.items() if name in known}
         parts = []
         module.eval()
         with own_random_numbers(self.model), torch.inference_mode():
             torch.manual_seed(seed)
             for start in range(0, n, _BLOCK):
-                block = {name: column[start : start + _BLOCK].to(module.device) for name, column in columns.items()}
+                block = {name: column[start : start + _BLOCK].to(module.device) for name, column in tensors.items()}
                 px = module.generative(**block)[MODULE_KEYS.PX_KEY]
                 parts.append(sp.csr_matrix(px.sample().cpu().numpy()))
         asked = {"model": type(self.model).__name__, "method": "decode", "seed": seed}

@@ -81,13 +81,14 @@ def make_trial(
         genes = _variable_genes(space.bring(matrix[train], "training cells"), n_top_genes)
         train = train[matrix[train][:, genes].getnnz(axis=1) > 0]
     # what all cells have shaped (embeddings, graphs, results) would carry held-out cells into a fit
+    x = matrix[train][:, genes]
     reduced = AnnData(
-        X=matrix[train][:, genes],
+        X=x,
         obs=adata.obs.iloc[train].copy(),
         var=pd.DataFrame(index=adata.var_names[genes]),
     )
     if layer is not None:
-        reduced.layers[layer] = reduced.X.copy()
+        reduced.layers[layer] = x.copy()
     return Trial(
         train=reduced,
         x_train=space.bring(reduced.X, "training cells"),

@@ -63,9 +63,9 @@ class HoldoutSpaces:
         x, obs = read_matrix(self.adata, self.layer)[keep], self.adata.obs[keep].copy()
         new = AnnData(x, obs=obs, var=pd.DataFrame(index=self.adata.var_names))
         if self.layer is not None:
-            new.layers[self.layer] = new.X.copy()
+            new.layers[self.layer] = x.copy()
         for name in self.logged:
-            new.layers[name] = self.adata.layers[name][keep]
+            new.layers[name] = read_matrix(self.adata, name)[keep]
         return new
 
     def check(self, model: Any, train: AnnData) -> None:
