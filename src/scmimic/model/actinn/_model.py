@@ -11,7 +11,6 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
-from scvi import REGISTRY_KEYS
 
 from scmimic import _keys
 from scmimic._arguments import (
@@ -26,7 +25,6 @@ from scmimic._arguments import (
     check_widths,
     shown,
 )
-from scmimic._arrays import as_dense
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import Value
 from scmimic.model.actinn._module import ACTINNModule
@@ -103,7 +101,7 @@ class ACTINN(CellModel):
         n_input = self.summary_stats.n_vars
         mask, weights = None, None
         if adata is not None:
-            mask = torch.as_tensor(expressed_genes(self._x())) if filter_genes else None
+            mask = torch.as_tensor(expressed_genes(self._expression())) if filter_genes else None
             weights = self._class_weights(class_weights)
         elif class_weights is not None:
             weights = torch.ones(n_labels)
@@ -117,14 +115,10 @@ class ACTINN(CellModel):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    def _x(self):
-        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-
     def _class_weights(self, class_weights) -> torch.Tensor | None:
         if class_weights is None:
             return None
-        codes = np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
-        counts = np.bincount(codes, minlength=len(self.label_categories_))[: len(self.label_categories_)]
+        counts = np.bincount(self._label_array(), minlength=len(self.label_categories_))[: len(self.label_categories_)]
         if not isinstance(class_weights, Mapping):
             if not isinstance(class_weights, str) or class_weights != "balanced":
                 raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {shown(class_weights)}.")
@@ -259,8 +253,7 @@ class ACTINN(CellModel):
 
     @torch.inference_mode()
     def _after_training(self, plan: LightningModule) -> None:
-        x = self._x()[np.sort(self.train_indices_)[:512]]
-        cells = torch.as_tensor(as_dense(x).astype(np.float32, copy=False), device=self.device)
+        (cells,) = self._dense_batches(self._expression(), np.sort(self.train_indices_)[:512], 512)
         self._check_useful("the probabilities that it gives to types", self.module.classifier(cells).softmax(-1))
 
     @torch.inference_mode()
@@ -341,12 +334,8 @@ def classify_cells(
     x = model._query_matrix(data, any_scale=scales)
     rows = check_rows("indices", indices, data.n_obs)
     model.module.eval()
-    size = batch_size or 1024
-    parts = []
-    for start in range(0, len(rows), size):
-        chunk = as_dense(x[rows[start : start + size]])
-        cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=model.device)
-        parts.append(classifier(cells).softmax(-1).cpu().numpy())
+    batches = model._dense_batches(x, rows, batch_size or 1024)
+    parts = [classifier(cells).softmax(-1).cpu().numpy() for cells in batches]
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.label_categories_)), np.float32)
     names = data.obs_names[rows]
     if soft:

@@ -78,17 +78,18 @@ def introspective_gradients(
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
     library = module.log_library(x, tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY))
     hidden = module.decoder.hidden(z, library, batch_index)
-    own = hidden.detach().requires_grad_()
+    # copies at which the gradient of each kind of cells is caught on its way back to the code
+    for_loss = hidden.detach().requires_grad_()
     # without adversarial weight there is no second player, and no fake to encode
     if weights.alpha1 > 0:
         with fake_cells(module.decoder, "running"):
             hidden_prior = module.decoder.hidden(torch.randn_like(mean), library, batch_index)
-        given, prior = hidden.detach().requires_grad_(), hidden_prior.detach().requires_grad_()
-        px, *judged = module.decode_for_players(own, given, prior, library, labels)
+        for_reconstructed, for_generated = hidden.detach().requires_grad_(), hidden_prior.detach().requires_grad_()
+        px, *judged = module.decode_for_players(for_loss, for_reconstructed, for_generated, library, labels)
         fakes = [module.fake(distribution) for distribution in judged]
         kl_fake, penalties, cell_gradients = _judge(module, fakes, batch_index, weights, fake_statistics)
     else:
-        px = module.likelihood(own, library, labels)
+        px = module.likelihood(for_loss, library, labels)
         fakes, kl_fake, penalties, cell_gradients = [], [], [], []
 
     reconstruction = module.reconstruction_loss(x, px)
@@ -101,13 +102,15 @@ def introspective_gradients(
     shared = weights.alpha2 * (weights.rec * reconstruction.mean() + weights.cell_type * l_ct)
 
     torch.autograd.backward(
-        [shared, *fakes], [None, *cell_gradients], inputs=[own, *([given, prior] if fakes else []), *heads]
+        [shared, *fakes],
+        [None, *cell_gradients],
+        inputs=[for_loss, *([for_reconstructed, for_generated] if fakes else []), *heads],
     )
     torch.autograd.backward(
-        [hidden, weights.reg * kl_real.mean()], [own.grad, None], inputs=encoder + stack, retain_graph=bool(fakes)
+        [hidden, weights.reg * kl_real.mean()], [for_loss.grad, None], inputs=encoder + stack, retain_graph=bool(fakes)
     )
     if fakes:
-        torch.autograd.backward([hidden, hidden_prior], [given.grad, prior.grad], inputs=stack)
+        torch.autograd.backward([hidden, hidden_prior], [for_reconstructed.grad, for_generated.grad], inputs=stack)
 
     kl_names = ("kl_reconstructed", "kl_generated")
     return {

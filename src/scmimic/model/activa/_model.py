@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
-from scvi import REGISTRY_KEYS
 from torch import nn
 
 from scmimic import _keys
@@ -160,7 +159,7 @@ class ACTIVA(GenerativeVAE):
             classifier=network,
         )
         if adata is not None and self.module.is_count:
-            x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+            x = self._expression()
             check_registered_counts(x, gene_likelihood)
             start_from_data(self, x, label_baseline)
         self.posterior_: AggregatedPosterior | None = None
@@ -422,8 +421,7 @@ class ACTIVA(GenerativeVAE):
         ORDERED.check(indices=indices)
         FLAG.check(soft=soft)
         COUNT_OR_NONE.check(batch_size=batch_size)
-        if not self.is_trained:
-            raise RuntimeError("This ACTIVA is not trained yet. Call `model.train()` first.")
+        self._trained_cells()
         if self.module.classifier is None:
             raise ValueError("This model has no classifier: the data were registered without `labels_key`.")
         data = self._expression_data() if adata is None else adata

@@ -111,8 +111,8 @@ class ACTIVAModule(CellVAEModule):
     def decode_for_players(
         self,
         hidden: torch.Tensor,
-        hidden_given: torch.Tensor,
-        hidden_prior: torch.Tensor,
+        hidden_reconstructed: torch.Tensor,
+        hidden_generated: torch.Tensor,
         log_library: torch.Tensor | None,
         labels: torch.Tensor | None = None,
     ) -> tuple[CellDistribution, CellDistribution, CellDistribution]:
@@ -120,10 +120,10 @@ class ACTIVAModule(CellVAEModule):
 
         The two copies take one pass through the widest layer; see :func:`~scmimic.nn.shared_linear`.
         """
-        outputs = [shared_linear(head, hidden, hidden_given, hidden_prior) for head in self.decoder.heads]
+        outputs = [shared_linear(head, hidden, hidden_reconstructed, hidden_generated) for head in self.decoder.heads]
         decoded = (self.decoder.finish(parts, labels) for parts in zip(*outputs, strict=True))
-        own, given, prior = (self._likelihood(parts, log_library, labels) for parts in decoded)
-        return own, given, prior
+        px, reconstructed, generated = (self._likelihood(parts, log_library, labels) for parts in decoded)
+        return px, reconstructed, generated
 
     def _likelihood(
         self,

@@ -49,42 +49,6 @@ _REQUEST = {
 _SAMPLED = 64
 
 
-def weights_sample(module: torch.nn.Module) -> np.ndarray:
-    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
-    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
-    return torch.cat(parts).numpy()
-
-
-def library_sizes(library_size, n: int) -> np.ndarray:
-    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
-    values = _positive("library_size", library_size)
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
-        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
-    if values.max() > LARGEST_COUNT:
-        raise ValueError(
-            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
-            f"{values.max():.3g}."
-        )
-    # a copy: torch refuses arrays that cannot be written to
-    return np.array(np.broadcast_to(values, (n,)))
-
-
-def numbers(name: str, values: Any) -> np.ndarray:
-    """An array of numbers in double precision from one, a list or an array of them."""
-    check_unmasked(**{name: values})
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
-    return array.astype(float)
-
-
-def _positive(name: str, values: Any) -> np.ndarray:
-    array = numbers(name, values)
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
-    return array
-
-
 class Requested(NamedTuple):
     """Numbers of cells by type and by label code, and in all."""
 
@@ -174,3 +138,44 @@ class GenerativeModel(CellModel):
             source=fingerprint(weights_sample(self.module), *asked),
             interrupted=interrupted_part(self) is not None,
         )
+
+
+def as_seed(seed: int | None) -> int:
+    """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
+    return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+
+
+def weights_sample(module: torch.nn.Module) -> np.ndarray:
+    """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
+    parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]
+    return torch.cat(parts).numpy()
+
+
+def library_sizes(library_size, n: int) -> np.ndarray:
+    """Library sizes of ``n`` cells from one number or from ``n`` of them."""
+    values = _positive("library_size", library_size)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != n):
+        raise ValueError(f"`library_size` must be one number or {n} of them, not an array of {values.shape}.")
+    if values.max() > LARGEST_COUNT:
+        raise ValueError(
+            f"`library_size` must be at most {LARGEST_COUNT:,}, the most counts of a cell that can be drawn, not "
+            f"{values.max():.3g}."
+        )
+    # a copy: torch refuses arrays that cannot be written to
+    return np.array(np.broadcast_to(values, (n,)))
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """An array of numbers in double precision from one, a list or an array of them."""
+    check_unmasked(**{name: values})
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"`{name}` must be a number or an array of numbers, not {shown(values)}.")
+    return array.astype(float)
+
+
+def _positive(name: str, values: Any) -> np.ndarray:
+    array = numbers(name, values)
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"`{name}` must be positive and finite, not {shown(values)}.")
+    return array

@@ -16,7 +16,7 @@ from scmimic.model.base._vae_module import SMALLEST_SIZE
 from scmimic.nn import GeneProjection
 
 if TYPE_CHECKING:
-    from scvi.model.base import BaseModelClass
+    from scmimic.model.base._registration import RegisteredModel
 
 
 _BLOCK = 4096
@@ -25,7 +25,7 @@ _PCA_CELLS = 20_000
 _FIRST_COMPONENT_STD = 3.0
 
 
-def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
+def start_from_data(model: RegisteredModel, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
     """Write the library statistics and, where it has one, the label baseline into the model's count decoder.
 
     Parameters
@@ -37,15 +37,60 @@ def start_from_data(model: BaseModelClass, x: np.ndarray | sp.spmatrix, label_ba
     label_baseline
         Share of the log ratio of a label's profile to that of all cells.
     """
-    manager, decoder = model.adata_manager, model.module.decoder
+    decoder = model.module.decoder
     write_library_statistics(model, x)
     if decoder.label_baseline is not None:
-        labels = manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY).ravel().astype(np.int64)
-        profiles = label_profiles(x, labels, decoder.label_baseline.shape[0])
+        profiles = label_profiles(x, model._label_array(), decoder.label_baseline.shape[0])
         decoder.label_baseline.copy_(torch.as_tensor(label_baseline * np.log(profiles / profiles.mean(0))))
 
 
-def write_library_statistics(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> np.ndarray:
+def label_profiles(x: np.ndarray | sp.spmatrix, labels: np.ndarray, n_labels: int) -> np.ndarray:
+    """Share of each gene in the counts of each label, ``(n_labels, n_genes)``; every share is positive.
+
+    Each label is given one further cell of median size with the average profile of all cells, so that genes which a
+    label happens to lack keep a small share, and a label without cells has the average profile.
+    """
+    x = sp.csr_matrix(x) if sp.issparse(x) else x
+    members = sp.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n_labels, len(labels)))
+    counts = members @ x
+    counts = np.asarray(counts.toarray() if sp.issparse(counts) else counts, dtype=np.float64)
+    average = counts.sum(0) + 0.5
+    average /= average.sum()
+    one_cell = float(np.median(np.asarray(x.sum(axis=1))))
+    return (counts + one_cell * average) / (counts.sum(1, keepdims=True) + one_cell)
+
+
+def start_mean_decoder(model: RegisteredModel, x: np.ndarray | sp.spmatrix) -> None:
+    """Write library statistics, scales of genes and mean log expression into a model with a MeanDecoder.
+
+    Parameters
+    ----------
+    model
+        A model whose ``module`` is a :class:`~scmimic.module.BetaTCVAEModule`, with its AnnData registered.
+    x
+        The registered expression, cells x genes.
+    """
+    module = model.module
+    log_size = write_library_statistics(model, x)
+    log_factor = None
+    if module.is_count:
+        average = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
+        module.decoder.start_at(torch.as_tensor(np.log(average + 0.5 / x.shape[0]), dtype=torch.float32))
+        if module.library == "observed":
+            log_factor = module.decoder.log_library_mean.item() - log_size
+    moments = gene_moments(x, module.is_count, log_factor)
+    if not module.standardize:
+        moments[1] = 1.0
+    if isinstance(module.encoder.input_map, GeneProjection):
+        weight, bias = principal_components(x, module.is_count, log_factor, moments, len(module.encoder.input_map.bias))
+        module.encoder.input_map.set(torch.as_tensor(weight), torch.as_tensor(bias))
+    elif module.standardize:
+        module.encoder.input_map.set(*torch.as_tensor(moments))
+    if module.standardize and module.decoder.standard is not None:
+        module.decoder.standard.set(*torch.as_tensor(moments))
+
+
+def write_library_statistics(model: RegisteredModel, x: np.ndarray | sp.spmatrix) -> np.ndarray:
     """Write what is known of library sizes into the module, and return the log of each cell's.
 
     That is the counts that a size factor stands for, and mean and standard deviation of the log library size.
@@ -125,49 +170,3 @@ def _transform(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray 
     if log1p:
         x = x.log1p() if sp.issparse(x) else np.log1p(x)
     return x
-
-
-def start_mean_decoder(model: BaseModelClass, x: np.ndarray | sp.spmatrix) -> None:
-    """Write library statistics, scales of genes and mean log expression into a model with a MeanDecoder.
-
-    Parameters
-    ----------
-    model
-        A model whose ``module`` is a :class:`~scmimic.module.BetaTCVAEModule`, with its AnnData registered.
-    x
-        The registered expression, cells x genes.
-    """
-    module = model.module
-    log_size = write_library_statistics(model, x)
-    log_factor = None
-    if module.is_count:
-        average = np.asarray(x.mean(axis=0), dtype=np.float64).ravel()
-        module.decoder.start_at(torch.as_tensor(np.log(average + 0.5 / x.shape[0]), dtype=torch.float32))
-        if module.library == "observed":
-            log_factor = module.decoder.log_library_mean.item() - log_size
-    moments = gene_moments(x, module.is_count, log_factor)
-    if not module.standardize:
-        moments[1] = 1.0
-    if isinstance(module.encoder.input_map, GeneProjection):
-        weight, bias = principal_components(x, module.is_count, log_factor, moments, len(module.encoder.input_map.bias))
-        module.encoder.input_map.set(torch.as_tensor(weight), torch.as_tensor(bias))
-    elif module.standardize:
-        module.encoder.input_map.set(*torch.as_tensor(moments))
-    if module.standardize and module.decoder.standard is not None:
-        module.decoder.standard.set(*torch.as_tensor(moments))
-
-
-def label_profiles(x: np.ndarray | sp.spmatrix, labels: np.ndarray, n_labels: int) -> np.ndarray:
-    """Share of each gene in the counts of each label, ``(n_labels, n_genes)``; every share is positive.
-
-    Each label is given one further cell of median size with the average profile of all cells, so that genes which a
-    label happens to lack keep a small share, and a label without cells has the average profile.
-    """
-    x = sp.csr_matrix(x) if sp.issparse(x) else x
-    members = sp.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(n_labels, len(labels)))
-    counts = members @ x
-    counts = np.asarray(counts.toarray() if sp.issparse(counts) else counts, dtype=np.float64)
-    average = counts.sum(0) + 0.5
-    average /= average.sum()
-    one_cell = float(np.median(np.asarray(x.sum(axis=1))))
-    return (counts + one_cell * average) / (counts.sum(1, keepdims=True) + one_cell)

@@ -1,4 +1,4 @@
-"""ACTIVA's losses, per cell (Heydari et al. 2022, equations 2 to 5).
+"""Losses of the autoencoders, per cell, with the names and numbers that ACTIVA's have (Heydari et al. 2022).
 
 The paper sums over the cells of a batch. Here every term is given per cell and averaged by the caller, so that learning
 rates and weights mean the same for any batch size.

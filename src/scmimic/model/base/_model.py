@@ -117,8 +117,8 @@ class CellModel(TrainableModel):
                 target / f"{prefix}{old[0]}",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        own = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({'|'.join((MODEL_FILE, *DATA_FILES))})")
-        with replacing(target, overwrite=overwrite, keep=lambda name: own.fullmatch(name) is None) as folder:
+        written = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({'|'.join((MODEL_FILE, *DATA_FILES))})")
+        with replacing(target, overwrite=overwrite, keep=lambda name: written.fullmatch(name) is None) as folder:
             folder.mkdir()
             self._write(folder, prefix, save_kwargs, legacy_mudata_format)
             if save_anndata:
@@ -220,10 +220,10 @@ class CellModel(TrainableModel):
     def _state_of(dir_path: str | os.PathLike, prefix: str | None) -> tuple[int, ...] | None:
         """What differs between a model's file and one that replaces it; None where there is none."""
         try:
-            found = os.stat(Path(dir_path) / f"{prefix or ''}{MODEL_FILE}")
+            status = os.stat(Path(dir_path) / f"{prefix or ''}{MODEL_FILE}")
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     @classmethod
     def _load(cls, dir_path: str | os.PathLike, adata: AnnData | MuData | None, *, allow_pickle: bool, **kwargs):

@@ -1,4 +1,4 @@
-"""What a training plan needs where several processes share one training (strategy "ddp")."""
+"""What training plans share: means over the processes of one training (strategy "ddp"), Adam, schedules."""
 
 from __future__ import annotations
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arrays import in_memory
+from scmimic._arrays import as_dense, in_memory
 from scmimic._plain import from_plain
 from scmimic.cells._checks import CELLS, check_genes, check_values
 from scmimic.cells._columns import ObsColumn
@@ -52,6 +53,14 @@ class RegisteredModel(BaseModelClass):
         args = self.registry_["setup_args"]
         return args.get("layer", args.get("rna_layer"))
 
+    def _expression(self) -> Any:
+        """The registered expression, cells x genes."""
+        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+
+    def _label_array(self) -> np.ndarray:
+        """The label code of each registered cell."""
+        return np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
+
     def _expression_data(self, adata: AnnData | MuData | None = None) -> AnnData:
         """The cells' expression; None: that of the training cells."""
         CELLS.or_none.check(adata=adata)
@@ -87,34 +96,34 @@ class RegisteredModel(BaseModelClass):
             # data that were taken over from another registration
             registry[_keys.FINGERPRINT] = take_fingerprint(self.adata_manager)
             return
-        found = changes(before, take_fingerprint(self.adata_manager))
-        if not found:
+        changed = changes(before, take_fingerprint(self.adata_manager))
+        if not changed:
             return
         again = f"Register the data anew and make a new model: `{name}.{self.registry_['setup_method_name']}(...)`."
-        if found.genes or found.cells or found.values:
+        if changed.genes or changed.cells or changed.values:
             keep = ""
-            if found.values:
+            if changed.values:
                 keep = (
                     " Values in other units are kept beside them in a layer, "
                     "`adata.layers['counts'] = adata.X.copy()`, and the layer is registered: `layer='counts'`. Other "
                     "cells than the training cells are given as an AnnData of their own, `adata=...`."
                 )
             raise ValueError(
-                f"The data of this {name} are not what was registered: {found}{self._units_of_change(found)}. {again}"
-                f" Or undo the change.{keep}"
+                f"The data of this {name} are not what was registered: {changed}{self._units_of_change(changed)}. "
+                f"{again} Or undo the change.{keep}"
             )
         if strict:
-            raise ValueError(f"The data of this {name} are not what was registered: {found}. {again}")
+            raise ValueError(f"The data of this {name} are not what was registered: {changed}. {again}")
         warnings.warn(
-            f"{found} than when this {name} was set up, and it goes by those of then. {again}",
+            f"{changed} than when this {name} was set up, and it goes by those of then. {again}",
             UserWarning,
             stacklevel=4,
         )
 
-    def _units_of_change(self, found: Changes) -> str:
+    def _units_of_change(self, changed: Changes) -> str:
         """What a changed layer of expression held and holds, where the two differ."""
         before = getattr(self, "expression_space_", None)
-        if not found.values or found.genes or before is None:
+        if not changed.values or changed.genes or before is None:
             return ""
         units = expression_space(get_matrix(self._expression_data(), self._layer), None).units
         return "" if units == before.units else f" ({UNIT_NAMES[units]} in place of {UNIT_NAMES[before.units]})"
@@ -172,12 +181,18 @@ class RegisteredModel(BaseModelClass):
     def _query_expression(self, data: AnnData):
         """As :meth:`_query_matrix`; generated cells are brought to the units that the model was trained on."""
         want = self.expression_space_
-        made = None if self._is_own(data) else recorded_space(data)
-        if made is not None and want.layer not in layer_names(data):
+        record = None if self._is_own(data) else recorded_space(data)
+        if record is not None and want.layer not in layer_names(data):
             self._check_genes(data)
-            check_record(data.X, made)
-            return convert(data.X, made, want)
+            check_record(data.X, record)
+            return convert(data.X, record, want)
         return self._query_matrix(data)
+
+    def _dense_batches(self, x: Any, rows: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+        """Rows of expression as the networks read them, on the model's device."""
+        for start in range(0, len(rows), batch_size):
+            batch = as_dense(x[rows[start : start + batch_size]])
+            yield torch.as_tensor(batch.astype(np.float32, copy=False), device=self.device)
 
     def _remember_column(self, what: str, registry_key: str, obs_key: str | None) -> None:
         """The names of labels or batches, and the column that they stand for."""

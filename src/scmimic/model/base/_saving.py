@@ -47,11 +47,11 @@ def warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:
     before, now = saved.get(_keys.FINGERPRINT), model.adata_manager.registry.get(_keys.FINGERPRINT)
     if not before or not now or not before["columns"]:
         return
-    found = changes(before, now)
-    if found and not found.cells and not found.genes and not (found.values and found.columns):
+    changed = changes(before, now)
+    if changed and not changed.cells and not changed.genes and not (changed.values and changed.columns):
         warnings.warn(
-            f"`adata` holds the cells that this {type(model).__name__} was saved with, but {found}. What it learned is "
-            "of the cells as they were.",
+            f"`adata` holds the cells that this {type(model).__name__} was saved with, but {changed}. What it learned "
+            "is of the cells as they were.",
             UserWarning,
             stacklevel=4,
         )
@@ -62,9 +62,9 @@ def plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, d
     return {
         kind: {
             name: value if isinstance(value, nn.Module) else to_plain(value, f"init_params_[{name!r}]", arrays=False)
-            for name, value in given.items()
+            for name, value in values.items()
         }
-        for kind, given in parameters.items()
+        for kind, values in parameters.items()
     }
 
 
@@ -88,24 +88,25 @@ def read_model(path: Path, name: str, *, allow_pickle: bool) -> dict[str, Any]:
     """
     content = _content(path, allow_pickle)
     if not isinstance(content, dict) or not {"model_state_dict", "var_names", "attr_dict"} <= content.keys():
-        found = f"a dict of {list(content)[:3]}" if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ValueError(f"{path} is no saved model: it holds {found}. Was it written by `{name}.save`?")
+        what = f"a dict of {list(content)[:3]}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ValueError(f"{path} is no saved model: it holds {what}. Was it written by `{name}.save`?")
     attributes = content["attr_dict"]
-    found = attributes.get("registry_", {}).get("model_name")
+    saved_name = attributes.get("registry_", {}).get("model_name")
     about = attributes.get("scmimic_")
     if about is None and "scmimic_version_" not in attributes:
         raise ValueError(
-            f"{path} is no model of scmimic: it holds a {found or 'model'} of scvi-tools. Load it with the `load` of "
-            "that class."
+            f"{path} is no model of scmimic: it holds a {saved_name or 'model'} of scvi-tools. Load it with the `load` "
+            "of that class."
         )
     if about is not None and about["format"] > FORMAT:
         raise ValueError(
             f"{path} was saved by scmimic {about['version']} in format {about['format']}; this scmimic, "
             f"{package_version()}, reads formats up to {FORMAT}. Update scmimic to load it."
         )
-    if found != name:
+    if saved_name != name:
         raise ValueError(
-            f"{path} holds a model of a different class: a {found}, no {name}. Load it with `scmimic.{found}.load`."
+            f"{path} holds a model of a different class: a {saved_name}, no {name}. Load it with "
+            f"`scmimic.{saved_name}.load`."
         )
     if about is not None:
         content["attr_dict"] = attributes | from_plain(about["attributes"])

@@ -108,60 +108,8 @@ _PLAN = {
     "softadapt": Choice(("original", "normalized", "loss-weighted"), optional=True),
 }
 
-
 # Larger counts have no place in the integers that are made of them.
 _MAX_COUNT = 2**31
-
-
-class ModelState:
-    """All that a training changes in a model, to go back to it.
-
-    Parameters
-    ----------
-    model
-        The model. Its weights are copied to the CPU's memory.
-    """
-
-    def __init__(self, model: BaseModelClass):
-        self._attributes = dict(vars(model))
-        self._history = model.history_
-        self._epochs = dict(self._history) if isinstance(self._history, dict) else None
-        self._device = model.device
-        self._tensors = {name: value.detach().to("cpu", copy=True) for name, value in _tensors(model.module)}
-        self._trained = {name: value.requires_grad for name, value in model.module.named_parameters()}
-        self._settings = [(part, _settings(part)) for part in model.module.modules()]
-
-    @torch.no_grad()
-    def restore(self, model: BaseModelClass) -> None:
-        """Make the model what it was."""
-        vars(model).clear()
-        vars(model).update(self._attributes)
-        if self._epochs is not None:
-            # trainings write to the history in place
-            self._history.clear()
-            self._history.update(self._epochs)
-        for part, settings in self._settings:
-            for name in _settings(part).keys() - settings.keys():
-                delattr(part, name)
-            vars(part).update(settings)
-        for name, value in model.module.named_parameters():
-            value.requires_grad_(self._trained[name])
-            value.grad = None
-        model.to_device(self._device)
-        for name, value in _tensors(model.module):
-            value.copy_(self._tensors[name])
-        if torch.cuda.is_available():
-            # where memory ran out, the next attempt finds it free
-            torch.cuda.empty_cache()
-
-
-def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    return chain(module.named_parameters(), module.named_buffers())
-
-
-def _settings(part: torch.nn.Module) -> dict[str, Any]:
-    # its tensors and parts stand under private names
-    return {name: value for name, value in vars(part).items() if not name.startswith("_")}
 
 
 class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
@@ -219,22 +167,22 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             )
 
     def _check_passed_on(
-        self, datasplitter_kwargs: Mapping[str, Any], trainer_kwargs: Mapping[str, Any], own: Sequence[str]
+        self, datasplitter_kwargs: Mapping[str, Any], trainer_kwargs: Mapping[str, Any], of_train: Sequence[str]
     ) -> None:
-        """Refuse keywords that neither ``train``, whose `own` are these, nor what it passes them to knows."""
+        """Refuse keywords that neither ``train``, whose `of_train` are these, nor what it passes them to knows."""
         of_splitter = (DataSplitter, AnnDataLoader, DataLoader)
         here = "it is an argument of `train` itself"
         check_keywords(
             datasplitter_kwargs,
-            [name for name in _parameters(*of_splitter) if name not in own],
+            [name for name in _parameters(*of_splitter) if name not in of_train],
             what="`datasplitter_kwargs`",
-            hints=dict.fromkeys(own, here),
+            hints=dict.fromkeys(of_train, here),
         )
         in_plan = {name: f"write `plan_kwargs={{{name!r}: ...}}`" for name in _plan_parameters(self._training_plan_cls)}
         in_splitter = {name: f"write `datasplitter_kwargs={{{name!r}: ...}}`" for name in ("drop_last", "num_workers")}
         check_keywords(
             trainer_kwargs,
-            [*own, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"],
+            [*of_train, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"],
             what=f"`{type(self).__name__}.train`",
             hints=in_plan | in_splitter | {"learning_rate": "write `plan_kwargs={'lr': ...}`"},
         )
@@ -317,6 +265,57 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             f"The training of {type(self).__name__} has failed: {what} are not finite or beyond all bounds. The model "
             f"stays what it was before. {DIVERGENCE_ADVICE}"
         )
+
+
+class ModelState:
+    """All that a training changes in a model, to go back to it.
+
+    Parameters
+    ----------
+    model
+        The model. Its weights are copied to the CPU's memory.
+    """
+
+    def __init__(self, model: BaseModelClass):
+        self._attributes = dict(vars(model))
+        self._history = model.history_
+        self._epochs = dict(self._history) if isinstance(self._history, dict) else None
+        self._device = model.device
+        self._tensors = {name: value.detach().to("cpu", copy=True) for name, value in _tensors(model.module)}
+        self._trained = {name: value.requires_grad for name, value in model.module.named_parameters()}
+        self._settings = [(part, _settings(part)) for part in model.module.modules()]
+
+    @torch.no_grad()
+    def restore(self, model: BaseModelClass) -> None:
+        """Make the model what it was."""
+        vars(model).clear()
+        vars(model).update(self._attributes)
+        if self._epochs is not None:
+            # trainings write to the history in place
+            self._history.clear()
+            self._history.update(self._epochs)
+        for part, settings in self._settings:
+            for name in _settings(part).keys() - settings.keys():
+                delattr(part, name)
+            vars(part).update(settings)
+        for name, value in model.module.named_parameters():
+            value.requires_grad_(self._trained[name])
+            value.grad = None
+        model.to_device(self._device)
+        for name, value in _tensors(model.module):
+            value.copy_(self._tensors[name])
+        if torch.cuda.is_available():
+            # where memory ran out, the next attempt finds it free
+            torch.cuda.empty_cache()
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())
+
+
+def _settings(part: torch.nn.Module) -> dict[str, Any]:
+    # its tensors and parts stand under private names
+    return {name: value for name, value in vars(part).items() if not name.startswith("_")}
 
 
 def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:

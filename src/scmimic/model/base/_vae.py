@@ -15,7 +15,7 @@ from scvi.model.base import VAEMixin
 
 from scmimic.cells._columns import Value, Values
 from scmimic.cells._generated import Labels
-from scmimic.model.base._generative import GenerativeModel, library_sizes
+from scmimic.model.base._generative import GenerativeModel, as_seed, library_sizes
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._vae_module import CellVAEModule
@@ -130,7 +130,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         self._check_confidence(min_confidence, method, labels)
         any_type = method == "prior" and labels is None and min_confidence is None
         asked = self._requested(n, labels, any_type=any_type)
-        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        seed = as_seed(seed)
         sampler = self._sampler(
             seed=seed,
             method=method,
@@ -206,7 +206,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         library = self._check_library_size(library_size, len(z))
-        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        seed = as_seed(seed)
         sampler = self._sampler(
             seed=seed, method="prior", library_size=library, batch=self._batch_code(transform_batch)
         )
@@ -274,7 +274,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
 
     def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
         """Take from the training cells what generation is matched with."""
-        found = calibrate(
+        calibration = calibrate(
             self.module,
             self._trained_cells(),
             self._training_batches,
@@ -282,7 +282,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             spread=spread,
             margins=margins,
         )
-        self.posterior_, self.margins_ = found.posterior, found.margins
+        self.posterior_, self.margins_ = calibration.posterior, calibration.margins
 
     def _after_training(self, plan: LightningModule) -> None:
         # a map from the counts of other weights

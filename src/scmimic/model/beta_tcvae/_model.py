@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
-from scvi import REGISTRY_KEYS
 
 from scmimic import _keys
 from scmimic._arguments import (
@@ -178,7 +177,7 @@ class BetaTCVAE(GenerativeVAE):
             dropout_rate=dropout_rate,
         )
         if adata is not None:
-            x = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+            x = self._expression()
             if self.module.is_count:
                 check_registered_counts(x, gene_likelihood)
             else:

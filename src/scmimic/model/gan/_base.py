@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
-from scvi import REGISTRY_KEYS
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic._arrays import as_dense
@@ -18,7 +17,7 @@ from scmimic.cells._checks import check_registered_counts
 from scmimic.cells._columns import Values
 from scmimic.cells._generated import Labels
 from scmimic.cells._units import Units, count_units
-from scmimic.model.base._generative import GenerativeModel, library_sizes
+from scmimic.model.base._generative import GenerativeModel, as_seed, library_sizes
 from scmimic.model.base._training import SINGLE
 from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output
 from scmimic.model.gan._plan import WassersteinTrainingPlan
@@ -84,19 +83,13 @@ class GenerativeGAN(GenerativeModel):
         )
         return output
 
-    def _label_array(self) -> np.ndarray:
-        return np.asarray(self.adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
-
-    def _expression(self):
-        return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-
     def _inspect_expression(self) -> None:
         """Find out the units of the data, and the library sizes behind them."""
-        found = count_units(self._expression())
-        if found.units == "counts":
+        counts = count_units(self._expression())
+        if counts.units == "counts":
             check_registered_counts(self._expression())
-        self.count_units_ = found.units
-        self._library_size = found.library_size
+        self.count_units_ = counts.units
+        self._library_size = counts.library_size
 
     def _start_from_data(self) -> None:
         """Begin with the average cell, and bring the data to unit variance per gene on average."""
@@ -230,8 +223,8 @@ class GenerativeGAN(GenerativeModel):
         labels = torch.as_tensor(posterior.labels[source], device=z.device) if self.module.n_labels else None
         self.module.refresh_statistics(Draw(z, noise, labels))
         size = torch.as_tensor(posterior.log_library[source], dtype=z.dtype, device=z.device).exp().unsqueeze(1)
-        made = self.module.decode(Draw(z, noise, labels, size))
-        self._check_useful("the cells that it generates", made, is_count=self.module.makes_counts)
+        cells = self.module.decode(Draw(z, noise, labels, size))
+        self._check_useful("the cells that it generates", cells, is_count=self.module.makes_counts)
 
     def _cells_of_training(self) -> AggregatedPosterior:
         """Labels, library sizes and codes of the training cells, so that a saved model generates without its data."""
@@ -342,7 +335,7 @@ class GenerativeGAN(GenerativeModel):
         path = check_path(path, overwrite)
         asked = self._requested(n, labels)
         as_counts, library = self._check_counts_request(as_counts, library_size, asked.total)
-        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        seed = as_seed(seed)
         parameters = {"n": asked.total, "labels": asked.labels}
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
@@ -393,7 +386,7 @@ class GenerativeGAN(GenerativeModel):
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
         as_counts, library = self._check_counts_request(as_counts, library_size, len(z))
-        seed = int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+        seed = as_seed(seed)
         source = self._sources(z, label, np.random.default_rng([seed, 2]))
         if share_noise:
             _, first, same = np.unique(label, return_index=True, return_inverse=True)
@@ -418,9 +411,9 @@ class GenerativeGAN(GenerativeModel):
         )
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
-        said = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
+        recorded_size = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
         units = {"as_counts": as_counts, "units": self._units_made(as_counts)}
-        about = self._describe_cells(seed, {**parameters, **units, "library_size": said}, *asked)
+        about = self._describe_cells(seed, {**parameters, **units, "library_size": recorded_size}, *asked)
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)

@@ -40,23 +40,23 @@ def counts_of_logarithms(x: torch.Tensor, library_size: torch.Tensor) -> torch.T
         # single precision knows no gap between counts of millions
         return whole + ((x - below) / gap.clamp_min(1e-9)).clamp(0, 1)
 
-    def excess(made: torch.Tensor) -> torch.Tensor:
-        return torch.where(known, made.sum(-1, keepdim=True) / library_size, 1.0).log()
+    def excess(expected: torch.Tensor) -> torch.Tensor:
+        return torch.where(known, expected.sum(-1, keepdim=True) / library_size, 1.0).log()
 
     # Secant steps in log total by log unit, of slope -1 to 0; the first unit gives no fewer counts than asked for.
-    at = torch.where(known, total / library_size, 1.0).log()
-    made = counts(at.exp())
-    error = excess(made)
-    slope = torch.full_like(at, -1.0)
+    log_unit = torch.where(known, total / library_size, 1.0).log()
+    expected = counts(log_unit.exp())
+    error = excess(expected)
+    slope = torch.full_like(log_unit, -1.0)
     for _ in range(_STEPS):
         if error.abs().max() < _CLOSE:
             break
         step = -error / slope
-        at = at + step
-        made = counts(at.exp())
-        last, error = error, excess(made)
+        log_unit = log_unit + step
+        expected = counts(log_unit.exp())
+        last, error = error, excess(expected)
         slope = torch.where(step == 0, slope, (error - last) / step).clamp(-1.0, -0.05)
-    return made
+    return expected
 
 
 def round_at_random(x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -17,7 +17,6 @@ from lightning.pytorch import LightningModule
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
-from scmimic._arrays import as_dense
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._columns import ObsColumn, Value
 from scmimic.model.base._fields import anndata_fields, register
@@ -121,9 +120,9 @@ class InfoWGANGP(GenerativeGAN):
         cells = self.generate(_CALIBRATION_CELLS, seed=0)
         asked = torch.as_tensor(cells.obsm[_keys.latent(type(self).__name__)], device=self.device)
         # in the units of the training layer, which a generator that has learned little need not show
-        found = torch.as_tensor(self._codes_shown_by(cells.X), device=self.device)
-        self._check_useful("the codes that it finds in cells", found)
-        self.module.calibrate(asked, found)
+        shown = torch.as_tensor(self._codes_shown_by(cells.X), device=self.device)
+        self._check_useful("the codes that it finds in cells", shown)
+        self.module.calibrate(asked, shown)
 
     @classmethod
     def setup_anndata(
@@ -205,8 +204,7 @@ class InfoWGANGP(GenerativeGAN):
         ORDERED.check(indices=indices)
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
-        if not self.is_trained:
-            raise RuntimeError("This InfoWGANGP is not trained yet. Call `model.train()` first.")
+        self._trained_cells()
         x = self._query_expression(self._own_data() if adata is None else adata)
         x = x if indices is None else x[check_rows("indices", indices, x.shape[0])]
         mean = self._codes_shown_by(x, batch_size or 1024)
@@ -219,9 +217,6 @@ class InfoWGANGP(GenerativeGAN):
     def _codes_shown_by(self, x: np.ndarray | sp.spmatrix, batch_size: int = 1024) -> np.ndarray:
         """Means of the codes of cells in the units of the training data."""
         self.module.eval()
-        parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
-        for start in range(0, x.shape[0], batch_size):
-            chunk = as_dense(x[start : start + batch_size])
-            cells = torch.as_tensor(chunk.astype(np.float32, copy=False), device=self.device)
-            parts.append(self.module.encode(cells)[0].cpu().numpy())
-        return np.concatenate(parts)
+        batches = self._dense_batches(x, np.arange(x.shape[0]), batch_size)
+        parts = [self.module.encode(cells)[0].cpu().numpy() for cells in batches]
+        return np.concatenate([np.empty((0, self.module.n_latent), dtype=np.float32), *parts])

@@ -199,11 +199,11 @@ class MichiGAN(GenerativeGAN):
             labels_key=labels_key,
             unlabeled_category=known.get("unlabeled_category") if labels_key == known.get("labels_key") else None,
         )
-        made = cls(adata, **kwargs)
-        made.representation, made.representation_class_ = model, class_path(model)
-        made.representation_space_, made.code_width_ = space_of(model), width
-        made.interrupted_source_ = interrupted_part(model)
-        return made
+        gan = cls(adata, **kwargs)
+        gan.representation, gan.representation_class_ = model, class_path(model)
+        gan.representation_space_, gan.code_width_ = space_of(model), width
+        gan.interrupted_source_ = interrupted_part(model)
+        return gan
 
     @classmethod
     def setup_anndata(

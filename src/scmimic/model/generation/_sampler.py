@@ -109,8 +109,8 @@ class AggregatedPosterior:
     def pool(self, label: int, batch: int | None = None) -> np.ndarray:
         """Indices of the cells of a label code (`ANY`: all) and a batch; of other batches too if it has none there."""
         code = None if label == ANY else label
-        found = self.cells(code, batch)
-        return found if len(found) else self.cells(code)
+        cells = self.cells(code, batch)
+        return cells if len(cells) else self.cells(code)
 
 
 class Latents(NamedTuple):
@@ -337,8 +337,8 @@ class CellSampler(BlockSampler):
                 shared = None if source is None else source.repeat(len(index))
                 library = None if self.library_size is None else self.library_size[index]
                 _, log_library, batches = self.latents(codes, shared, labels[index], library, stream)
-                given = torch.as_tensor(z[index], device=self.module.device)
-                yield index, self._cells(given, log_library, batches, labels[index], stream)
+                block_z = torch.as_tensor(z[index], device=self.module.device)
+                yield index, self._cells(block_z, log_library, batches, labels[index], stream)
 
     def latents(
         self,
@@ -373,16 +373,16 @@ class CellSampler(BlockSampler):
     ) -> Chunk:
         """Decode one block; a label that is not known yet is found first."""
         module = self.module
-        codes = torch.as_tensor(labels, device=z.device)
-        if self.names is not None and (codes == ANY).any():
-            codes = self.find_labels(z, log_library, batches)
-        px = module.decode(z, log_library, batches, codes.clamp_min(0).unsqueeze(1))
+        known = torch.as_tensor(labels, device=z.device)
+        if self.names is not None and (known == ANY).any():
+            known = self.find_labels(z, log_library, batches)
+        px = module.decode(z, log_library, batches, known.clamp_min(0).unsqueeze(1))
         counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
-        found = codes.cpu().numpy()
+        labels = known.cpu().numpy()
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
-            counts = self.margins.apply(counts, found.clip(0), uniform)
-        return Chunk(counts, z.cpu().numpy(), found, batches.squeeze(1).cpu().numpy())
+            counts = self.margins.apply(counts, labels.clip(0), uniform)
+        return Chunk(counts, z.cpu().numpy(), labels, batches.squeeze(1).cpu().numpy())
 
     def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""

@@ -67,7 +67,7 @@ def test_ratio_is_that_of_new_cells_not_of_the_ones_that_directions_were_fitted_
     assert np.mean(found) == pytest.approx(1, abs=0.04)
     assert 0.4 < np.std(found) / np.mean(errors) < 1.6
     # as normal cells that vary so along these directions would have it: each is measured by one half of the cells
-    draws = rng.standard_normal((2, 2000, 200, len(variance._own))) * np.sqrt(variance._own)
+    draws = rng.standard_normal((2, 2000, 200, len(variance._of_training_cells))) * np.sqrt(variance._of_training_cells)
     ratios = np.divide(*np.square(draws).mean(axis=2).sum(axis=2))
     assert variance.error == pytest.approx(ratios.std(), rel=0.1)
     # cells that vary less by a tenth in every main direction

@@ -92,16 +92,20 @@ def match(
     if dispersion and module.px_r is not None:
         pool_dispersion(module, batches(None))
         match_zeros(module, batches(None))
-    observed, found = None, Calibration(posterior)
+    observed, calibration = None, Calibration(posterior)
     if margins:
         seed = int(torch.randint(2**31 - 1, ()))
         observed = histogram(counts_and_labels(batches(None)), len(cells_per_label(module, posterior)), module.n_input)
-        found = replace(found, margins=compare_margins(module, posterior, observed, seed))
-    return match_spread(module, found, batches, observed) if spread else found
+        calibration = replace(calibration, margins=compare_margins(module, posterior, observed, seed))
+    return match_spread(module, calibration, batches, observed) if spread else calibration
 
 
 def match_spread(
-    module: CellVAEModule, found: Calibration, batches: Batches, observed: Histogram | None, max_cells: int = 5_000
+    module: CellVAEModule,
+    calibration: Calibration,
+    batches: Batches,
+    observed: Histogram | None,
+    max_cells: int = 5_000,
 ) -> Calibration:
     """Move codes apart until generated cells vary within types as the training cells do, but for their error.
 
@@ -112,7 +116,7 @@ def match_spread(
     ----------
     module
         The trained networks.
-    found
+    calibration
         The training cells, and the margins without a spread.
     batches
         The training cells.
@@ -122,34 +126,34 @@ def match_spread(
         Training cells to look at.
     """
     rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
-    cells = np.sort(rng.permutation(len(found.posterior))[:max_cells])
+    cells = np.sort(rng.permutation(len(calibration.posterior))[:max_cells])
     if len(cells) < MIN_SPREAD_CELLS:
-        return found
+        return calibration
     x = log_normalise(sp.vstack([x for x, _ in counts_and_labels(batches(cells))]))
-    variance = WithinLabelVariance(x, found.posterior.labels[cells], rng)
+    variance = WithinLabelVariance(x, calibration.posterior.labels[cells], rng)
 
-    def ratio(at: Calibration) -> float:
-        sampler = CellSampler(module, at.posterior, seed=int(rng.integers(2**31)), margins=at.margins)
+    def ratio(of: Calibration) -> float:
+        sampler = CellSampler(module, of.posterior, seed=int(rng.integers(2**31)), margins=of.margins)
         return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
-    target, none = 1 - variance.error, ratio(found)
-    if none >= target:
-        return found
-    center = local_centers(found.posterior.mean, found.posterior.labels)
+    target, unspread = 1 - variance.error, ratio(calibration)
+    if unspread >= target:
+        return calibration
+    center = local_centers(calibration.posterior.mean, calibration.posterior.labels)
 
     def spread_by(value: float) -> Calibration:
-        posterior = replace(found.posterior, center=center, spread=value)
+        posterior = replace(calibration.posterior, center=center, spread=value)
         if observed is None:
             return Calibration(posterior)
         return Calibration(posterior, compare_margins(module, posterior, observed, int(rng.integers(2**31))))
 
-    slope = (ratio(spread_by(MAX_SPREAD)) - none) / (MAX_SPREAD - 1)
+    slope = (ratio(spread_by(MAX_SPREAD)) - unspread) / (MAX_SPREAD - 1)
     if slope <= 0:
-        return found
-    spread = spread_by(min(1 + (target - none) / slope, MAX_SPREAD))
+        return calibration
+    spread = spread_by(min(1 + (target - unspread) / slope, MAX_SPREAD))
     logger.info(
         "Cells varied within types %.1f %% less than the training cells; their codes are moved apart by %.0f %%.",
-        100 * (1 - none),
+        100 * (1 - unspread),
         100 * (spread.posterior.spread - 1),
     )
     return spread

@@ -104,12 +104,12 @@ class _Distribution:
         """P(X < count) and P(X <= count)."""
         key = rows * _ROW + counts
         # a row that holds every smaller count has this one where it is expected; the others are searched for
-        at = np.minimum(self.first[rows] + counts, len(self.keys) - 1)
-        missed = np.flatnonzero(self.keys[at] != key)
-        at[missed] = np.searchsorted(self.keys, key[missed], side="right") - 1
-        upper = self.cdf[at]
-        lower = np.where(at == self.first[rows], 0.0, self.cdf[at - 1])
-        return np.where(self.keys[at] == key, lower, upper), upper
+        index = np.minimum(self.first[rows] + counts, len(self.keys) - 1)
+        missed = np.flatnonzero(self.keys[index] != key)
+        index[missed] = np.searchsorted(self.keys, key[missed], side="right") - 1
+        upper = self.cdf[index]
+        lower = np.where(index == self.first[rows], 0.0, self.cdf[index - 1])
+        return np.where(self.keys[index] == key, lower, upper), upper
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -127,17 +127,17 @@ class _Distribution:
     @classmethod
     def from_saved_state(cls, state: dict[str, np.ndarray]) -> _Distribution:
         """The distributions of :meth:`saved_state`."""
-        made = cls.__new__(cls)
-        made._set(state["keys"], state["cdf"])
-        return made
+        distributions = cls.__new__(cls)
+        distributions._set(state["keys"], state["cdf"])
+        return distributions
 
     def quantile(self, rows: np.ndarray, u: np.ndarray, guess: np.ndarray | int) -> np.ndarray:
         """The smallest count whose cumulative probability exceeds ``u``; found sooner where it is ``guess``."""
         wanted = rows + np.minimum(u, 1 - 1e-7)
-        at = np.minimum(self.first[rows] + guess, len(self.keys) - 1)
-        missed = np.flatnonzero((self.steps[at] <= wanted) | (self.steps[at - 1] > wanted))
-        at[missed] = np.searchsorted(self.steps, wanted[missed], side="right")
-        return self.keys[at] % _ROW
+        index = np.minimum(self.first[rows] + guess, len(self.keys) - 1)
+        missed = np.flatnonzero((self.steps[index] <= wanted) | (self.steps[index - 1] > wanted))
+        index[missed] = np.searchsorted(self.steps, wanted[missed], side="right")
+        return self.keys[index] % _ROW
 
 
 @saved_as("GeneMargins")
@@ -156,7 +156,7 @@ class GeneMargins:
 
     def __init__(self, model: Histogram, data: Histogram, *, prior_cells: float = PRIOR_CELLS):
         n_rows = len(data.n_cells) * data.n_genes
-        own = model.counts / np.maximum(model.n_cells, 1)[model.keys // _ROW // model.n_genes]
+        model_mass = model.counts / np.maximum(model.n_cells, 1)[model.keys // _ROW // model.n_genes]
         label = data.keys // _ROW // data.n_genes
         # a label that is not generated, or has no cells, is left as it is
         known = (model.n_cells > 0) & (data.n_cells > 0)
@@ -164,10 +164,10 @@ class GeneMargins:
         keys, mass = _merge(
             [
                 (data.keys, data.counts / np.maximum(data.n_cells, 1)[label] * weight[label]),
-                (model.keys, own * (1 - weight[model.keys // _ROW // model.n_genes])),
+                (model.keys, model_mass * (1 - weight[model.keys // _ROW // model.n_genes])),
             ]
         )
-        self._set(_Distribution(model.keys, own, n_rows), _Distribution(keys, mass, n_rows), data.n_genes)
+        self._set(_Distribution(model.keys, model_mass, n_rows), _Distribution(keys, mass, n_rows), data.n_genes)
 
     def _set(self, source: _Distribution, target: _Distribution, n_genes: int) -> None:
         self._from, self._to, self.n_genes = source, target, n_genes
@@ -182,10 +182,10 @@ class GeneMargins:
     @classmethod
     def from_saved_state(cls, state: dict[str, Any]) -> GeneMargins:
         """The map of :meth:`saved_state`."""
-        made = cls.__new__(cls)
+        margins = cls.__new__(cls)
         source, target = (_Distribution.from_saved_state(state[name]) for name in ("model", "data"))
-        made._set(source, target, state["n_genes"])
-        return made
+        margins._set(source, target, state["n_genes"])
+        return margins
 
     def apply(self, x: sp.csr_matrix, labels: np.ndarray, uniform: np.ndarray) -> sp.csr_matrix:
         """Move counts to the quantiles of the training cells.

@@ -34,12 +34,12 @@ def local_centers(codes: np.ndarray, labels: np.ndarray, *, n_neighbors: int = N
         rows = np.flatnonzero(labels == label)
         anchors = rows if len(rows) <= MAX_ANCHORS else rng.choice(rows, MAX_ANCHORS, replace=False)
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(anchors))).fit(codes[anchors])
-        found = search.kneighbors(codes[rows], return_distance=False)
+        neighbors = search.kneighbors(codes[rows], return_distance=False)
         # one column of neighbours at a time: no array of cells x neighbours x latents
         total = np.zeros((len(rows), codes.shape[1]))
-        for column in found.T:
+        for column in neighbors.T:
             total += codes[anchors[column]]
-        centers[rows] = total / found.shape[1]
+        centers[rows] = total / neighbors.shape[1]
     return centers
 
 
@@ -68,7 +68,7 @@ class WithinLabelVariance:
         n_comps = min(N_COMPS, min(map(len, self._halves)) - 1, len(self._genes))
         directions = [randomized_svd(part, n_comps, random_state=0)[2] for part in centered]
         self._directions = directions[::-1]
-        self._own = self._variances(centered)
+        self._of_training_cells = self._variances(centered)
 
     def _centered(self, x: sp.csr_matrix, half: np.ndarray) -> np.ndarray:
         dense = x[half][:, self._genes].toarray()
@@ -85,10 +85,10 @@ class WithinLabelVariance:
     @property
     def error(self) -> float:
         """Standard error of the ratio of two samples of this size, were the directions normal."""
-        share = self._own / self._own.sum()
+        share = self._of_training_cells / self._of_training_cells.sum()
         return float(np.sqrt(4 * (share**2).sum() / min(map(len, self._halves))))
 
     def ratio(self, generated: sp.csr_matrix) -> float:
         """Summed variance of generated cells, one from the code of each training cell, against the training cells'."""
         variances = self._variances([self._centered(generated, half) for half in self._halves])
-        return float(variances.sum() / self._own.sum())
+        return float(variances.sum() / self._of_training_cells.sum())
