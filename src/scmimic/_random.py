@@ -8,6 +8,13 @@ from contextlib import contextmanager
 import numpy as np
 
 
+def as_seed(seed: int | None) -> int:
+    """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
+    import torch
+
+    return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch, NumPy and scvi-tools within the block, and leave their state as it was."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
-from scmimic._arguments import SEED_OR_NONE, Choice
+from scmimic._arguments import Choice
 from scmimic.cells._checks import check_same_genes
 from scmimic.cells._layers import read_matrix
 from scmimic.cells._units import check_units
@@ -127,12 +126,6 @@ def decode(
         raise ValueError(f"`model.decode` returned {cells.n_obs} cells for {len(z)} codes.")
     check_same_genes(adata, cells, name="decoded")
     return cells
-
-
-def as_seed(seed: int | None) -> int:
-    """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
-    SEED_OR_NONE.check(seed=seed)
-    return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
 
 
 def _accepts(function: Callable[..., Any], argument: str) -> bool:

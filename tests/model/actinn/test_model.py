@@ -50,7 +50,7 @@ def test_default_epochs_cover_2000_steps(split, monkeypatch):
     sm.ACTINN.setup_anndata(train, labels_key="cell_type")
     model = sm.ACTINN(train)
     seen = {}
-    monkeypatch.setattr(model, "_run_training", seen.update)
+    monkeypatch.setattr(model, "_train", seen.update)
     model.train()
     assert seen["max_epochs"] * (train.n_obs // 128) >= 2000
 

@@ -140,11 +140,6 @@ class GenerativeModel(CellModel):
         )
 
 
-def as_seed(seed: int | None) -> int:
-    """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
-    return int(torch.randint(2**31 - 1, ())) if seed is None else int(seed)
-
-
 def weights_sample(module: torch.nn.Module) -> np.ndarray:
     """Some numbers of every part of a network, by which it differs from others and from itself after more training."""
     parts = [tensor.detach().flatten()[:_SAMPLED].double().cpu() for tensor in module.state_dict().values()]

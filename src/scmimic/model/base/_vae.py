@@ -13,9 +13,10 @@ from lightning.pytorch import LightningModule
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
+from scmimic._random import as_seed
 from scmimic.cells._columns import Value, Values
 from scmimic.cells._generated import Labels
-from scmimic.model.base._generative import GenerativeModel, as_seed, library_sizes
+from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._vae_module import CellVAEModule

@@ -13,11 +13,12 @@ from lightning.pytorch import LightningModule
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic._arrays import as_dense
+from scmimic._random import as_seed, draw_members
 from scmimic.cells._checks import check_registered_counts
 from scmimic.cells._columns import Values
 from scmimic.cells._generated import Labels
 from scmimic.cells._units import Units, count_units
-from scmimic.model.base._generative import GenerativeModel, as_seed, library_sizes
+from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._training import SINGLE
 from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output
 from scmimic.model.gan._plan import WassersteinTrainingPlan
@@ -216,7 +217,7 @@ class GenerativeGAN(GenerativeModel):
         self.training_state_ = plan.state()
         posterior = self.posterior_ = self._cells_of_training()
         sampler = BlockSampler(self.module, posterior, seed=0)
-        source = posterior.draw(_STATISTICS_CELLS, self._pool(ANY), np.random.default_rng(0))
+        source = draw_members(self._pool(ANY), _STATISTICS_CELLS, np.random.default_rng(0))
         stream, n = sampler.stream(Stream.STATISTICS), len(source)
         z = posterior.sample(source, sampler.noise(n, self.module.n_latent, stream))
         noise = sampler.noise(n, self.module.n_noise, stream)

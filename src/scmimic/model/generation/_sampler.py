@@ -17,6 +17,7 @@ from scvi.module.base import BaseModuleClass
 from sklearn.metrics import pairwise_distances_argmin
 
 from scmimic._plain import saved_as
+from scmimic._random import draw_members
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation.calibration._margins import GeneMargins
@@ -69,14 +70,6 @@ class AggregatedPosterior:
         if self.center is None:
             return mean
         return self.center[cells] + np.float32(self.spread) * (mean - self.center[cells])
-
-    def draw(self, n: int, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw ``n`` of ``pool``: every cell equally often, up to one, in random order.
-
-        A bootstrap would leave out a third of the cells and repeat others, which adds variance and gains nothing.
-        """
-        rounds = -(-n // len(pool))
-        return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:n]
 
     def nearest_labels(self, z: np.ndarray, n_labels: int) -> np.ndarray:
         """Label of the training cell whose mean code is nearest to each row of ``z``, of those with a label.
@@ -227,9 +220,7 @@ class BlockSampler:
     def training_cells(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
         """A training cell for each cell of the ``(label code, n)`` requests, and its label code; in order, or mixed."""
         rng = np.random.default_rng([self.seed, Stream.CELLS])
-        cells = np.concatenate(
-            [self.posterior.draw(n, self.posterior.pool(code, self.batch), rng) for code, n in requests]
-        )
+        cells = np.concatenate([draw_members(self.posterior.pool(code, self.batch), n, rng) for code, n in requests])
         labels = requested_labels(requests)
         if shuffle:
             order = rng.permutation(len(cells))
