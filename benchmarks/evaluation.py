@@ -1,4 +1,4 @@
-"""All metrics for all generators: `sm.tl.evaluate` on the cells that realism.py wrote.
+"""All metrics for all generators: `sm.evaluate` on the cells that realism.py wrote.
 
     python benchmarks/realism.py --data pbmc3k.h5ad --labels cell_type --out out
     python benchmarks/evaluation.py out --labels cell_type --seed 0
@@ -29,7 +29,7 @@ def evaluate(
     with warnings.catch_warnings():
         # what is smooth or copied is known here: the memoriser is in the table
         warnings.simplefilter("ignore", UserWarning)
-        table = sm.tl.evaluate(
+        table = sm.evaluate(
             parts["test"],
             synthetic,
             labels_key=labels_key,
@@ -38,7 +38,7 @@ def evaluate(
             n_trees=args.trees,
             seed=args.seed,
             n_jobs=args.jobs,
-        )
+        ).table
     return table[table["label"] == "overall"].set_index("metric")
 
 

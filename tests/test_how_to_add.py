@@ -1,11 +1,16 @@
-"""What `docs/architecture.md` says of adding a likelihood, a model or a metric, done with a toy."""
+"""What `docs/architecture.md` says of adding, each done with a toy."""
+
+import inspect
+from typing import Annotated, Any
 
 import numpy as np
+import numpydoc.docscrape
 import pytest
 import torch
 from scvi.module.base import LossOutput
 
 import scmimic as sm
+from scmimic._arguments import PROBABILITY
 from scmimic.model.base import GenerativeVAE, anndata_fields, register
 from scmimic.model.base._likelihoods import Likelihood
 from scmimic.model.base._negative_binomial import SparseNegativeBinomial
@@ -13,6 +18,7 @@ from scmimic.model.base._plan import SharedTrainingPlan
 from scmimic.module import COUNT_LIKELIHOODS, CellVAEModule, kl_standard_normal
 from scmimic.nn import CountDecoder, Encoder
 from scmimic.tl.evaluation._measures import MEASURES, Measure, Metric, Outcome, Value
+from scmimic.tl.evaluation._settings import Setting, Settings, complete, described, recorded, takes
 
 QUIET = {"enable_progress_bar": False}
 
@@ -137,3 +143,45 @@ def test_a_metric(monkeypatch, tmp_path):
     scored = evaluation.table.assign(score=0.5)
     labels = [text.get_text() for text in sm.pl.report(scored, show=False).get_yticklabels()]
     assert "Toy: shift of the means" in labels
+
+
+class Wider(Settings, total=False):
+    """The settings, and one more."""
+
+    doubt: Annotated[float, Setting(0.25, PROBABILITY, "How much to doubt.")]
+
+
+def test_a_setting():
+    """Its field: signature, docstring, checks and recorded parameters follow."""
+
+    @takes(Wider)
+    def tool(adata: int, synthetic: int, *, key_added: str = "x", **settings: Any) -> None:
+        """Do something.
+
+        Parameters
+        ----------
+        adata
+            Cells.
+        synthetic
+            More.
+        **settings
+            Of the evaluation,
+            in two lines.
+        key_added
+            Key.
+        """
+
+    parameters = inspect.signature(tool).parameters
+    assert list(parameters) == ["adata", "synthetic", *described(Settings), "doubt", "key_added"]
+    assert parameters["doubt"].default == 0.25
+    assert parameters["doubt"].annotation == "float"
+    assert parameters["doubt"].kind is inspect.Parameter.KEYWORD_ONLY
+    documented = numpydoc.docscrape.FunctionDoc(tool)["Parameters"]
+    assert [entry.name for entry in documented] == list(parameters)
+    assert documented[-2].desc == ["How much to doubt."]
+    settings = complete({"doubt": 0.5}, Wider)
+    assert recorded(settings, Wider)["doubt"] == 0.5
+    with pytest.raises(ValueError, match="`doubt` must be"):
+        complete({"doubt": 2}, Wider)
+    with pytest.raises(TypeError, match=r"does not take `doubts`: is `doubt` meant\?"):
+        complete({"doubts": 0.5}, Wider)

@@ -239,17 +239,17 @@ def _read_sets(
     adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Cells], dict[str, ExpressionSpace]]:
     """All sets of cells by the name of their argument, and what their values are."""
-    given = {"adata": adata, "synthetic": synthetic, "train": settings["train"], "reference": settings["reference"]}
-    given = {name: cells for name, cells in given.items() if cells is not None}
-    for name, cells in given.items():
+    objects = {"adata": adata, "synthetic": synthetic, "train": settings["train"], "reference": settings["reference"]}
+    objects = {name: cells for name, cells in objects.items() if cells is not None}
+    for name, cells in objects.items():
         check_same_genes(adata, cells, name=name)
     layer = settings["layer"]
-    spaces = {name: space_of_cells(cells, layer, optional=name != "adata") for name, cells in given.items()}
+    spaces = {name: space_of_cells(cells, layer, optional=name != "adata") for name, cells in objects.items()}
     for name in ("train", "reference"):
         if name in spaces:
             # what is wrong with the synthetic cells is a finding, but other real cells are given as they should be
             check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=settings["log1p"], name=name)
-    return {name: _read(cells, name, settings, like=adata) for name, cells in given.items()}, spaces
+    return {name: _read(cells, name, settings, like=adata) for name, cells in objects.items()}, spaces
 
 
 def _read(adata: AnnData, name: str, settings: Mapping[str, Any], *, like: AnnData) -> Cells:

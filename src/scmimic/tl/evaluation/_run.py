@@ -105,7 +105,7 @@ def evaluate(adata: AnnData, synthetic: AnnData, **settings: Unpack[Settings]) -
     return evaluation
 
 
-def run(adata: AnnData, synthetic: AnnData, given: Mapping[str, Any]) -> Evaluation:
+def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Evaluation:
     """Do the work of :func:`evaluate`, and warn its caller's caller of what was not done.
 
     Alarms are left to those who do not show the verdict, which has them.
@@ -114,11 +114,11 @@ def run(adata: AnnData, synthetic: AnnData, given: Mapping[str, Any]) -> Evaluat
     ----------
     adata, synthetic
         The cells.
-    given
+    settings
         Any of :class:`~scmimic.tl.evaluation._settings.Settings`.
     """
     ANNDATA.check(adata=adata, synthetic=synthetic)
-    settings = resolved(given, adata.n_obs)
+    settings = resolved(settings, adata.n_obs)
     params = recorded(settings)
     data = prepare_data(adata, synthetic, settings)
     rows = diagnose(data, log1p=settings["log1p"], min_cells=settings["min_cells"])

@@ -202,18 +202,18 @@ def recorded(values: Mapping[str, Any], settings: type = Settings) -> dict[str, 
     return {name: list(value) if isinstance(value, Mapping | tuple) else value for name, value in chosen.items()}
 
 
-def resolved(given: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
+def resolved(settings: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
     """All settings, those that depend on others too: the protocols', or the defaults.
 
     Parameters
     ----------
-    given
+    settings
         Any of :class:`Settings`.
     n_obs
         Number of real cells.
     """
-    settings = complete(given)
-    metrics, baselines, min_cells = settings["metrics"], settings["baselines"], settings["min_cells"]
+    values = complete(settings)
+    metrics, baselines, min_cells = values["metrics"], values["baselines"], values["min_cells"]
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:
         raise ValueError("`metrics` is empty: give 'all', a protocol, or names of metrics.")
@@ -224,7 +224,7 @@ def resolved(given: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
                 f"{list(metrics_by_name())}."
             )
     only_protocols = all(name in PROTOCOLS for name in names)
-    n_trees, max_cells = settings["n_trees"], settings["max_cells"]
+    n_trees, max_cells = values["n_trees"], values["max_cells"]
     if n_trees is None:
         n_trees = _PAPER_TREES if only_protocols else _N_TREES
     if max_cells is None:
@@ -236,7 +236,7 @@ def resolved(given: Mapping[str, Any], n_obs: int) -> dict[str, Any]:
         baselines = (baselines,) if isinstance(baselines, str) else tuple(baselines)
         if unknown := [name for name in baselines if name not in TRIVIAL]:
             raise ValueError(f"`baselines` has no {unknown}: choose of {list(TRIVIAL)}, or give their cells by name.")
-    return settings | {"metrics": names, "baselines": baselines, "n_trees": n_trees, "max_cells": max_cells}
+    return values | {"metrics": names, "baselines": baselines, "n_trees": n_trees, "max_cells": max_cells}
 
 
 def takes(settings: type) -> Callable[[Function], Function]:
@@ -253,7 +253,7 @@ def takes(settings: type) -> Callable[[Function], Function]:
     known = described(settings)
 
     def describe(function: Function) -> Function:
-        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        others = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
         keywords = [
             # as in the sources: AnnData, without the module that it is defined in
             inspect.Parameter(
@@ -264,12 +264,12 @@ def takes(settings: type) -> Callable[[Function], Function]:
             )
             for name, (of_type, setting) in known.items()
         ]
-        parameters = sorted([*keywords, *own], key=lambda parameter: parameter.kind)
+        parameters = sorted([*keywords, *others], key=lambda parameter: parameter.kind)
         function.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]  # functions have none until one is set
         if function.__doc__ is not None:
             # Python without docstrings has none to complete
             entry = re.compile(r"^( *)\*\*settings\n(?:\1 +.*\n)+", flags=re.MULTILINE)
-            function.__doc__ = entry.sub(lambda found: _entries(known, found[1]), function.__doc__)
+            function.__doc__ = entry.sub(lambda match: _entries(known, match[1]), function.__doc__)
         return function
 
     return describe
