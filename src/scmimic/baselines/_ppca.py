@@ -21,7 +21,7 @@ from scmimic._arrays import Matrix, as_matrix, fit_pca, stored_values
 from scmimic.cells._checks import ANNDATA
 from scmimic.cells._fingerprint import matrix_fingerprint, same_values
 from scmimic.cells._generated import assemble, fingerprint
-from scmimic.cells._layers import layer_names, place
+from scmimic.cells._layers import layer_names, where_is
 from scmimic.cells._units import check_units, expression_space
 
 
@@ -233,7 +233,7 @@ class PPCA:
         x = self._values(self.adata)
         if not same_values(matrix_fingerprint(x), self._fingerprint):
             raise ValueError(
-                f"The values of `{place(self.layer)}` changed since this {type(self).__name__} was made. Undo the "
+                f"The values of `{where_is(self.layer)}` changed since this {type(self).__name__} was made. Undo the "
                 "change, or make a new model."
             )
         return x

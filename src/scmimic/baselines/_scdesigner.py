@@ -19,7 +19,7 @@ from scmimic._arguments import COUNT, Choice
 from scmimic._random import seeded
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells._checks import check_no_empty_cells
-from scmimic.cells._layers import place
+from scmimic.cells._layers import where_is
 
 
 class ScDesigner(ReferenceGenerator):
@@ -73,7 +73,7 @@ class ScDesigner(ReferenceGenerator):
         COUNT.check(max_epochs=max_epochs)
         Choice(("ledoit_wolf", "oas"), optional=True).check(estimator=estimator)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        check_no_empty_cells(self._x, place(layer))
+        check_no_empty_cells(self._x, where_is(layer))
         self.max_epochs = max_epochs
         self.estimator = estimator
 

@@ -18,7 +18,7 @@ from scmimic._interrupts import plain_interrupts
 from scmimic._random import draw_members, seeded
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells._checks import check_no_empty_cells
-from scmimic.cells._layers import place
+from scmimic.cells._layers import where_is
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class SCVIReference(ReferenceGenerator):
         COUNT_OR_NONE.check(max_epochs=max_epochs)
         SETTINGS.or_none.check(model_kwargs=model_kwargs, train_kwargs=train_kwargs)
         super().__init__(adata, labels_key=labels_key, layer=layer)
-        check_no_empty_cells(self._x, place(layer))
+        check_no_empty_cells(self._x, where_is(layer))
         self.mode = mode
         self.max_epochs = max_epochs
         self.model_kwargs = dict(model_kwargs or {})

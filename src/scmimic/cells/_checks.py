@@ -15,7 +15,7 @@ from mudata import MuData
 from scmimic._arguments import Instance
 from scmimic._arrays import Matrix, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
-from scmimic.cells._layers import get_matrix, place, read_matrix
+from scmimic.cells._layers import get_matrix, read_matrix, where_is
 from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space
 
 ANNDATA = Instance((AnnData,))
@@ -53,7 +53,7 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
         twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
         raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
     x = get_matrix(adata, layer)
-    where = place(layer)
+    where = where_is(layer)
     check_unmasked(**{where: x})
     if hasattr(x, "to_memory"):
         raise ValueError(f"`{where}` lies in a file. Read it into memory first: `{where} = {where}.to_memory()`.")
@@ -143,7 +143,7 @@ def check_registered_counts(x: Any, gene_likelihood: str | None = None) -> None:
 
 def read_counts(adata: AnnData, layer: str | None, *, dtype: type | None = None) -> sp.csr_matrix:
     """The raw counts of a layer, after checking that they are some, as a CSR matrix of its own without stored zeros."""
-    where, values = place(layer), read_matrix(adata, layer)
+    where, values = where_is(layer), read_matrix(adata, layer)
     check_unmasked(**{where: values})
     # a copy: cells that are normalised in place later must not change what is drawn from them
     x = canonical(sp.csr_matrix(values, dtype=dtype, copy=True))

@@ -16,7 +16,7 @@ def layer_names(adata: AnnData) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def place(layer: str | None) -> str:
+def where_is(layer: str | None) -> str:
     """Where the values of a layer are, as messages say it."""
     return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 

@@ -16,7 +16,7 @@ from scmimic import _keys
 from scmimic._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
 from scmimic._plain import saved_as
 from scmimic.cells._generated import storable
-from scmimic.cells._layers import layer_names, place, read_matrix
+from scmimic.cells._layers import layer_names, read_matrix, where_is
 
 logger = logging.getLogger(__name__)
 Units = Literal["counts", "linear", "log1p", "log2", "log10", "scaled"]
@@ -330,7 +330,7 @@ def convert(x: Matrix, have: ExpressionSpace, want: ExpressionSpace) -> Matrix:
         assert want.one_count is not None and have.one_count is not None
         logger.info(
             "`%s` has no total common to all cells: a count is taken for %.4g there, its median over the cells.",
-            place(want.layer),
+            where_is(want.layer),
             want.one_count,
         )
         x = x * np.float32(want.one_count / have.one_count)
@@ -382,7 +382,7 @@ def check_units(x: Any, want: ExpressionSpace, *, any_scale: bool = False) -> No
     ValueError
         If the units differ, or the totals of cells that have one in common.
     """
-    found, where = expression_space(x, want.layer), place(want.layer)
+    found, where = expression_space(x, want.layer), where_is(want.layer)
     if found.units is None:
         if want.units == "counts" and _nonzero(x):
             warnings.warn(
@@ -428,20 +428,20 @@ def _two_totals(space: ExpressionSpace, other: ExpressionSpace) -> tuple[float, 
 def _way_to(want: ExpressionSpace, found: ExpressionSpace) -> str:
     """How cells of one kind get into the units of another."""
     if want.units == "counts":
-        return f"Put the raw counts into `{place(want.layer)}`, from the layer or the file that keeps them."
+        return f"Put the raw counts into `{where_is(want.layer)}`, from the layer or the file that keeps them."
     if want.units in ("linear", *BASES) and found.units == "counts":
         target = "" if want.total is None else f", target_sum={want.total:.6g}"
         layer = "" if want.layer is None else f", layer={want.layer!r}"
         base = "" if want.units in ("linear", "log1p") else f", base={BASES[want.units]:.0f}"
         log = "" if want.units == "linear" else f" and `sc.pp.log1p(adata{base}{layer})`"
         return (
-            f"Bring `{place(want.layer)}` into them as the training cells were: "
+            f"Bring `{where_is(want.layer)}` into them as the training cells were: "
             f"`sc.pp.normalize_total(adata{target}{layer})`{log}."
         )
     if {want.units, found.units} <= set(BASES):
         factor = np.log(BASES[found.units]) / np.log(BASES[want.units])
         return f"Take logarithms to the same base: multiply them by {factor:.6g}."
-    return f"Put cells in the units of the training layer into `{place(want.layer)}`."
+    return f"Put cells in the units of the training layer into `{where_is(want.layer)}`."
 
 
 def check_record(x: Any, recorded: ExpressionSpace) -> None:
@@ -533,7 +533,7 @@ def check_same_space(
             f"`{name}` holds {UNIT_NAMES[other.units]} already, which would be logged again: pass `log1p=False`, and "
             "`layer` with the logarithms of the real cells."
         )
-    check_same_units(real, other, place(layer), any_scale=log1p, name=name)
+    check_same_units(real, other, where_is(layer), any_scale=log1p, name=name)
 
 
 def warn_of_logarithms(adata: AnnData, layer: str | None, way_out: str) -> None:
@@ -552,4 +552,4 @@ def warn_of_logarithms(adata: AnnData, layer: str | None, way_out: str) -> None:
     units = space_of_cells(adata, layer).units
     if units in BASES or (marked and units is None):
         what = "is marked as log-transformed (`adata.uns['log1p']`)" if marked else f"holds {UNIT_NAMES[units]}"
-        warnings.warn(f"`{place(layer)}` {what} and is logged again: {way_out}.", UserWarning, stacklevel=3)
+        warnings.warn(f"`{where_is(layer)}` {what} and is logged again: {way_out}.", UserWarning, stacklevel=3)

@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from scmimic._arguments import LAYER
 from scmimic.cells._checks import ANNDATA, check_no_empty_cells, read_counts
-from scmimic.cells._layers import place
+from scmimic.cells._layers import where_is
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
 
@@ -116,8 +116,8 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
 def _counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     counts = read_counts(adata, layer, dtype=np.float64)
     if counts.shape[0] < 10:
-        raise ValueError(f"`{place(layer)}` has {counts.shape[0]} cells. At least 10 are needed.")
-    check_no_empty_cells(counts, place(layer))
+        raise ValueError(f"`{where_is(layer)}` has {counts.shape[0]} cells. At least 10 are needed.")
+    check_no_empty_cells(counts, where_is(layer))
     return counts
 
 

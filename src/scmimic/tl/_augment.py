@@ -17,7 +17,7 @@ from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._generated import Labels
-from scmimic.cells._layers import layer_names, place, read_matrix
+from scmimic.cells._layers import layer_names, read_matrix, where_is
 from scmimic.cells._units import check_same_units, space_of_cells
 
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
@@ -194,12 +194,12 @@ def _stack(first: Any, second: Any) -> sp.csr_matrix:
 def _check_same_space(adata: AnnData, synthetic: AnnData, layer: str | None) -> None:
     """Raise ValueError where both sides show other units; warn where those of one side do not show."""
     spaces = space_of_cells(adata, layer), space_of_cells(synthetic, None)
-    check_same_units(*spaces, place(layer), any_scale=False)
+    check_same_units(*spaces, where_is(layer), any_scale=False)
     if {space.units for space in spaces} == {"counts", None}:
         kinds = ["counts" if space.units == "counts" else "fractions" for space in spaces]
         warnings.warn(
-            f"`{place(layer)}` holds {kinds[0]}, but the synthetic cells hold {kinds[1]}. Give the real cells in the "
-            "space that the model was trained on.",
+            f"`{where_is(layer)}` holds {kinds[0]}, but the synthetic cells hold {kinds[1]}. Give the real cells in "
+            "the space that the model was trained on.",
             UserWarning,
             stacklevel=3,
         )

@@ -15,7 +15,7 @@ from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIV
 from scmimic._arrays import fit_pca
 from scmimic.cells._checks import ANNDATA, check_same_genes
 from scmimic.cells._columns import label_array
-from scmimic.cells._layers import place, read_matrix
+from scmimic.cells._layers import read_matrix, where_is
 from scmimic.cells._units import check_same_units, space_of_cells, warn_of_logarithms
 from scmimic.metrics import (
     distance_to_closest_record,
@@ -164,7 +164,7 @@ def privacy(
         if cells is not None:
             check_same_genes(adata, cells, name=name)
             spaces = space_of_cells(adata, layer), space_of_cells(cells, layer, optional=name == "synthetic")
-            check_same_units(*spaces, place(layer), any_scale=True, name=name)
+            check_same_units(*spaces, where_is(layer), any_scale=True, name=name)
     warn_of_logarithms(adata, layer, "pass `layer` with the counts")
     for name, cells in given.items():
         if cells is not None:

@@ -21,7 +21,7 @@ from scmimic._plain import from_plain
 from scmimic.cells._checks import check_size_factor, check_structure, check_values
 from scmimic.cells._columns import ObsColumn, Value, check_column
 from scmimic.cells._fingerprint import take_fingerprint
-from scmimic.cells._layers import get_matrix, place
+from scmimic.cells._layers import get_matrix, where_is
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def anndata_fields(
     """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
     check_arguments(locals(), _KINDS)
     check_structure(adata, layer)
-    check_values(get_matrix(adata, layer), place(layer))
+    check_values(get_matrix(adata, layer), where_is(layer))
     for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
         if key is not None:
             check_column(adata.obs, key, argument, unlabeled=unlabeled)

@@ -19,7 +19,7 @@ from scmimic._plain import from_plain
 from scmimic.cells._checks import CELLS, check_genes, check_values
 from scmimic.cells._columns import ObsColumn
 from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
-from scmimic.cells._layers import get_matrix, layer_names, place
+from scmimic.cells._layers import get_matrix, layer_names, where_is
 from scmimic.cells._units import UNIT_NAMES, check_record, check_units, convert, expression_space, recorded_space
 
 
@@ -171,7 +171,7 @@ class RegisteredModel(BaseModelClass):
             self._check_unchanged()
             return get_matrix(cells, self._layer)
         self._check_genes(data)
-        x, where = in_memory(get_matrix(cells, self._layer)), place(self._layer)
+        x, where = in_memory(get_matrix(cells, self._layer)), where_is(self._layer)
         check_values(x, where)
         want = getattr(self, "expression_space_", None)
         if want is not None:

@@ -20,7 +20,7 @@ from scmimic._keys import OVERALL
 from scmimic.baselines import ReferenceGenerator
 from scmimic.cells._checks import check_same_genes
 from scmimic.cells._columns import label_array
-from scmimic.cells._layers import place, read_matrix
+from scmimic.cells._layers import read_matrix, where_is
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
 from scmimic.cells._units import ExpressionSpace, Units, check_same_units, expression_space, space_of_cells
 from scmimic.metrics._label_agreement import fit_label_classifier
@@ -248,7 +248,7 @@ def _read_sets(
     for name in ("train", "reference"):
         if name in spaces:
             # what is wrong with the synthetic cells is a finding, but other real cells are given as they should be
-            check_same_units(spaces["adata"], spaces[name], place(layer), any_scale=settings["log1p"], name=name)
+            check_same_units(spaces["adata"], spaces[name], where_is(layer), any_scale=settings["log1p"], name=name)
     return {name: _read(cells, name, settings, like=adata) for name, cells in objects.items()}, spaces
 
 
