@@ -55,6 +55,8 @@ MAY_IMPORT = {
     "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "model", "tl"},
     "": {"_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
 }
+# What users have of the models' networks and plans stands in the files of the models.
+FACES = ("module", "train")
 # What may also be imported within functions, against that direction: an object's own view of itself.
 MAY_IMPORT_LATE = {
     # the finished evaluation draws itself and writes its page
@@ -228,6 +230,16 @@ def test_private_names_stay_within_their_part(module):
         and f"{path}.{name}" not in MODULES
     ]
     assert not private, f"{private} are used outside of their part: drop the underscore"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _part(m) not in FACES])
+def test_private_files_stay_within_their_part(module):
+    private = {
+        target
+        for target in _targets(MODULES[module])
+        if _part(target) != _part(module) and any(name.startswith("_") for name in target.split(".")[2:])
+    }
+    assert not private, f"{sorted(private)} are files of another part: import from what its packages export"
 
 
 @pytest.mark.parametrize("module", MODULES)

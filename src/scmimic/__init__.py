@@ -7,7 +7,7 @@
 
 from scmimic import baselines, datasets, metrics, model, pl, pp, tl
 from scmimic._report import report
-from scmimic.cells._generated import package_version
+from scmimic.cells import package_version
 from scmimic.model import ACTINN, ACTIVA, WGANGP, BetaTCVAE, InfoWGANGP, MichiGAN
 from scmimic.tl.evaluation import Evaluation, evaluate
 

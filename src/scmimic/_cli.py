@@ -280,7 +280,7 @@ def evaluate(
         import scanpy as sc
 
         from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
-        from scmimic.tl.evaluation._run import run
+        from scmimic.tl.evaluation import run
 
         ending.message = "the evaluation is not complete."
         files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}

@@ -18,10 +18,9 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._interrupts import stop_if_interrupted
 from scmimic._keys import OVERALL
-from scmimic.cells._generated import package_version
+from scmimic.cells import package_version
 from scmimic.model import ACTIVA
-from scmimic.tl.evaluation import Evaluation
-from scmimic.tl.evaluation._run import run
+from scmimic.tl.evaluation import Evaluation, run
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,7 +7,6 @@ import pytest
 import scipy.sparse as sp
 
 from scmimic import baselines
-from scmimic._random import draw_members
 
 FAST = ["Memoriser", "IndependentNB", "Multinomial", "GaussianCopula"]
 pytestmark = pytest.mark.parametrize("name", FAST)
@@ -113,10 +112,3 @@ def test_blocks_change_the_size_of_nothing(cells, name, monkeypatch):
     real = cells[cells.obs["cell_type"] == "T"].X.toarray()
     error = real.std(0) * np.sqrt(2 / 150)
     assert np.all(np.abs(real.mean(0) - synthetic.X.toarray().mean(0)) < 5 * error + 1e-9)
-
-
-def test_members_are_drawn_evenly(name):
-    drawn = draw_members(np.arange(10, 17), 17, np.random.default_rng(0))
-    values, times = np.unique(drawn, return_counts=True)
-    assert list(values) == list(range(10, 17))
-    assert set(times) == {2, 3}

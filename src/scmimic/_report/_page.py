@@ -16,12 +16,8 @@ from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._keys import OVERALL, Basis
 from scmimic._report._pictures import Picture, draw_pictures, draw_scores
-from scmimic.cells._columns import label_array
-from scmimic.cells._generated import package_version
-from scmimic.tl.evaluation import Evaluation
-from scmimic.tl.evaluation._measures import MEASURES, metrics_by_name
-from scmimic.tl.evaluation._run import run
-from scmimic.tl.evaluation._settings import Settings, takes
+from scmimic.cells import label_array, package_version
+from scmimic.tl.evaluation import MEASURES, Evaluation, Settings, metrics_by_name, run, takes
 
 if TYPE_CHECKING:
     from anndata import AnnData

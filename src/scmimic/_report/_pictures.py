@@ -10,7 +10,7 @@ from typing import Any
 
 from scmimic import pl
 from scmimic._keys import OVERALL, Basis
-from scmimic.cells._units import check_same_space
+from scmimic.cells import check_same_space
 from scmimic.tl import joint_embedding
 from scmimic.tl.evaluation import Evaluation
 

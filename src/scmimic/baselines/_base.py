@@ -11,9 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
-from scmimic.cells._checks import ANNDATA, read_counts
-from scmimic.cells._columns import label_column
-from scmimic.cells._generated import ALL_CELLS, Labels, assemble, fingerprint, resolve_counts
+from scmimic.cells import ALL_CELLS, ANNDATA, Labels, assemble, fingerprint, label_column, read_counts, resolve_counts
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""

@@ -18,11 +18,17 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, LAYER, ORDERED, SEED, SEED_OR_NONE, check_rows
 from scmimic._arrays import Matrix, as_matrix, fit_pca, stored_values
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._fingerprint import matrix_fingerprint, same_values
-from scmimic.cells._generated import assemble, fingerprint
-from scmimic.cells._layers import layer_names, where_is
-from scmimic.cells._units import check_units, expression_space
+from scmimic.cells import (
+    ANNDATA,
+    assemble,
+    check_units,
+    expression_space,
+    fingerprint,
+    layer_names,
+    matrix_fingerprint,
+    same_values,
+    where_is,
+)
 
 
 class PPCA:

@@ -18,8 +18,7 @@ from anndata import AnnData
 from scmimic._arguments import COUNT, Choice
 from scmimic._random import seeded
 from scmimic.baselines._base import ReferenceGenerator
-from scmimic.cells._checks import check_no_empty_cells
-from scmimic.cells._layers import where_is
+from scmimic.cells import check_no_empty_cells, where_is
 
 
 class ScDesigner(ReferenceGenerator):

@@ -17,8 +17,7 @@ from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic._interrupts import plain_interrupts
 from scmimic._random import draw_members, seeded
 from scmimic.baselines._base import ReferenceGenerator
-from scmimic.cells._checks import check_no_empty_cells
-from scmimic.cells._layers import where_is
+from scmimic.cells import check_no_empty_cells, where_is
 
 logger = logging.getLogger(__name__)
 

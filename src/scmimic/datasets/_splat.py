@@ -11,8 +11,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, SEVERAL, Choice
-from scmimic.cells._checks import LARGEST_COUNT
-from scmimic.cells._generated import generation_record
+from scmimic.cells import LARGEST_COUNT, generation_record
 from scmimic.datasets._splat_cells import Cells, draw_cells, draw_counts
 from scmimic.datasets._splat_genes import bridges, check_known_genes, draw_genes
 from scmimic.datasets._splat_parameters import SplatParameters, per_level

@@ -13,8 +13,7 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import expit
 
 from scmimic._arguments import LAYER
-from scmimic.cells._checks import ANNDATA, check_no_empty_cells, read_counts
-from scmimic.cells._layers import where_is
+from scmimic.cells import ANNDATA, check_no_empty_cells, read_counts, where_is
 from scmimic.datasets._splat_dispersion import estimate_dispersion
 from scmimic.datasets._splat_parameters import SplatParameters
 

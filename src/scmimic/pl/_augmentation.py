@@ -21,7 +21,7 @@ from scmimic.pl._figure import (
     plain,
     plain_frame,
 )
-from scmimic.tl.augmentation._generators import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
+from scmimic.tl.augmentation import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

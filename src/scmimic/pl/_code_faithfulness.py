@@ -8,7 +8,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import KEY
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells import ANNDATA
 from scmimic.pl._bars import bars_width, grouped_bars
 from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes
 

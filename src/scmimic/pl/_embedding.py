@@ -15,8 +15,7 @@ from matplotlib.patheffects import withStroke
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
 from scmimic._arrays import as_dense
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._layers import read_matrix
+from scmimic.cells import ANNDATA, read_matrix
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
 from scmimic._arrays import Matrix, as_dense, subsample
-from scmimic.cells._checks import ANNDATA, read_both
+from scmimic.cells import ANNDATA, read_both
 from scmimic.metrics import gene_statistics_distance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 

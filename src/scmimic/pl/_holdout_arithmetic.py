@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from scmimic import _keys
 from scmimic._arguments import KEY, TEXT, Choice
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells import ANNDATA
 from scmimic.pl._figure import (
     CONTROL_COLOR,
     REAL_COLOR,
@@ -22,7 +22,7 @@ from scmimic.pl._figure import (
     plain,
     plain_frame,
 )
-from scmimic.tl.holdout._trial import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
+from scmimic.tl.holdout import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, NATURAL, POSITIVE, PROBABILITY, QUANTILES, SEED, TEXT, Listed
-from scmimic.cells._checks import ANNDATA
-from scmimic.model.beta_tcvae._model import ACTIVE_VARIANCE
+from scmimic.cells import ANNDATA
+from scmimic.model.beta_tcvae import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
 
 if TYPE_CHECKING:

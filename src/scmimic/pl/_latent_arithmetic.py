@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, POSITIVE, PROBABILITY, SEED, TEXT
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import label_array
+from scmimic.cells import ANNDATA, label_array
 from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import (
     CONTROL_COLOR,

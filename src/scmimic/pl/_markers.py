@@ -13,8 +13,7 @@ from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
 from scmimic._arrays import Matrix, as_dense, column_variance
-from scmimic.cells._checks import ANNDATA, read_both
-from scmimic.cells._columns import label_array, label_column
+from scmimic.cells import ANNDATA, label_array, label_column, read_both
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:

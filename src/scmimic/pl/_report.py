@@ -12,7 +12,7 @@ from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic._keys import OVERALL
 from scmimic.pl._figure import check_figure, finish, make_axes, plain
-from scmimic.tl.evaluation._measures import metrics_by_name
+from scmimic.tl.evaluation import metrics_by_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

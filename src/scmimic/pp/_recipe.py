@@ -11,8 +11,7 @@ import scipy.sparse as sp
 from scmimic import _keys
 from scmimic._arguments import FLAG, NATURAL, POSITIVE
 from scmimic._arrays import canonical
-from scmimic.cells._checks import ANNDATA, check_counts
-from scmimic.cells._layers import get_matrix
+from scmimic.cells import ANNDATA, check_counts, get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,8 +10,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, FLAG, PART, SEED, Range
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import label_column
+from scmimic.cells import ANNDATA, label_column
 
 if TYPE_CHECKING:
     from anndata import AnnData

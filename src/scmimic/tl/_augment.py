@@ -15,10 +15,16 @@ from pandas.api.types import is_bool_dtype, is_string_dtype, union_categoricals
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, ORDERED, SEED_OR_NONE
-from scmimic.cells._checks import ANNDATA, check_same_genes
-from scmimic.cells._generated import Labels
-from scmimic.cells._layers import layer_names, read_matrix, where_is
-from scmimic.cells._units import check_same_units, space_of_cells
+from scmimic.cells import (
+    ANNDATA,
+    Labels,
+    check_same_genes,
+    check_same_units,
+    layer_names,
+    read_matrix,
+    space_of_cells,
+    where_is,
+)
 
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
 

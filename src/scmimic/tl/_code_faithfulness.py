@@ -13,11 +13,9 @@ from sklearn.neighbors import KNeighborsRegressor
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT, FLAG, KEY, LAYER, POSITIVE
 from scmimic._arrays import fit_pca
-from scmimic.cells._checks import ANNDATA, read_both
-from scmimic.cells._generated import storable
-from scmimic.model.gan._faithfulness import dimension_index, faithfulness, median_faithfulness, spearman
-from scmimic.model.gan._michigan import MichiGAN
-from scmimic.model.gan._representation import encode
+from scmimic.cells import ANNDATA, read_both, storable
+from scmimic.model import MichiGAN
+from scmimic.model.gan import dimension_index, encode, faithfulness, median_faithfulness, spearman
 from scmimic.tl._latent_model import check_same_kind
 
 if TYPE_CHECKING:

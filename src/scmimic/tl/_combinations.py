@@ -19,7 +19,7 @@ import numpy as np
 
 from scmimic._arguments import Choice
 from scmimic._random import draw_members
-from scmimic.cells._columns import ObsColumn, Values, as_list, label_column
+from scmimic.cells import ObsColumn, Values, as_list, label_column
 from scmimic.metrics import latent_entropy
 from scmimic.tl._latent_model import Code, Posterior
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, COUNT_OR_NONE, KEY, NON_NEGATIVE, SEED, SEVERAL, THREADS
 from scmimic._keys import OVERALL
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells import ANNDATA
 from scmimic.metrics import (
     FactorScores,
     dci,
@@ -20,9 +20,16 @@ from scmimic.metrics import (
     sap_score,
     spearman_correlation,
 )
-from scmimic.metrics._factors import as_factors, as_latent, as_variance, gap, mean_scores
-from scmimic.metrics._modularity import modularity_of
-from scmimic.metrics._mutual_information import Estimator, information_matrix
+from scmimic.metrics.parts import (
+    Estimator,
+    as_factors,
+    as_latent,
+    as_variance,
+    gap,
+    information_matrix,
+    mean_scores,
+    modularity_of,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from scmimic import _keys
 from scmimic._arguments import KEY
-from scmimic.cells._generated import storable
+from scmimic.cells import storable
 from scmimic.tl.evaluation._run import run
 from scmimic.tl.evaluation._settings import Settings, takes
 

@@ -16,9 +16,7 @@ from scipy.stats import spearmanr, wilcoxon
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, LAYER, ORDERED, POSITIVE, SEED, SETTINGS, TEXT, Listed, Range
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import as_list
-from scmimic.cells._generated import storable
+from scmimic.cells import ANNDATA, as_list, storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._latent_model import CODE, Code
 from scmimic.tl.holdout._run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name

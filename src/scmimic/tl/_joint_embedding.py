@@ -24,9 +24,7 @@ from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic._arrays import fit_pca, prepare_expression
 from scmimic._keys import Basis
-from scmimic.cells._checks import ANNDATA, check_same_genes, read_both
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_same_space, warn_of_logarithms
+from scmimic.cells import ANNDATA, check_same_genes, check_same_space, read_both, read_matrix, warn_of_logarithms
 
 if TYPE_CHECKING:
     from anndata import AnnData

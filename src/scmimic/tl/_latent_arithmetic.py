@@ -10,8 +10,7 @@ import numpy as np
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE, SETTINGS
 from scmimic._random import as_seed
-from scmimic.cells._checks import ANNDATA, check_writable
-from scmimic.cells._generated import storable
+from scmimic.cells import ANNDATA, check_writable, storable
 from scmimic.tl._combinations import SHIFT, Combinations, Route, Shift, Target, entropies, left_out, predict_codes
 from scmimic.tl._latent_model import CODE, Code, Posterior, as_decoder, check_model, decode, encode, stream
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, KEY, NATURAL, QUANTILES, SEED, SEVERAL, Listed
-from scmimic.cells._checks import CELLS
+from scmimic.cells import CELLS
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -12,11 +12,9 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic._arguments import Choice
-from scmimic.cells._checks import check_same_genes
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_units
-from scmimic.metrics._factors import as_latent, as_variance
-from scmimic.model.gan._representation import check_model_genes, space_of
+from scmimic.cells import check_same_genes, check_units, read_matrix
+from scmimic.metrics.parts import as_latent, as_variance
+from scmimic.model.gan import check_model_genes, space_of
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 
 Code = Literal["sample", "mean"]

@@ -13,9 +13,7 @@ from scmimic import _keys
 from scmimic._arguments import DIMENSIONS, KEY, QUANTILES, SEED_OR_NONE, SETTINGS, SEVERAL
 from scmimic._arrays import as_dense, as_matrix, log_normalise, scale_cells
 from scmimic._random import as_seed
-from scmimic.cells._checks import ANNDATA, check_writable
-from scmimic.cells._columns import Value, label_array, label_column
-from scmimic.cells._generated import storable
+from scmimic.cells import ANNDATA, Value, check_writable, label_array, label_column, storable
 from scmimic.model import WGANGP, InfoWGANGP
 from scmimic.tl._latent_model import as_decoder, check_model, decode, encode, stream
 

@@ -15,8 +15,8 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.cells._generated import cell_names, fingerprint
-from scmimic.model.base._generative import library_sizes, weights_sample
+from scmimic.cells import cell_names, fingerprint
+from scmimic.model.base import library_sizes, weights_sample
 
 _BLOCK = 1024
 _NEEDED = {MODULE_KEYS.Z_KEY, MODULE_KEYS.LIBRARY_KEY, MODULE_KEYS.BATCH_INDEX_KEY}

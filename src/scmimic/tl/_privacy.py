@@ -13,10 +13,16 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, COUNT_OR_NONE, KEY, LAYER, POSITIVE, SEED, THREADS
 from scmimic._arrays import fit_pca
-from scmimic.cells._checks import ANNDATA, check_same_genes
-from scmimic.cells._columns import label_array
-from scmimic.cells._layers import read_matrix, where_is
-from scmimic.cells._units import check_same_units, space_of_cells, warn_of_logarithms
+from scmimic.cells import (
+    ANNDATA,
+    check_same_genes,
+    check_same_units,
+    label_array,
+    read_matrix,
+    space_of_cells,
+    warn_of_logarithms,
+    where_is,
+)
 from scmimic.metrics import (
     distance_to_closest_record,
     duplicate_fraction,

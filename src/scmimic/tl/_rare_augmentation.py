@@ -37,11 +37,7 @@ from scmimic._arguments import (
     Range,
 )
 from scmimic._interrupts import stop_if_interrupted
-from scmimic.cells._checks import ANNDATA, check_same_genes
-from scmimic.cells._columns import Value, label_column
-from scmimic.cells._generated import storable
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import check_same_space
+from scmimic.cells import ANNDATA, Value, check_same_genes, check_same_space, label_column, read_matrix, storable
 from scmimic.tl.augmentation._generators import (
     OVERSAMPLING,
     RIVALS,

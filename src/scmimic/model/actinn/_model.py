@@ -25,8 +25,7 @@ from scmimic._arguments import (
     check_widths,
     shown,
 )
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import Value
+from scmimic.cells import ANNDATA, Value
 from scmimic.model.actinn._module import ACTINNModule
 from scmimic.model.actinn._plan import ClassifierTrainingPlan
 from scmimic.model.base._fields import anndata_fields, register

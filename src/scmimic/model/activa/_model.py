@@ -30,8 +30,7 @@ from scmimic._arguments import (
     check_widths,
 )
 from scmimic._interrupts import interrupted_part
-from scmimic.cells._checks import ANNDATA, check_registered_counts
-from scmimic.cells._columns import Value
+from scmimic.cells import ANNDATA, Value, check_registered_counts
 from scmimic.model.actinn._model import ACTINN, classify_cells
 from scmimic.model.activa._conditioner import conditioner, without_weights
 from scmimic.model.activa._module import ACTIVAModule

@@ -5,8 +5,17 @@ A new model subclasses :class:`CellModel` (a model of cells), :class:`Generative
 """
 
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
-from scmimic.model.base._generative import GenerativeModel
+from scmimic.model.base._generative import GenerativeModel, library_sizes, weights_sample
 from scmimic.model.base._model import CellModel
 from scmimic.model.base._vae import GenerativeVAE
 
-__all__ = ["CellModel", "GenerativeModel", "GenerativeVAE", "anndata_fields", "mudata_fields", "register"]
+__all__ = [
+    "CellModel",
+    "GenerativeModel",
+    "GenerativeVAE",
+    "anndata_fields",
+    "library_sizes",
+    "mudata_fields",
+    "register",
+    "weights_sample",
+]

@@ -18,10 +18,17 @@ from scvi.utils import attrdict
 from scmimic import _keys
 from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
 from scmimic._plain import from_plain
-from scmimic.cells._checks import check_size_factor, check_structure, check_values
-from scmimic.cells._columns import ObsColumn, Value, check_column
-from scmimic.cells._fingerprint import take_fingerprint
-from scmimic.cells._layers import get_matrix, where_is
+from scmimic.cells import (
+    ObsColumn,
+    Value,
+    check_column,
+    check_size_factor,
+    check_structure,
+    check_values,
+    get_matrix,
+    take_fingerprint,
+    where_is,
+)
 
 logger = logging.getLogger(__name__)
 

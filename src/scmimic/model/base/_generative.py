@@ -23,10 +23,7 @@ from scmimic._arguments import (
 )
 from scmimic._arrays import check_unmasked
 from scmimic._interrupts import interrupted_part
-from scmimic.cells._checks import LARGEST_COUNT
-from scmimic.cells._columns import Value, as_list
-from scmimic.cells._generated import Labels, fingerprint, resolve_counts
-from scmimic.cells._units import made_space
+from scmimic.cells import LARGEST_COUNT, Labels, Value, as_list, fingerprint, made_space, resolve_counts
 from scmimic.model.base._model import CellModel
 from scmimic.model.generation._output import CellDescription
 from scmimic.model.generation._sampler import ANY, AggregatedPosterior

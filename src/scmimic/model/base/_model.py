@@ -18,10 +18,7 @@ from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells._checks import CELLS, check_genes
-from scmimic.cells._generated import package_version
-from scmimic.cells._layers import get_matrix
-from scmimic.cells._units import check_units
+from scmimic.cells import CELLS, check_genes, check_units, get_matrix, package_version
 from scmimic.model.base._saving import (
     ATTEMPTS,
     DATA_FILES,

@@ -17,8 +17,8 @@ from scvi import REGISTRY_KEYS
 from scmimic import baselines
 from scmimic._arguments import COUNT, SEED, THREADS
 from scmimic._arrays import fit_pca
-from scmimic.cells._shared import unseen_cells
-from scmimic.metrics._chance import AUC
+from scmimic.cells import unseen_cells
+from scmimic.metrics.parts import AUC
 from scmimic.model.base._generative import GenerativeModel
 
 logger = logging.getLogger(__name__)
@@ -174,8 +174,7 @@ def _compare(
     n_jobs: int,
 ) -> pd.DataFrame:
     """Two measures of the evaluation for each set; its scale would be a comparison of the sets with themselves."""
-    from scmimic.tl.evaluation._cells import Cells
-    from scmimic.tl.evaluation._measures import Options, Pair, closest_record, forest_genes
+    from scmimic.tl.evaluation import Cells, Options, Pair, closest_record, forest_genes
 
     cells = {
         name: Cells.of(sp.csr_matrix(x), name, log1p=True, target_sum=1e4)

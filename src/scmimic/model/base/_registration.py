@@ -16,11 +16,24 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._arrays import as_dense, in_memory
 from scmimic._plain import from_plain
-from scmimic.cells._checks import CELLS, check_genes, check_values
-from scmimic.cells._columns import ObsColumn
-from scmimic.cells._fingerprint import Changes, changes, take_fingerprint
-from scmimic.cells._layers import get_matrix, layer_names, where_is
-from scmimic.cells._units import UNIT_NAMES, check_record, check_units, convert, expression_space, recorded_space
+from scmimic.cells import (
+    CELLS,
+    UNIT_NAMES,
+    Changes,
+    ObsColumn,
+    changes,
+    check_genes,
+    check_record,
+    check_units,
+    check_values,
+    convert,
+    expression_space,
+    get_matrix,
+    layer_names,
+    recorded_space,
+    take_fingerprint,
+    where_is,
+)
 
 
 class RegisteredModel(BaseModelClass):

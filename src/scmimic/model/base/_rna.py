@@ -26,7 +26,7 @@ from scmimic._arguments import (
     check_rows,
 )
 from scmimic._compat import de_core, scrna_raw_counts_properties
-from scmimic.cells._columns import Values, as_list
+from scmimic.cells import Values, as_list
 
 
 class RNAMixin(RNASeqMixin):

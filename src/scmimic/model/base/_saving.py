@@ -20,8 +20,7 @@ from torch import nn
 
 from scmimic import _keys
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells._fingerprint import changes
-from scmimic.cells._generated import package_version
+from scmimic.cells import changes, package_version
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
 from scmimic._random import as_seed
-from scmimic.cells._columns import Value, Values
-from scmimic.cells._generated import Labels
+from scmimic.cells import Labels, Value, Values
 from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin

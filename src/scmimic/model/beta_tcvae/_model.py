@@ -28,7 +28,7 @@ from scmimic._arguments import (
     check_arguments,
     check_widths,
 )
-from scmimic.cells._checks import check_registered_counts, warn_of_counts
+from scmimic.cells import check_registered_counts, warn_of_counts
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder
 from scmimic.model.base._likelihoods import likelihood_names

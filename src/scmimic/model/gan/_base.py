@@ -14,10 +14,7 @@ from lightning.pytorch import LightningModule
 from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic._arrays import as_dense
 from scmimic._random import as_seed, draw_members
-from scmimic.cells._checks import check_registered_counts
-from scmimic.cells._columns import Values
-from scmimic.cells._generated import Labels
-from scmimic.cells._units import Units, count_units
+from scmimic.cells import Labels, Units, Values, check_registered_counts, count_units
 from scmimic.model.base._generative import GenerativeModel, library_sizes
 from scmimic.model.base._training import SINGLE
 from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output

@@ -17,8 +17,7 @@ from lightning.pytorch import LightningModule
 
 from scmimic import _keys
 from scmimic._arguments import COUNT_OR_NONE, FLAG, NATURAL, ORDERED, check_rows
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._columns import ObsColumn, Value
+from scmimic.cells import ANNDATA, ObsColumn, Value
 from scmimic.model.base._fields import anndata_fields, register
 from scmimic.model.gan._base import GenerativeGAN
 from scmimic.model.gan._module import InfoGANModule

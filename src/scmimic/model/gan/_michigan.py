@@ -24,9 +24,7 @@ from scvi.model.base import BaseModelClass
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, FLAG, KEY, LAYER, NATURAL, Choice, check_rows
 from scmimic._interrupts import interrupted_part
-from scmimic.cells._checks import ANNDATA, check_obsm
-from scmimic.cells._columns import Value
-from scmimic.cells._units import ExpressionSpace, check_convertible, made_space
+from scmimic.cells import ANNDATA, ExpressionSpace, Value, check_convertible, check_obsm, made_space
 from scmimic.model.base._fields import anndata_fields, register
 from scmimic.model.base._model import CellModel
 from scmimic.model.base._runner import n_epochs

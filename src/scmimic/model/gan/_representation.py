@@ -14,10 +14,19 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic.cells._checks import check_genes
-from scmimic.cells._columns import ObsColumn, Value
-from scmimic.cells._layers import get_matrix, layer_names
-from scmimic.cells._units import ExpressionSpace, check_record, check_units, convert, expression_space, recorded_space
+from scmimic.cells import (
+    ExpressionSpace,
+    ObsColumn,
+    Value,
+    check_genes,
+    check_record,
+    check_units,
+    convert,
+    expression_space,
+    get_matrix,
+    layer_names,
+    recorded_space,
+)
 
 
 def check_representation(model: Any) -> AnnData:

@@ -21,8 +21,7 @@ from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
-from scmimic.cells._columns import ObsColumn
-from scmimic.cells._generated import assemble, cell_names, gene_annotation, generated_type, generation_record, in_type
+from scmimic.cells import ObsColumn, assemble, cell_names, gene_annotation, generated_type, generation_record, in_type
 
 
 @dataclass

@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from scmimic import _keys
 from scmimic._arrays import forest_input, prepare_expression
-from scmimic.cells._layers import read_matrix
-from scmimic.pp._split import balanced_split, downsample_label
+from scmimic.cells import read_matrix
+from scmimic.pp import balanced_split, downsample_label
 
 SCORES = ("f1", "precision", "recall", "average_precision")
 

@@ -18,12 +18,21 @@ from scmimic import _keys, baselines
 from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression
 from scmimic._keys import OVERALL
 from scmimic.baselines import ReferenceGenerator
-from scmimic.cells._checks import check_same_genes
-from scmimic.cells._columns import label_array
-from scmimic.cells._layers import read_matrix, where_is
-from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
-from scmimic.cells._units import ExpressionSpace, Units, check_same_units, expression_space, space_of_cells
-from scmimic.metrics._label_agreement import fit_label_classifier
+from scmimic.cells import (
+    ExpressionSpace,
+    Units,
+    check_same_genes,
+    check_same_units,
+    expression_space,
+    label_array,
+    leave_out_shared,
+    read_matrix,
+    shared_cells,
+    space_of_cells,
+    unseen_cells,
+    where_is,
+)
+from scmimic.metrics import fit_label_classifier
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA

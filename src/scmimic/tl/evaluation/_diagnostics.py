@@ -9,7 +9,7 @@ import numpy as np
 
 from scmimic._arrays import Matrix, column_variance
 from scmimic._keys import OVERALL
-from scmimic.cells._units import BASES, UNIT_NAMES
+from scmimic.cells import BASES, UNIT_NAMES
 from scmimic.tl.evaluation._cells import Cells, EvaluationData
 from scmimic.tl.evaluation._measures import Row
 

@@ -13,10 +13,8 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from scmimic import metrics
-from scmimic.cells._units import expression_space
-from scmimic.metrics._chance import ACCURACY, AUC, ERROR, SPLIT_AUC, Chance
-from scmimic.metrics._discriminator import out_of_fold, roc_result
-from scmimic.metrics._intervals import proportion_interval
+from scmimic.cells import expression_space
+from scmimic.metrics.parts import ACCURACY, AUC, ERROR, SPLIT_AUC, Chance, out_of_fold, proportion_interval, roc_result
 from scmimic.tl.evaluation._cells import Cells
 
 Group = Literal["discriminator", "distribution", "genes", "types", "privacy", "diagnostic"]

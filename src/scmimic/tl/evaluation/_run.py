@@ -20,8 +20,7 @@ from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
-from scmimic.cells._checks import ANNDATA
-from scmimic.cells._generated import package_version
+from scmimic.cells import ANNDATA, package_version
 from scmimic.metrics import DiscriminatorResult, TooFewCellsError
 from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose

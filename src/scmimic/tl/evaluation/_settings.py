@@ -31,7 +31,7 @@ from scmimic._arguments import (
     Text,
     check_keywords,
 )
-from scmimic.cells._checks import ANNDATA
+from scmimic.cells import ANNDATA
 from scmimic.tl.evaluation._cells import TRIVIAL
 from scmimic.tl.evaluation._measures import MEASURES, PROTOCOLS, metrics_by_name
 

@@ -12,8 +12,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import Matrix, as_matrix, expm1, prepare_expression, stored_values
-from scmimic.cells._layers import read_matrix
-from scmimic.cells._units import recorded_space
+from scmimic.cells import read_matrix, recorded_space
 
 
 class HoldoutSpaces:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
-from scmimic.cells._checks import LARGEST_COUNT
+from scmimic.cells import LARGEST_COUNT
 
 # a count is below 2^31 and a row (label x gene) below 2^31: one integer orders both
 _ROW = LARGEST_COUNT + 1
