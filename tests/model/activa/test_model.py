@@ -207,6 +207,8 @@ def test_mudata(adata, tmp_path):
     model.save(tmp_path / "m")
     loaded = sm.ACTIVA.load(tmp_path / "m", adata=mdata)
     assert (loaded.generate(10, seed=0).X != new.X).nnz == 0
+    with pytest.raises(TypeError, match="trained on a MuData.*modality 'rna'"):
+        sm.ACTIVA.load(tmp_path / "m", adata=adata)
     with pytest.raises(KeyError, match="modality"):
         sm.ACTIVA.setup_mudata(mdata, modalities={"rna_layer": "x"})
 

@@ -193,6 +193,8 @@ class CellModel(TrainableModel):
         ValueError
             If the directory holds no model of this class, its file is damaged, of a later version or holds pickled
             objects that are not allowed, or the genes or the units of `adata` differ.
+        TypeError
+            If `adata` is an AnnData and the model was trained on a MuData, or the other way round.
         OSError
             If other processes replace the directory again and again.
         """
@@ -259,19 +261,24 @@ class CellModel(TrainableModel):
     @classmethod
     def _check_saved(cls, saved: Mapping[str, Any], adata: AnnData | MuData) -> None:
         """Reject data that are not as those of a saved model, by what its file holds."""
-        var_names = saved["var_names"]
-        if isinstance(var_names, dict):
-            for modality, names in var_names.items():
+        var_names, modalities = saved["var_names"], saved["attr_dict"]["registry_"]["setup_args"].get("modalities")
+        if isinstance(adata, MuData):
+            if modalities is None:
+                # the registration says that it takes no MuData
+                return
+            for modality, names in var_names.items() if isinstance(var_names, dict) else ():
                 if modality not in adata.mod:
                     raise ValueError(f"The model was trained on the modality {modality!r}, which `adata` lacks.")
                 check_genes(adata.mod[modality].var_names, np.asarray(names))
-        elif isinstance(adata, AnnData):
+            cells = adata.mod[modalities["rna_layer"]]
+        elif modalities is None:
             check_genes(adata.var_names, np.asarray(var_names))
-        modalities = saved["attr_dict"]["registry_"]["setup_args"].get("modalities")
-        if (modalities is None) == isinstance(adata, MuData):
-            # scvi-tools says that the one is not the other
-            return
-        cells = adata if modalities is None else adata.mod[modalities["rna_layer"]]
+            cells = adata
+        else:
+            raise TypeError(
+                f"The model was trained on a MuData, but `adata` is an {type(adata).__name__}. Give a MuData with the "
+                f"modality {modalities['rna_layer']!r}."
+            )
         for name in ("expression_space_", "representation_space_"):
             known = saved["attr_dict"].get(name)
             if known is not None:

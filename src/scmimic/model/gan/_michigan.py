@@ -382,7 +382,7 @@ class MichiGAN(GenerativeGAN):
                 return None
         cells = self.generate(n_cells, as_counts=as_counts, seed=0)
         shown, _ = self.get_latent_representation(cells, return_dist=True)
-        asked = cells.obsm[_keys.latent(type(self).__name__)].astype(np.float64)
+        asked: np.ndarray = np.asarray(cells.obsm[_keys.latent(type(self).__name__)], dtype=np.float64)
         return median_faithfulness(faithfulness(asked, shown, *self._code_spread()))
 
     def get_latent_representation(
@@ -494,5 +494,5 @@ def _is_free(adata: AnnData, key: str, values: np.ndarray) -> bool:
     """Whether there is nothing under the key of ``.obsm``, or these values."""
     if key not in adata.obsm:
         return True
-    there = adata.obsm[key]
+    there: Any = adata.obsm[key]
     return isinstance(there, np.ndarray) and there.shape == values.shape and np.allclose(there, values, 1e-4, 1e-5)

@@ -156,8 +156,9 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
     # an empty `raw` would make a backed AnnData look for raw values
     if "raw" in group:
         del group["raw"]
+    x: Any = None
     latent: Any = None
-    x, labels, batches, start = None, [], [], 0
+    labels, batches, start = [], [], 0
     for chunk in chunks:
         values = in_type(chunk.x, about.dtype)
         # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
@@ -200,5 +201,5 @@ def _latent_array(group, name: str, shape: tuple[int, int], dtype: np.dtype):
 
 def _open_zarr(path: Path) -> ad.AnnData:
     group = zarr.open_group(path, mode="r")
-    rest = {key: ad.io.read_elem(group[key]) for key in ("obs", "var", "uns", "obsm")}
+    rest: dict[str, Any] = {key: ad.io.read_elem(group[key]) for key in ("obs", "var", "uns", "obsm")}
     return ad.AnnData(X=sparse_dataset(group["X"]), **rest)
