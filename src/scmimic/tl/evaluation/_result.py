@@ -32,6 +32,9 @@ class Evaluation:
     ----------
     table
         One row per metric and type, as :func:`scmimic.tl.evaluate` describes it.
+    verdict
+        The table in plain words: `headline`, `tone`, `summary`, and `answers` to three questions (is it valid, how
+        close are the cells, are they new).
     params
         The settings, from which cells PCA, replicate and trivial generators come, and which cells were left out.
     seconds
@@ -41,8 +44,12 @@ class Evaluation:
         generator, for :func:`scmimic.pl.roc`.
     failed
         Which measures could not be taken of which cells, and why.
-    adata, synthetic, settings
-        The cells compared and the settings, for the pictures of the page; not copies.
+    adata
+        The real cells, for the pictures of the page; no copy.
+    synthetic
+        The synthetic cells, likewise.
+    settings
+        The settings, with the cells that were given as such.
 
     Examples
     --------
@@ -66,7 +73,7 @@ class Evaluation:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The table in plain words: whether it is valid, how close the cells are, and whether they are copies."""
+        """The table in plain words."""
         return judge(self.table)
 
     @property
