@@ -159,17 +159,27 @@ def test_encoder_learns_to_tell_fakes(learned, gene_likelihood):
     """Against a generator that does not move, the KL of fakes rises above that of real cells."""
     module, tensors = make(gene_likelihood)
     real, fake = kl_of(module, tensors)
-    learn(module, tensors, list(module.encoder.parameters()), m=1e3)
+    learn(module, tensors, list(module.encoder.parameters()), m=50.0)
     real_after, fake_after = kl_of(module, tensors)
     learned("gain of the KL of fakes over that of real cells", fake_after - real_after - (fake - real), above=10, off=0)
 
 
-@pytest.mark.parametrize("gene_likelihood", ["normal", "nb", "zinb", "poisson"])
-def test_generator_learns_to_fool_the_encoder(learned, gene_likelihood):
-    """Against an encoder that does not move, the KL of fakes falls."""
-    module, tensors = make(gene_likelihood)
-    learn(module, tensors, list(module.encoder.parameters()), m=1e3)
-    _, fake = kl_of(module, tensors)
-    learn(module, tensors, module.generator_parameters(), m=0.0)
-    _, fake_after = kl_of(module, tensors)
-    learned("KL of fakes after over that before", fake_after / fake, below=0.5, off=1)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_step_of_the_generator_fools_the_encoder(seed):
+    """Along its gradient the KL of fakes falls, by the step times the squared norm; counts have no such derivative."""
+    module, tensors = make("normal")
+
+    def kl(of):
+        torch.manual_seed(seed)
+        terms = introspective_gradients(of, tensors, GameWeights(alpha1=1.0, alpha2=0.0, m=0.0))
+        return terms["kl_reconstructed"] + terms["kl_generated"]
+
+    moved, before = copy.deepcopy(module), kl(module)
+    gradients = [parameter.grad for parameter in module.generator_parameters()]
+    expected = -0.01 * before
+    step = -expected / sum(gradient.square().sum() for gradient in gradients)
+    with torch.no_grad():
+        for parameter, gradient in zip(moved.generator_parameters(), gradients, strict=True):
+            parameter -= step * gradient
+    # the batch norm's running statistics, by which generated cells are made, follow the step without a derivative
+    torch.testing.assert_close(kl(moved) - before, expected, rtol=0.3, atol=0)

@@ -42,7 +42,7 @@ def test_normalised_heads_hold_the_kl(runs, learned):
 
 def test_fakes_are_driven_up_towards_m(runs, learned):
     """The encoder pushes the KL of synthetic cells towards m = 110; the linear head's from far below."""
-    for head, limit in {"relu_bn": 20, "linear": 50}.items():
+    for head, limit in {"relu_bn": 35, "linear": 50}.items():
         generated = runs[head]["kl_generated_train"]
         assert runs[head]["m_train"][-1] == 110
         learned(f"distance of the fakes' KL to m at last, {head}", abs(generated[-5:].mean() - 110), below=limit)

@@ -117,7 +117,7 @@ def test_beta_lowers_total_correlation(learned):
     for beta in (0.0, 30.0):
         scvi.settings.seed = SEED
         model = fit(
-            data, train={"max_epochs": 20, "batch_size": 64, "plan_kwargs": {"memory_size": 128}}, beta=beta, n_latent=3
+            data, train={"max_epochs": 40, "batch_size": 64, "plan_kwargs": {"memory_size": 128}}, beta=beta, n_latent=3
         )
         z = model.posterior_.mean + model.posterior_.std * np.random.default_rng(0).normal(size=(500, 3))
         estimated = model.history["total_correlation_train"].to_numpy(dtype=float)[-10:].mean()
@@ -144,7 +144,7 @@ def test_library_size_is_in_the_code_or_not(adata, learned):
         return np.corrcoef(fitted, depth)[0, 1] ** 2
 
     latent, observed = explained("latent"), explained("observed")
-    learned("share of the depth that the code explains, observed less latent", observed - latent, below=-0.4, off=0)
+    learned("share of the depth that the code explains, observed less latent", observed - latent, below=-0.25, off=0)
 
 
 def test_asked_library_size(adata, model):

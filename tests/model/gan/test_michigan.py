@@ -62,7 +62,7 @@ def read_code(cells):
 
 @pytest.mark.parametrize("conditioning", ["projection", "concat"])
 def test_cells_show_the_codes_that_were_asked_for(plane, learned, conditioning):
-    model = fit(plane, conditioning=conditioning)
+    model = fit(plane, epochs={"projection": 60, "concat": 200}[conditioning], conditioning=conditioning)
     new = model.generate(1000, seed=0)
     asked, shown = new.obsm["X_michigan"], read_code(new)
     for j in range(2):
