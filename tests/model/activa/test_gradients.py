@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from learning import SEED
@@ -148,7 +149,7 @@ def kl_of(module, tensors, n=20):
 def learn(module, tensors, parameters, m):
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
     torch.manual_seed(SEED + 2)
-    for _ in range(60):
+    for _ in range(200):
         module.zero_grad()
         introspective_gradients(module, tensors, GameWeights(alpha1=1.0, alpha2=0.0, m=m))
         optimizer.step()
@@ -161,7 +162,9 @@ def test_encoder_learns_to_tell_fakes(learned, gene_likelihood):
     real, fake = kl_of(module, tensors)
     learn(module, tensors, list(module.encoder.parameters()), m=50.0)
     real_after, fake_after = kl_of(module, tensors)
-    learned("gain of the KL of fakes over that of real cells", fake_after - real_after - (fake - real), above=10, off=0)
+    gain = np.log(fake_after / fake) - np.log(real_after / real)
+    # twentyfold is enough: some runs go on to a million
+    learned("gain of the log KL of fakes over that of real cells, up to 3", min(gain, 3), above=0.5, off=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
