@@ -293,8 +293,7 @@ class ACTINN(CellModel):
         ORDERED.check(indices=indices)
         FLAG.check(soft=soft)
         COUNT_OR_NONE.check(batch_size=batch_size)
-        if not self.is_trained:
-            raise RuntimeError("This ACTINN is not trained yet. Call `model.train()` first.")
+        self._check_trained()
         data = self._expression_data() if adata is None else adata
         return classify_cells(self, data, indices=indices, soft=soft, batch_size=batch_size)
 

@@ -420,7 +420,7 @@ class ACTIVA(GenerativeVAE):
         ORDERED.check(indices=indices)
         FLAG.check(soft=soft)
         COUNT_OR_NONE.check(batch_size=batch_size)
-        self._trained_cells()
+        self._check_trained()
         if self.module.classifier is None:
             raise ValueError("This model has no classifier: the data were registered without `labels_key`.")
         data = self._expression_data() if adata is None else adata

@@ -71,8 +71,8 @@ class GenerativeModel(CellModel):
 
     def _trained_cells(self) -> AggregatedPosterior:
         """What is kept of the training cells."""
-        if not self.is_trained or self.posterior_ is None:
-            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+        self._check_trained(has_cells=self.posterior_ is not None)
+        assert self.posterior_ is not None
         return self.posterior_
 
     def _requested(self, n: int | None, labels: Labels, *, any_type: bool = False) -> Requested:

@@ -140,6 +140,11 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             return f"{summary}, interrupted before the end"
         return summary if part is None else f"{summary}\nMade on: {part} whose training was interrupted"
 
+    def _check_trained(self, has_cells: bool = True) -> None:
+        """Refuse what only a trained model can do; `has_cells` says whether it has what it keeps of its cells."""
+        if not (self.is_trained and has_cells):
+            raise RuntimeError(f"This {type(self).__name__} is not trained yet. Call `model.train()` first.")
+
     def _check_training(self, arguments: Mapping[str, Any], **kinds: Kind) -> None:
         """Refuse what no training can be made of, before anything is computed from it.
 

@@ -203,7 +203,7 @@ class InfoWGANGP(GenerativeGAN):
         ORDERED.check(indices=indices)
         COUNT_OR_NONE.check(batch_size=batch_size)
         FLAG.check(give_mean=give_mean, return_dist=return_dist)
-        self._trained_cells()
+        self._check_trained()
         x = self._query_expression(self._own_data() if adata is None else adata)
         x = x if indices is None else x[check_rows("indices", indices, x.shape[0])]
         mean = self._codes_shown_by(x, batch_size or 1024)
