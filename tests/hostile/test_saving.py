@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import scmimic as sm
 from scmimic import _cli, _demo
 from scmimic._files import OutputExistsError
+from scmimic.model.generation import _output
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +113,13 @@ def test_generate_refuses_what_is_there(folder, name):
 def test_a_place_that_is_taken_meanwhile_stays(tmp_path, folder, monkeypatch):
     model = sm.ACTIVA.load(folder / "model")
     path = tmp_path / "new.h5ad"
-    write = sm.model._writing._write
+    write = _output._write
 
     def slow(*args):
         write(*args)
         path.write_text("of another process")
 
-    monkeypatch.setattr(sm.model._writing, "_write", slow)
+    monkeypatch.setattr(_output, "_write", slow)
     with pytest.raises(OutputExistsError, match="exists already"):
         model.generate(3, path=path)
     assert path.read_text() == "of another process"
