@@ -162,10 +162,11 @@ TEXT = """# Learning margins
 
 A test that asserts what a training has learned must hold on every machine, and processors differ in their rounding as
 much as seeds do on one. This is how far each such test is from its bound, over {seeds} seeds of the training with
-{threads} threads; a test that a second thread leaves exactly as it is was run with one. The margin is the distance of
-the worst run from the bound, in standard deviations over all runs; the benchmark fails below 3. The last column is the
-quantity where optimisers do nothing, or, for a ratio or a difference of two trainings, its value without the mechanism;
-"fails" says that the bound excludes it. Every test has a quantity that fails so; the others guard another side.
+{threads} thread{plural}; `runs` says how many there were of a test, since one that a second thread leaves exactly as it
+is was run with one. The margin is the distance of the worst run from the bound, in standard deviations over all runs;
+the benchmark fails below 3. The last column is the quantity where optimisers do nothing, or, for a ratio or a
+difference of two trainings, its value without the mechanism; "fails" says that the bound excludes it. Every test has a
+quantity that fails so; the others guard another side.
 
 ```bash
 python benchmarks/learning_margins.py --seeds {seeds} --threads {arguments} --out margins --page
@@ -182,6 +183,7 @@ def page(table: list[Row], seeds: int, threads: list[int]) -> str:
     return TEXT.format(
         seeds=seeds,
         threads=" and ".join(map(str, threads)),
+        plural="" if threads == [1] else "s",
         arguments=" ".join(map(str, threads)),
         quantities=len(table),
         tests=len({row["test"] for row in table}),
