@@ -200,15 +200,18 @@ def entropies(
 ) -> tuple[float, float]:
     """Latent entropy of the observed cells' own codes and of the predicted ones, both against the observed cells.
 
-    NaN where a variance is 0, of which there is no density.
+    Of each own code the cell itself is left out. NaN where a variance is 0, of which there is no density, and where
+    there is one cell alone.
     """
     if observed.variance is None or not observed.variance.all():
         return float("nan"), float("nan")
     if max_cells is not None:
         observed = observed[np.sort(rng.permutation(len(observed))[:max_cells])]
         predicted = predicted[np.sort(rng.permutation(len(predicted))[:max_cells])]
+    if len(observed) < 2:
+        return float("nan"), float("nan")
     codes, mean, variance = observed.codes(code, rng), observed.mean, observed.variance
-    return latent_entropy(codes, mean, variance), latent_entropy(predicted, mean, variance)
+    return latent_entropy(codes, mean, variance, leave_one_out=True), latent_entropy(predicted, mean, variance)
 
 
 def left_out(routes: list[Route], name: str) -> tuple[Target | None, list[Route]]:

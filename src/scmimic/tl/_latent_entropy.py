@@ -40,8 +40,11 @@ def latent_entropy(
     0 says that the predicted codes lie where the cells lie; a large one says that the effect of the condition differs
     between groups, or that the model holds it in a tangle, and the predicted cells deserve no trust.
 
-    By this definition each cell's own code profits from the cell's own posterior. With few cells or narrow posteriors
-    delta-H is therefore above 0 even for perfect predictions: compare combinations of like size with each other.
+    Of each cell's own code the cell itself is left out. So delta-H is 0 on average for perfect predictions, which are
+    drawn as the cells' codes are, whatever their number and the width of the posteriors; below 0 the predicted codes
+    are more typical than the cells' own. By the paper's formula, which leaves none out, it would be 39 nats for perfect
+    predictions of 30 cells with ten standard normal codes of posterior standard deviation 0.3, and 1,489 with 0.05. Its
+    spread is that of the two means, large where cells are few and posteriors narrow; the user guide has a table.
 
     Parameters
     ----------
