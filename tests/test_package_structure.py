@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "module": {"model"},
     "train": {"model"},
     "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
-    "datasets": {"_arguments", "_keys", "cells", "metrics", "pp"},
+    "datasets": {"_arguments", "_files", "_keys", "cells", "metrics", "pp"},
     "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "_random", "cells", "metrics", "pp"},
     "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
     "pl": {"_arguments", "_arrays", "_keys", "cells", "metrics", "model", "tl"},

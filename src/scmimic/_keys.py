@@ -112,8 +112,10 @@ def joint(basis: str, key_added: str | None = None) -> str:
 
 
 OBS_CELL_TYPE = "cell_type"
-"""`.obs` columns of the simulated data sets."""
+"""`.obs` columns of the data sets."""
 OBS_BATCH = "batch"
+OBS_CONDITION = "condition"
+OBS_DONOR = "donor"
 
 OBS_LIBRARY_SIZE = "library_size"
 """`.obs` column with the expected total counts of a simulated cell."""
