@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import scanpy as sc
 from rich.progress import wrap_file
 
+from scmimic._arguments import PATH
 from scmimic._files import replacing
 from scmimic.cells import package_version
 
@@ -43,6 +44,7 @@ class Source:
 
     def paths(self, path: str | os.PathLike | None) -> list[Path]:
         """Where the files are: at `path`, or in the cache, to which what is not there yet is downloaded."""
+        PATH.or_none.check(path=path)
         if path is not None:
             return self._local(Path(path))
         folder = Path(sc.settings.datasetdir) / self.name
