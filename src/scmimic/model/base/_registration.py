@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arrays import as_dense, in_memory
+from scmimic._arrays import as_dense
 from scmimic._plain import from_plain
 from scmimic.cells import (
     CELLS,
@@ -30,6 +30,7 @@ from scmimic.cells import (
     expression_space,
     get_matrix,
     layer_names,
+    read_matrix,
     recorded_space,
     take_fingerprint,
     where_is,
@@ -184,8 +185,8 @@ class RegisteredModel(BaseModelClass):
             self._check_unchanged()
             return get_matrix(cells, self._layer)
         self._check_genes(data)
-        x, where = in_memory(get_matrix(cells, self._layer)), where_is(self._layer)
-        check_values(x, where)
+        x = read_matrix(cells, self._layer)
+        check_values(x, where_is(self._layer))
         want = getattr(self, "expression_space_", None)
         if want is not None:
             check_units(x, want, any_scale=any_scale)

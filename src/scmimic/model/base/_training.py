@@ -156,7 +156,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             What arguments must be that are others here than in the models' other ``train``.
         """
         check_arguments(arguments, _TRAIN | kinds)
-        self._training_cells()
+        self._check_has_cells()
         asked = SimpleNamespace(**arguments)
         if None not in (asked.train_size, asked.validation_size) and asked.train_size + asked.validation_size > 1:
             raise ValueError(
@@ -192,8 +192,8 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             hints=in_plan | in_splitter | {"learning_rate": "write `plan_kwargs={'lr': ...}`"},
         )
 
-    def _training_cells(self) -> int:
-        """Number of cells that the model was made with."""
+    def _check_has_cells(self) -> None:
+        """The cells that the model was made with are there, and as they were."""
         if self.adata is None:
             raise RuntimeError(
                 f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
@@ -202,7 +202,6 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         self._check_unchanged(strict=True)
         # the labels that scvi-tools keeps in the data are those of the model that was set up last
         self.adata_manager.validate()
-        return self.adata.n_obs
 
     def _train(
         self,
