@@ -143,6 +143,11 @@ def weights_sample(module: torch.nn.Module) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
+def recorded_library_size(library_size) -> np.ndarray | str:
+    """Library sizes as the record of generated cells has them."""
+    return "modelled" if library_size is None else np.asarray(library_size, dtype=float)
+
+
 def library_sizes(library_size, n: int) -> np.ndarray:
     """Library sizes of ``n`` cells from one number or from ``n`` of them."""
     values = _positive("library_size", library_size)

@@ -15,7 +15,7 @@ from scvi.model.base import VAEMixin
 
 from scmimic._random import as_seed
 from scmimic.cells import Labels, Value, Values
-from scmimic.model.base._generative import GenerativeModel, library_sizes
+from scmimic.model.base._generative import GenerativeModel, library_sizes, recorded_library_size
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._vae_module import CellVAEModule
@@ -151,7 +151,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
                 "n": asked.total,
                 "labels": asked.labels,
                 "method": method,
-                "library_size": "modelled" if library_size is None else np.asarray(library_size, dtype=float),
+                "library_size": recorded_library_size(library_size),
                 "min_confidence": min_confidence,
                 "transform_batch": transform_batch,
                 "match_margins": sampler.margins is not None,

@@ -15,7 +15,7 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, che
 from scmimic._arrays import as_dense
 from scmimic._random import as_seed, draw_members
 from scmimic.cells import Labels, Units, Values, check_registered_counts, count_units
-from scmimic.model.base._generative import GenerativeModel, library_sizes
+from scmimic.model.base._generative import GenerativeModel, library_sizes, recorded_library_size
 from scmimic.model.base._training import SINGLE
 from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output
 from scmimic.model.gan._plan import WassersteinTrainingPlan
@@ -409,9 +409,13 @@ class GenerativeGAN(GenerativeModel):
         )
 
     def _describe_output(self, seed: int, parameters: dict, as_counts: bool, library_size, *asked: np.ndarray):
-        recorded_size = "modelled" if library_size is None else np.asarray(library_size, dtype=float)
-        units = {"as_counts": as_counts, "units": self._units_made(as_counts)}
-        about = self._describe_cells(seed, {**parameters, **units, "library_size": recorded_size}, *asked)
+        parameters = {
+            **parameters,
+            "as_counts": as_counts,
+            "units": self._units_made(as_counts),
+            "library_size": recorded_library_size(library_size),
+        }
+        about = self._describe_cells(seed, parameters, *asked)
         if not as_counts and about.dtype.kind != "f":
             # fractions of counts would be cut off in an integer layer's type
             about.dtype = np.dtype(np.float32)
