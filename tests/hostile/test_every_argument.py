@@ -82,6 +82,7 @@ def arguments():
         **dict.fromkeys(("real_labels", "synthetic_labels", "train_labels"), labels),
         "labels": labels,
         "variance": np.ones((60, 3)),
+        "latents": [x[:, :3], x[:, 3:6]],
         "factors": ["cell_type"],
         "mdata": MuData({"rna": cells().copy()}),
         "modalities": {"rna_layer": "rna"},

@@ -30,12 +30,14 @@ from scmimic.metrics._privacy import (
 from scmimic.metrics._sap import sap_score
 from scmimic.metrics._spearman import spearman_correlation, spearman_gap
 from scmimic.metrics._transport import wasserstein
+from scmimic.metrics._unsupervised_ranking import DisentanglementRanking, unsupervised_disentanglement_ranking
 
 __all__ = [
     "ClosestRecord",
     "DCI",
     "DifferentialExpression",
     "DiscriminatorResult",
+    "DisentanglementRanking",
     "FactorScores",
     "GeneStatistics",
     "LabelAgreement",
@@ -74,5 +76,6 @@ __all__ = [
     "spearman_correlation",
     "spearman_gap",
     "split_discriminator_auc",
+    "unsupervised_disentanglement_ranking",
     "wasserstein",
 ]

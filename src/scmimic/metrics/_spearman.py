@@ -92,17 +92,17 @@ def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) 
 
 def spearman_matrix(latent: np.ndarray, factors: list[Factor]) -> np.ndarray:
     """:func:`spearman_correlation` for input that has been checked."""
-    ranks = _standardise(rankdata(latent, axis=0))
+    ranks = standardise(rankdata(latent, axis=0))
     columns = []
     for factor in factors:
         values = factor.indicators() if factor.values is None else factor.values[:, None]
-        r = ranks.T @ _standardise(rankdata(values, axis=0)) / len(latent)
+        r = ranks.T @ standardise(rankdata(values, axis=0)) / len(latent)
         columns.append(np.take_along_axis(r, np.abs(r).argmax(axis=1)[:, None], axis=1)[:, 0])
     return np.column_stack(columns)
 
 
-def _standardise(ranks: np.ndarray) -> np.ndarray:
+def standardise(values: np.ndarray) -> np.ndarray:
     """Mean 0 and variance 1 of each column; constant columns become 0."""
-    ranks = ranks - ranks.mean(axis=0)
-    sd = ranks.std(axis=0)
-    return ranks / np.where(sd > 0, sd, 1)
+    values = values - values.mean(axis=0)
+    sd = values.std(axis=0)
+    return values / np.where(sd > 0, sd, 1)

@@ -6,6 +6,7 @@ from scmimic.metrics._factors import as_factors, as_latent, as_variance, gap, me
 from scmimic.metrics._intervals import proportion_interval
 from scmimic.metrics._modularity import modularity_of
 from scmimic.metrics._mutual_information import Estimator, information_matrix
+from scmimic.metrics._unsupervised_ranking import mean_kl
 
 __all__ = [
     "ACCURACY",
@@ -19,6 +20,7 @@ __all__ = [
     "as_variance",
     "gap",
     "information_matrix",
+    "mean_kl",
     "mean_scores",
     "modularity_of",
     "out_of_fold",

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
@@ -29,6 +28,7 @@ from scmimic._arguments import (
     check_widths,
 )
 from scmimic.cells import check_registered_counts, warn_of_counts
+from scmimic.metrics.parts import mean_kl
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder
 from scmimic.model.base._likelihoods import likelihood_names
@@ -396,7 +396,7 @@ class BetaTCVAE(GenerativeVAE):
         return pd.DataFrame(
             {
                 "variance": spread,
-                "kl": 0.5 * (mean**2 + variance - 1 - np.log(variance)).mean(axis=0),
+                "kl": mean_kl(mean, variance),
                 "active": spread > ACTIVE_VARIANCE,
             },
             index=_keys.latent_names(mean.shape[1]),
