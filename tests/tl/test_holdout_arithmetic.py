@@ -71,6 +71,84 @@ def test_additive_world(positive):
     assert against["wilcoxon_p"] == pytest.approx(1 / 64)
 
 
+HELD = [("A", "drug"), ("B", "other"), ("C", "drug")]
+
+
+@pytest.mark.parametrize("shift", ["condition", "group"])
+def test_combinations_held_out_together(positive, shift):
+    """Each is predicted as if the cells of the others had never been measured, by every method."""
+    adata, model = positive({("A", "drug"): [1, 0]})
+    options = KEYS | {
+        "shift": shift,
+        "seeds": [3],
+        "n_cells": 60,
+        "vae": {"max_epochs": 1} if shift == "group" else False,
+    }
+    seen = []
+
+    def fit(train, seed):
+        seen.append((set(zip(train.obs["group"], train.obs["condition"], strict=True)), seed))
+        return model
+
+    table = sm.tl.holdout_arithmetic(adata, **options, fit=fit, targets=HELD, together=True)
+    pairs = {(group, condition) for group in "ABC" for condition in ("control", "drug", "other")}
+    assert seen == [(pairs - set(HELD), 3)]
+    assert len(table) == 3 * (5 + (shift == "group")) and (table["error"] == "").all()
+    assert adata.uns["holdout_arithmetic"]["params"]["together"]
+    assert (adata.uns["holdout_arithmetic"]["tests"]["n"] == 3).all()
+    left, _ = sm.pl.holdout_arithmetic(adata, show=False)
+    assert len(left.collections[0].get_offsets()) == 3
+    pair = list(zip(adata.obs["group"], adata.obs["condition"], strict=True))
+    for target in HELD:
+        without = adata[[one == target or one not in HELD for one in pair]].copy()
+        alone = sm.tl.holdout_arithmetic(without, **options, fit=fit, targets=[target])
+        rows = table[(table["group"] == target[0]) & (table["condition"] == target[1])].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows.drop(columns="seconds"), alone.drop(columns="seconds"))
+
+
+def test_one_refusal_does_not_end_the_others(positive):
+    adata, model = positive()
+
+    def encode(cells, return_dist=True):
+        if set(zip(cells.obs["group"], cells.obs["condition"], strict=True)) == {HELD[1]}:
+            raise ValueError("not these")
+        return (cells.X - 20) @ model.axes.T, np.full((cells.n_obs, 2), 0.01)
+
+    model.get_latent_representation = encode
+    options = {"fit": lambda train, seed: model, "targets": HELD, "together": True, "codes": ["mean"]}
+    table = sm.tl.holdout_arithmetic(adata, **KEYS, **options)
+    errors = table[table["method"] == "model, mean codes"]["error"].tolist()
+    assert errors == ["", "ValueError: not these", ""]
+
+
+def test_combinations_that_cannot_be_held_out_together(positive):
+    adata, model = positive()
+
+    def run(targets, **kwargs):
+        fit = {"fit": lambda train, seed: model}
+        sm.tl.holdout_arithmetic(adata, **KEYS, **fit, targets=targets, **{"together": True} | kwargs)
+
+    with pytest.raises(ValueError, match="`together=True` needs `targets`"):
+        run(None)
+    with pytest.raises(ValueError, match="`targets` is empty"):
+        run([])
+    for together in (True, False):
+        with pytest.raises(ValueError, match=r"\[\('A', 'drug'\)\] more than once"):
+            run([("A", "drug"), ("B", "drug"), ("A", "drug")], together=together)
+        with pytest.raises(ValueError, match="no cell has 'D'"):
+            run([("A", "drug"), ("D", "drug")], together=together)
+    with pytest.raises(ValueError, match=r"no cell of \['A'\] in `adata.obs\['group'\]` is left"):
+        run([("A", "control"), ("A", "drug"), ("A", "other")])
+    with pytest.raises(ValueError, match=r"no cell of \['drug'\] in `adata.obs\['condition'\]` is left"):
+        run([("A", "drug"), ("B", "drug"), ("C", "drug")])
+    # B under the drug is held out too
+    with pytest.raises(ValueError, match="No jointly observed combination"):
+        run([("A", "drug"), ("B", "drug")], reference_group="B")
+    with pytest.raises(ValueError, match="`together` must be True or False"):
+        run([("A", "drug")], together="yes")
+    assert "holdout_arithmetic" not in adata.uns
+
+
 def test_delta_entropy_follows_the_interaction(positive):
     adata, model = positive({("C", "other"): [0, 3]})
     table = sm.tl.holdout_arithmetic(

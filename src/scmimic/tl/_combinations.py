@@ -12,6 +12,8 @@ repeated up to equal numbers too.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -90,6 +92,12 @@ class Combinations:
                 )
             names.append(column.names[code])
         return names[0], names[1]
+
+    def without(self, held: Collection[Target]) -> Combinations:
+        """The same, as if the cells of some combinations had not been seen."""
+        seen = copy(self)
+        seen.rows = {pair: rows for pair, rows in self.rows.items() if pair not in held}
+        return seen
 
     def columns_of(self, target: Target) -> list[tuple[ObsColumn, int]]:
         """The columns of group and condition, with their codes in `target`."""

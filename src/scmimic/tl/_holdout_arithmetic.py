@@ -1,12 +1,13 @@
 """Does latent arithmetic predict combinations that were held out? (MichiGAN, sections 3.5 and 3.6, figure 4)
 
 Deviations: besides the models' own predictions stand rivals that need no model; the forest's principal components are
-those of the training cells without the held-out ones; each combination is held out by itself, from the training too.
+those of the training cells without the held-out ones; combinations are held out one by one unless asked for together.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def holdout_arithmetic(
     fit: Fit | Mapping[str, Fit],
     vae: bool | Mapping[str, Any] = False,
     targets: Sequence[tuple[str, str]] | None = None,
+    together: bool = False,
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
     shift: Shift = "condition",
@@ -57,10 +59,11 @@ def holdout_arithmetic(
     decode_kwargs: Mapping[str, Any] | None = None,
     key_added: str = _keys.HOLDOUT_ARITHMETIC,
 ) -> pd.DataFrame:
-    """Hold out combinations of group and condition in turn, predict their cells, and compare (MichiGAN, section 3.5).
+    """Hold out combinations of group and condition, predict their cells, and compare (MichiGAN, section 3.5).
 
     For each combination and seed a model is fitted without its cells, :func:`~scmimic.tl.latent_arithmetic` predicts
-    them, and they are compared with the real ones. Always beside it:
+    them, and they are compared with the real ones; with `together=True` one model, fitted without the cells of all
+    `targets`, predicts each of them. Always beside it:
 
     - `"control cells"`: the cells that the prediction starts from, as they are. A prediction that is no nearer to the
       real cells has learned nothing of the condition.
@@ -83,6 +86,9 @@ def holdout_arithmetic(
     targets
         Combinations to hold out. `None`: every one with at least `min_cells` cells that can be predicted from others,
         under another condition than `control` where that is given.
+    together
+        Hold out all `targets` at once, as the paper does with three: one fit for each seed, which has seen none of
+        them. It is cheaper, and harder: no prediction leads over another target. `False` holds out one after another.
     control, reference_group, shift
         As in :func:`~scmimic.tl.latent_arithmetic`. Name the control condition, or untreated cells are predicted too.
     codes
@@ -134,7 +140,7 @@ def holdout_arithmetic(
     `delta_entropy`
         Delta-H of the models' codes: :func:`~scmimic.tl.latent_entropy`.
     `seconds`
-        Time of the fit.
+        Time of the fit; with `together=True` all its rows have the same.
     `error`
         Why a model gave no cells, or `""`. Its scores are NaN then, and the comparison goes on.
 
@@ -153,8 +159,9 @@ def holdout_arithmetic(
     TypeError
         If `seeds` is no list, or `vae` neither a truth value nor a dict.
     ValueError
-        If no combination can be held out, one has too few cells or cannot be predicted, a name of a model is that of
-        a rival, the units of a layer cannot be told, a `fit` changed its cells, or an argument is out of range.
+        If no combination can be held out, one is given twice, has too few cells or cannot be predicted, `together` has
+        no `targets` or leaves a group or condition without cells, a name of a model is that of a rival, the units of a
+        layer cannot be told, a `fit` changed its cells, or an argument is out of range.
 
     Examples
     --------
@@ -185,7 +192,7 @@ def holdout_arithmetic(
     Listed(CODE, alone=True).check(codes=codes)
     LAYER.check(layer=layer)
     Listed(TEXT, least=0).check(layers=layers)
-    FLAG.check(log1p=log1p)
+    FLAG.check(together=together, log1p=log1p)
     POSITIVE.check(target_sum=target_sum)
     _FOLDED.check(min_cells=min_cells, n_cells=n_cells)
     COUNT.check(n_top_genes=n_top_genes, n_trees=n_trees)
@@ -198,7 +205,6 @@ def holdout_arithmetic(
         raise TypeError(f"`vae` must be True, False or a dict of arguments of its training, not {vae!r}.")
     spaces = HoldoutSpaces(adata, layer, layers, log1p=log1p, target_sum=target_sum)
     combinations = Combinations(adata, group_key, condition_key)
-    chosen = _targets(combinations, targets, (control, reference_group, shift), min_cells)
     run = HoldoutRun(
         spaces=spaces,
         combinations=combinations,
@@ -213,6 +219,7 @@ def holdout_arithmetic(
         n_trees=n_trees,
         decode_kwargs=decode_kwargs,
     )
+    chosen = _targets(run, targets, together, min_cells)
     params = storable(
         {
             "group_key": group_key,
@@ -220,6 +227,7 @@ def holdout_arithmetic(
             "models": list(fits),
             "vae": vae if isinstance(vae, bool) else dict(vae),
             "targets": [list(target) for target in chosen],
+            "together": together,
             "control": control,
             "reference_group": reference_group,
             "shift": shift,
@@ -238,7 +246,7 @@ def holdout_arithmetic(
     )
     rows: list[Row] = []
     try:
-        for row in run.rows(chosen, seeds):
+        for row in run.rows([chosen] if together else [[target] for target in chosen], seeds):
             rows.append(row)
     except BaseException:
         # fits take hours: what is done outlives a mistake in a later one, and Ctrl-C
@@ -300,26 +308,49 @@ def _check_seeds(seeds: Sequence[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def _targets(combinations: Combinations, targets: Any, over: tuple, min_cells: int) -> list[Target]:
-    if targets is not None:
-        chosen = [combinations.check_target(target) for target in targets]
-        for target in chosen:
-            n = len(combinations.rows.get(target, ()))
-            if n < min_cells:
-                raise ValueError(f"`targets`: {target} has {n} cells, but `min_cells={min_cells}`.")
-            combinations.routes(target, *over)
-    else:
-        chosen = []
-        for target, rows in combinations.rows.items():
-            try:
-                combinations.routes(target, *over)
-            except ValueError:
-                continue
-            if len(rows) >= min_cells:
-                chosen.append(target)
+def _targets(run: HoldoutRun, targets: Any, together: bool, min_cells: int) -> list[Target]:
+    combinations = run.combinations
+    if targets is None:
+        if together:
+            raise ValueError("`together=True` needs `targets`: without all combinations nothing is left to train on.")
+        chosen = [pair for pair, rows in combinations.rows.items() if len(rows) >= min_cells and _reached(run, pair)]
+        if not chosen:
+            raise ValueError(
+                f"No combination of {combinations.group_key!r} and {combinations.condition_key!r} with at least "
+                f"{min_cells} cells can be predicted from others."
+            )
+        return chosen
+    chosen = [combinations.check_target(target) for target in targets]
     if not chosen:
-        raise ValueError(
-            f"No combination of {combinations.group_key!r} and {combinations.condition_key!r} with at least "
-            f"{min_cells} cells can be predicted from others."
-        )
+        raise ValueError("`targets` is empty: name at least one combination, or leave it out for all.")
+    if twice := [target for target, n in Counter(chosen).items() if n > 1]:
+        raise ValueError(f"`targets` names {twice} more than once.")
+    for target in chosen:
+        n = len(combinations.rows.get(target, ()))
+        if n < min_cells:
+            raise ValueError(f"`targets`: {target} has {n} cells, but `min_cells={min_cells}`.")
+    if together:
+        _check_something_left(combinations, chosen)
+    for target in chosen:
+        run.routes(target, chosen if together else [target])
     return chosen
+
+
+def _reached(run: HoldoutRun, target: Target) -> bool:
+    try:
+        run.routes(target, [target])
+    except ValueError:
+        return False
+    return True
+
+
+def _check_something_left(combinations: Combinations, held: list[Target]) -> None:
+    left = combinations.without(held).rows
+    for i, (key, names) in enumerate(
+        ((combinations.group_key, combinations.groups), (combinations.condition_key, combinations.conditions))
+    ):
+        if gone := [name for name in names if all(pair[i] != name for pair in left)]:
+            raise ValueError(
+                f"`targets`: with {held} held out together no cell of {gone} in `adata.obs[{key!r}]` is left to learn "
+                "from. Hold out fewer of its combinations, or one after another (`together=False`)."
+            )

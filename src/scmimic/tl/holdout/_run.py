@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ from scmimic._arrays import Matrix
 from scmimic._interrupts import stop_if_interrupted
 from scmimic._random import seeded
 from scmimic.model import BetaTCVAE
-from scmimic.tl._combinations import Combinations, Shift, Target, entropies
+from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies
 from scmimic.tl._latent_arithmetic import latent_arithmetic
-from scmimic.tl._latent_model import Code, encode, stream
+from scmimic.tl._latent_model import Code, Posterior, encode, stream
 from scmimic.tl.holdout._spaces import HoldoutSpaces
-from scmimic.tl.holdout._trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial
+from scmimic.tl.holdout._trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial, TrainingAxes
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,15 @@ _REFUSALS = (ValueError, RuntimeError, ArithmeticError, LookupError)
 
 
 @dataclass(frozen=True)
+class _Fitted:
+    name: str
+    model: Any
+    train: AnnData
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class HoldoutRun:
     """What :func:`~scmimic.tl.holdout_arithmetic` was asked for."""
 
@@ -61,86 +70,100 @@ class HoldoutRun:
     n_trees: int
     decode_kwargs: Mapping[str, Any] | None
 
-    def rows(self, targets: Sequence[Target], seeds: Sequence[int]) -> Iterator[Row]:
-        """One row per seed, combination and method, as soon as it is known."""
+    def rows(self, sets: Sequence[Sequence[Target]], seeds: Sequence[int]) -> Iterator[Row]:
+        """One row per seed, combination and method, as soon as it is known; each set is held out together."""
         for seed in seeds:
-            for target in targets:
-                about = {"group": target[0], "condition": target[1], "seed": seed}
-                yield from (about | row for row in self._of_target(target, seed))
+            for targets in sets:
+                yield from self._of_set(targets, seed)
 
-    def _of_target(self, target: Target, seed: int) -> Iterator[Row]:
+    def _of_set(self, targets: Sequence[Target], seed: int) -> Iterator[Row]:
         spaces, expression = self.spaces, self.spaces.expression
         held = np.zeros(expression.shape[0], dtype=bool)
-        held[self.combinations.rows[target]] = True
+        for target in targets:
+            held[self.combinations.rows[target]] = True
         train = spaces.bare(~held)
         seen = Combinations(train, self.combinations.group_key, self.combinations.condition_key)
-        # no route leads over the cells held out
-        routes = self.combinations.routes(target, self.control, self.reference_group, self.shift)
-        real_rows = np.sort(stream(seed).permutation(np.flatnonzero(held))[: self.n_cells])
-        trial = HoldoutTrial(expression[~held], seen, target, routes, expression[real_rows])
-        score = HoldoutScores(
-            trial, n_top_genes=self.n_top_genes, n_trees=self.n_trees, n_cells=self.n_cells, seed=seed
-        )
-        n = len(real_rows)
+        axes = TrainingAxes(expression[~held], seed)
+        trials = []
+        for target in targets:
+            rows = np.sort(stream(seed).permutation(self.combinations.rows[target])[: self.n_cells])
+            trial = HoldoutTrial(expression[~held], seen, target, self.routes(target, targets), expression[rows])
+            sizes = {"n_top_genes": self.n_top_genes, "n_trees": self.n_trees, "n_cells": self.n_cells}
+            trials.append((trial, HoldoutScores(trial, axes, **sizes, seed=seed)))
         for name, make in self.fits.items():
-            yield from self._of_model(name, make, train, held, target, n, score, seed)
+            yield from self._of_model(name, make, train, trials, seed)
         if self.vae is not False:
-            yield self._of_vae(expression[~held], train.obs, target, n, score, seed)
+            yield from self._of_vae(expression[~held], train.obs, trials, seed)
         for name in SIMPLE_RIVALS:
-            yield _row(name, n, n, score(trial.rival(name, n, stream(seed, 1))))
+            for trial, score in trials:
+                n = trial.real.shape[0]
+                yield _row(trial.target, seed, name, n, n, score(trial.rival(name, n, stream(seed, 1))))
+
+    def routes(self, target: Target, held: Collection[Target]) -> list[Route]:
+        """Ways to a combination that lead over none of those held out with it."""
+        return self.combinations.without(held).routes(target, self.control, self.reference_group, self.shift)
 
     def _of_model(
-        self,
-        name: str,
-        make: Fit,
-        train: AnnData,
-        held: np.ndarray,
-        target: Target,
-        n: int,
-        score: HoldoutScores,
-        seed: int,
+        self, name: str, make: Fit, train: AnnData, trials: Sequence[tuple[HoldoutTrial, HoldoutScores]], seed: int
     ) -> Iterator[Row]:
+        def refused(error: Exception, *some: HoldoutTrial) -> Iterator[Row]:
+            for trial in some:
+                for code in self.codes:
+                    yield _failed(trial.target, seed, method_name(name, code), trial.real.shape[0], error)
+
         start = time.perf_counter()
         try:
             # a copy, since a model may write to what it is given
             model = make(train.copy(), seed)
         except _REFUSALS as error:
-            yield from (_failed(method_name(name, code), n, error) for code in self.codes)
+            yield from refused(error, *(trial for trial, _ in trials))
             return
         stop_if_interrupted(model)
-        seconds = time.perf_counter() - start
+        fitted = _Fitted(name, model, train, seed, time.perf_counter() - start)
         # a mistake that the next combination would only repeat
         self.spaces.check(model, train)
-        try:
-            observed = encode(model, self.spaces.bare(held))
-        except _REFUSALS as error:
-            yield from (_failed(method_name(name, code), n, error) for code in self.codes)
-            return
-        for code in self.codes:
-            method = method_name(name, code)
+        for trial, score in trials:
+            held = np.zeros(self.spaces.expression.shape[0], dtype=bool)
+            held[self.combinations.rows[trial.target]] = True
             try:
-                new = latent_arithmetic(
-                    train,
-                    model,
-                    target=target,
-                    **self._moves(),
-                    code=code,
-                    n=n,
-                    decode_kwargs=self.decode_kwargs,
-                    seed=seed,
-                )
-                measured = score(self.spaces.compared(new, model, f"cells of {method}"))
+                observed = encode(model, self.spaces.bare(held))
             except _REFUSALS as error:
-                yield _failed(method, n, error)
+                yield from refused(error, trial)
                 continue
-            z = new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
-            of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
-            logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
-            yield _row(method, n, new.n_obs, measured, delta_entropy=of_predicted - of_observed, seconds=seconds)
+            for code in self.codes:
+                yield self._prediction(fitted, trial, score, observed, code)
+
+    def _prediction(
+        self, fitted: _Fitted, trial: HoldoutTrial, score: HoldoutScores, observed: Posterior, code: Code
+    ) -> Row:
+        target, n, seed, method = trial.target, trial.real.shape[0], fitted.seed, method_name(fitted.name, code)
+        try:
+            new = latent_arithmetic(
+                fitted.train,
+                fitted.model,
+                target=target,
+                **self._moves(),
+                code=code,
+                n=n,
+                decode_kwargs=self.decode_kwargs,
+                seed=seed,
+            )
+            measured = score(self.spaces.compared(new, fitted.model, f"cells of {method}"))
+        except _REFUSALS as error:
+            return _failed(target, seed, method, n, error)
+        z = new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
+        of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
+        logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
+        delta = of_predicted - of_observed
+        return _row(target, seed, method, n, new.n_obs, measured, delta_entropy=delta, seconds=fitted.seconds)
 
     def _of_vae(
-        self, expression: Matrix, obs: pd.DataFrame, target: Target, n: int, score: HoldoutScores, seed: int
-    ) -> Row:
+        self,
+        expression: Matrix,
+        obs: pd.DataFrame,
+        trials: Sequence[tuple[HoldoutTrial, HoldoutScores]],
+        seed: int,
+    ) -> Iterator[Row]:
         """Arithmetic on the mean codes of a VAE of the values that are compared."""
         start = time.perf_counter()
         cells = AnnData(expression, obs=obs.copy())
@@ -150,11 +173,19 @@ class HoldoutRun:
             with seeded(seed):
                 model = BetaTCVAE(cells, beta=0.0)
                 model.train(**{"enable_progress_bar": False, **train_kwargs})
-            stop_if_interrupted(model)
-            new = latent_arithmetic(cells, model, target=target, **self._moves(), code="mean", n=n, seed=seed)
-            return _row(VAE, n, n, score(new.X), seconds=time.perf_counter() - start)
         except _REFUSALS as error:
-            return _failed(VAE, n, error)
+            for trial, _ in trials:
+                yield _failed(trial.target, seed, VAE, trial.real.shape[0], error)
+            return
+        stop_if_interrupted(model)
+        seconds = time.perf_counter() - start
+        for trial, score in trials:
+            target, n = trial.target, trial.real.shape[0]
+            try:
+                new = latent_arithmetic(cells, model, target=target, **self._moves(), code="mean", n=n, seed=seed)
+                yield _row(target, seed, VAE, n, n, score(new.X), seconds=seconds)
+            except _REFUSALS as error:
+                yield _failed(target, seed, VAE, n, error)
 
     def _moves(self) -> dict[str, Any]:
         return {
@@ -172,6 +203,8 @@ def method_name(name: str, code: Code) -> str:
 
 
 def _row(
+    target: Target,
+    seed: int,
     method: str,
     n: int,
     n_predicted: int,
@@ -181,11 +214,12 @@ def _row(
     seconds: float = 0.0,
     error: str = "",
 ) -> Row:
-    about = {"method": method, "n_real": n, "n_predicted": n_predicted, **measured}
+    about = {"group": target[0], "condition": target[1], "seed": seed, "method": method}
+    about |= {"n_real": n, "n_predicted": n_predicted, **measured}
     return about | {"delta_entropy": delta_entropy, "seconds": seconds, "error": error}
 
 
-def _failed(method: str, n: int, error: Exception) -> Row:
+def _failed(target: Target, seed: int, method: str, n: int, error: Exception) -> Row:
     text = f"{type(error).__name__}: {error}"
-    logger.warning("%s: %s", method, text)
-    return _row(method, n, 0, dict.fromkeys(SCORES, np.nan), seconds=np.nan, error=text)
+    logger.warning("%s, %s: %s", target, method, text)
+    return _row(target, seed, method, n, 0, dict.fromkeys(SCORES, np.nan), seconds=np.nan, error=text)

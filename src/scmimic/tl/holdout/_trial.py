@@ -21,7 +21,7 @@ SCORES = ("rf_error", "r2", "r2_de", "correlation_change")
 
 @dataclass
 class HoldoutTrial:
-    """Log-normalised cells without the held-out combination, and its real cells."""
+    """Log-normalised cells without those held out, and the real cells of a held-out combination."""
 
     train: Matrix
     combinations: Combinations
@@ -66,17 +66,29 @@ class HoldoutTrial:
         return _indicators(self.target, groups, conditions) @ coefficients
 
 
+class TrainingAxes:
+    """Principal components of the training cells, as in the paper, and these cells on them."""
+
+    def __init__(self, train: Matrix, seed: int) -> None:
+        self.pca = fit_pca(train, 50, seed=seed)
+        self.train = self.project(train)
+
+    def project(self, x: Matrix) -> np.ndarray:
+        """Cells on these axes."""
+        return self.pca.transform(x)
+
+
 class HoldoutScores:
     """Measures of predicted cells, with what depends on the trial alone computed once."""
 
-    def __init__(self, trial: HoldoutTrial, *, n_top_genes: int, n_trees: int, n_cells: int, seed: int) -> None:
-        self.real, self.n_trees, self.n_cells, self.seed = trial.real, n_trees, n_cells, seed
+    def __init__(
+        self, trial: HoldoutTrial, axes: TrainingAxes, *, n_top_genes: int, n_trees: int, n_cells: int, seed: int
+    ) -> None:
+        self.axes, self.n_trees, self.n_cells, self.seed = axes, n_trees, n_cells, seed
         control = trial.train[trial.control_rows]
         self.mean, self.control_mean = _mean(trial.real), trial.control_mean
         self.top_genes = changed_genes(control, trial.real, n_top_genes)
-        # axes of the training cells, as in the paper; found once, since they are the costly part
-        self.pca = fit_pca(trial.train, 50, seed=seed)
-        self.train_pcs, self.real_pcs = (self.pca.transform(x) for x in (trial.train, trial.real))
+        self.real_pcs = axes.project(trial.real)
 
     def __call__(self, predicted: Matrix) -> dict[str, float]:
         mean = _mean(predicted)
@@ -85,8 +97,8 @@ class HoldoutScores:
         return {
             "rf_error": random_forest_error(
                 self.real_pcs,
-                self.pca.transform(predicted),
-                reference=self.train_pcs,
+                self.axes.project(predicted),
+                reference=self.axes.train,
                 n_cells=self.n_cells,
                 n_trees=self.n_trees,
                 seed=self.seed,
