@@ -94,7 +94,7 @@ def test_training(models, name, kwargs, error, message):
         ("ACTIVA", {"warmup_epochs": -1}, "`warmup_epochs` must be a whole number at least 0"),
         ("ACTIVA", {"calibrate_margins": "no"}, "`calibrate_margins` must be True or False"),
         ("ACTIVA", {"plan_kwargs": {"m": "automatic"}}, "`m` must be a number at least 0, 'auto', or None"),
-        ("ACTIVA", {"plan_kwargs": {"softadapt": True}}, "`softadapt` must be 'original', 'normalized' or"),
+        ("ACTIVA", {"plan_kwargs": {"softadapt": True}}, "`softadapt` must be 'original', 'normalized',"),
         ("ACTIVA", {"plan_kwargs": {"fake_statistics": "mine"}}, "`fake_statistics` must be 'running' or 'batch'"),
         ("ACTIVA", {"plan_kwargs": {"n_epochs_classifier": -1}}, "`n_epochs_classifier` must be"),
         ("ACTIVA", {"plan_kwargs": {"betas": (0.9,)}}, "`betas` must be a pair"),

@@ -278,7 +278,16 @@ def test_sizes_out_of_range(adata, wrong):
         sm.ACTIVA(adata, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"lr": -1}, {"alpha1": -1}, {"kl_weight": -1}, {"softadapt_every": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({name: -1} for name in ("lr", "alpha1", "kl_weight", "lr_decay_steps_classifier")),
+        *({"lr_decay_classifier": value} for value in (0, 1.5, None)),
+        {"softadapt_every": 0},
+        {"softadapt_slope_at": "middle"},
+        {"softadapt_slope_at": None},
+    ],
+)
 def test_settings_out_of_range(adata, wrong):
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
     model = sm.ACTIVA(adata, **SMALL)

@@ -9,9 +9,9 @@ import torch
 
 import scmimic as sm
 from scmimic.model.activa import _plan
-from scmimic.module import ACTIVAModule
+from scmimic.module import ACTINNModule, ACTIVAModule
 from scmimic.nn import ACTINNClassifier
-from scmimic.train import IntrospectiveTrainingPlan, softadapt_weights
+from scmimic.train import ClassifierTrainingPlan, IntrospectiveTrainingPlan, softadapt_weights
 
 QUIET = {"enable_progress_bar": False}
 HISTORY = [[50.0, 90.0, 3.0], [40.0, 88.0, 2.0], [35.0, 80.0, 1.5], [31.0, 79.0, 1.2], [30.0, 71.0, 1.1]]
@@ -133,13 +133,14 @@ def test_weights_of_the_game_are_those_asked_for(adata, seen):
     assert seen[0] == _plan.GameWeights(0.3, 0.7, 11.0, reg=0.6, rec=1.0, cell_type=2.5)
 
 
-@pytest.mark.parametrize("variant", ["original", "normalized", "loss-weighted"])
-def test_softadapt_weighs_three_losses(variant):
+@pytest.mark.parametrize("slope_at", ["newest", "oldest"])
+@pytest.mark.parametrize("variant", ["original", "normalized", "normalized-absolute", "loss-weighted"])
+def test_softadapt_weighs_three_losses(variant, slope_at):
     """Three weights whose mean is one, and L_CT's own weight on top."""
-    made = plan(softadapt=variant, softadapt_beta=0.2, alpha_cell_type=2.5)
+    made = plan(softadapt=variant, softadapt_beta=0.2, alpha_cell_type=2.5, softadapt_slope_at=slope_at)
     made._term_history = HISTORY
     made._reweigh()
-    reg, rec, cell_type = softadapt_weights(np.transpose(HISTORY), beta=0.2, variant=variant)
+    reg, rec, cell_type = softadapt_weights(np.transpose(HISTORY), beta=0.2, variant=variant, slope_at=slope_at)
     found = made._weights
     np.testing.assert_allclose([found.reg, found.rec, found.cell_type], [3 * reg, 3 * rec, 7.5 * cell_type])
     assert found.reg + found.rec + found.cell_type / 2.5 == pytest.approx(3)
@@ -168,6 +169,60 @@ def test_hinge_constant(m, warmup_kl, expected):
     made.trainer = SimpleNamespace(current_epoch=0, sanity_checking=False)
     made.on_train_epoch_start()
     assert made._weights.m == pytest.approx(expected)
+
+
+def test_softadapt_looks_at_the_oldest_of_the_last_epochs_where_told_to(adata, seen):
+    settings = {"softadapt": "original", "softadapt_every": 5, "softadapt_beta": 1.0, "alpha_cell_type": 1.0}
+    train(adata, 7, **settings, softadapt_slope_at="oldest")
+    model = train(adata, 7, **settings)
+    history = np.transpose(model.trainer.lightning_module._term_history[:5])
+    # the first five epochs of both runs are the same
+    for weights, slope_at in ((seen[5], "oldest"), (seen[12], "newest")):
+        expected = 3 * softadapt_weights(history, beta=1.0, slope_at=slope_at)
+        np.testing.assert_allclose([weights.reg, weights.rec, weights.cell_type], expected, rtol=1e-5, atol=1e-12)
+
+
+@pytest.fixture
+def classifier_rates(monkeypatch):
+    """The learning rate of every step of the classifier."""
+    rates = []
+
+    def spy(self, batch, optimizer):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(self, batch, optimizer)
+
+    step = IntrospectiveTrainingPlan._classifier_step
+    monkeypatch.setattr(IntrospectiveTrainingPlan, "_classifier_step", spy)
+    return rates
+
+
+def test_classifier_decays_by_its_own_steps(adata, classifier_rates):
+    """Three batches per epoch, whatever the epochs of the networks are."""
+    decay = {"lr_decay_classifier": 0.5, "lr_decay_steps_classifier": 2, "lr_classifier": 0.01, "lr_final_factor": 0.1}
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, n_latent=2, n_hidden=(4,))
+    model.train(3, warmup_epochs=2, batch_size=100, plan_kwargs={**decay, "n_epochs_classifier": 2}, **QUIET)
+    assert classifier_rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
+    # the networks' own schedule is that of the epochs
+    encoder, generator, _ = model.trainer.optimizers
+    assert encoder.param_groups[0]["lr"] == generator.param_groups[0]["lr"] == pytest.approx(3e-3 * 0.1)
+
+
+@pytest.mark.parametrize("off", [{"lr_decay_classifier": 1}, {"lr_decay_steps_classifier": None}])
+def test_classifier_keeps_its_rate_where_told_to(adata, classifier_rates, off):
+    train(adata, 3, **{"lr_decay_steps_classifier": 1, "lr_classifier": 0.01, "n_epochs_classifier": 3} | off)
+    assert classifier_rates == [0.01] * 3
+
+
+def test_classifier_decays_as_the_published_one():
+    module = ACTIVAModule(5, n_latent=2, n_hidden=(4,), n_labels=2, classifier=ACTINNClassifier(5, 2))
+    made = IntrospectiveTrainingPlan(module)
+    made.trainer = SimpleNamespace(max_epochs=1)
+    _, schedulers = made.configure_optimizers()
+    alone = ClassifierTrainingPlan(ACTINNModule(ACTINNClassifier(5, 2))).configure_optimizers()["lr_scheduler"][
+        "scheduler"
+    ]
+    assert (schedulers[2].step_size, schedulers[2].gamma) == (alone.step_size, alone.gamma) == (1000, 0.95)
 
 
 def test_hinge_constant_is_that_of_the_last_warmup_epoch(adata, seen):

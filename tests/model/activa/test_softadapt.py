@@ -9,18 +9,41 @@ LOSSES = [[1, 2, 3, 4, 5], [150, 100, 50, 10, 0.1], [1500, 1000, 500, 100, 1]]
 
 @pytest.mark.parametrize(
     ("variant", "expected"),
-    [("original", [0.99343, 0.0065666, 3.9e-22]), ("loss-weighted", [0.87978, 0.12022, 7.1e-20])],
+    [
+        ("original", [0.99343, 0.0065666, 3.9e-22]),
+        ("normalized", [0.3221, 0.3251, 0.3528]),
+        ("loss-weighted", [0.87978, 0.12022, 7.1e-20]),
+    ],
 )
 def test_published_values(variant, expected):
     weights = softadapt_weights(LOSSES, variant=variant, slope_at="oldest")
-    np.testing.assert_allclose(weights, expected, rtol=1e-2)
+    np.testing.assert_allclose(weights, expected, rtol=1e-2 if variant != "normalized" else 2e-4)
+    # the slopes at the newest value are others
+    assert np.abs(softadapt_weights(LOSSES, variant=variant) - expected).max() > 1e-4
 
 
-def test_normalized_is_free_of_units():
-    a = softadapt_weights(LOSSES, variant="normalized")
-    b = softadapt_weights((np.array(LOSSES) * 1e3).tolist(), variant="normalized")
+@pytest.mark.parametrize("variant", ["normalized", "normalized-absolute"])
+def test_normalized_is_free_of_units(variant):
+    a = softadapt_weights(LOSSES, variant=variant)
+    b = softadapt_weights((np.array(LOSSES) * 1e3).tolist(), variant=variant)
     np.testing.assert_allclose(a, b)
     assert a.sum() == pytest.approx(1)
+
+
+def test_a_signed_sum_turns_the_order_of_falling_losses_round():
+    """Slopes -2 and -1: over their sum 2/3 and 1/3, over the sum of absolute values -2/3 and -1/3."""
+    falling, rising = [[10, 8], [10, 9]], [[0, 2], [0, 1]]
+    ratio = {
+        (variant, beta): float(np.divide(*softadapt_weights(falling, beta=beta, variant=variant)))
+        for variant in ("normalized", "normalized-absolute")
+        for beta in (1.0, -1.0)
+    }
+    assert ratio["normalized", 1.0] == pytest.approx(np.exp(1 / 3))
+    assert ratio["normalized-absolute", 1.0] == pytest.approx(np.exp(-1 / 3))
+    assert ratio["normalized", -1.0] == pytest.approx(np.exp(-1 / 3))
+    same = [softadapt_weights(rising, beta=1.0, variant=variant) for variant in ("normalized", "normalized-absolute")]
+    np.testing.assert_allclose(*same)
+    assert np.isfinite(softadapt_weights([[0, 1], [1, 0]], variant="normalized")).all()
 
 
 def test_slope_is_exact_on_quartics():
@@ -49,6 +72,9 @@ def test_too_short(losses):
         softadapt_weights(losses)
 
 
-def test_unknown_variant():
-    with pytest.raises(ValueError, match="variant"):
-        softadapt_weights(LOSSES, variant="other")
+@pytest.mark.parametrize(
+    "wrong", [{"variant": "other"}, {"slope_at": "middle"}, {"slope_at": None}, {"beta": "0.1"}, {"beta": np.nan}]
+)
+def test_unknown_settings(wrong):
+    with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
+        softadapt_weights(LOSSES, **wrong)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from scmimic.model.actinn._module import ACTINNModule
-from scmimic.model.base._plan import SharedTrainingPlan, adam
+from scmimic.model.base._plan import SharedTrainingPlan, adam, step_decay
 
 
 class ClassifierTrainingPlan(SharedTrainingPlan):
@@ -22,7 +20,7 @@ class ClassifierTrainingPlan(SharedTrainingPlan):
     lr_decay
         Factor of the learning rate every `lr_decay_steps` iterations.
     lr_decay_steps
-        See `lr_decay`.
+        See `lr_decay`. None keeps the learning rate constant.
     """
 
     def __init__(
@@ -32,7 +30,7 @@ class ClassifierTrainingPlan(SharedTrainingPlan):
         lr: float = 1e-4,
         weight_decay: float = 0.005,
         lr_decay: float = 0.95,
-        lr_decay_steps: int = 1000,
+        lr_decay_steps: int | None = 1000,
     ):
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=1e-8)
         self.lr_decay = lr_decay
@@ -41,5 +39,5 @@ class ClassifierTrainingPlan(SharedTrainingPlan):
     def configure_optimizers(self) -> dict:
         """Adam and its step-wise schedule."""
         optimizer = adam(self.module.parameters(), lr=self.lr, weight_decay=self.weight_decay, eps=self.eps)
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, self.lr_decay_steps, self.lr_decay)
+        schedule = step_decay(optimizer, factor=self.lr_decay, every=self.lr_decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -14,8 +14,8 @@ from scvi.module.base import LossOutput
 from scmimic.model.actinn._module import labelled_cross_entropy
 from scmimic.model.activa._gradients import GameWeights, introspective_gradients
 from scmimic.model.activa._module import ACTIVAModule
-from scmimic.model.activa._softadapt import softadapt_weights
-from scmimic.model.base._plan import SharedTrainingPlan, adam, cosine_tail
+from scmimic.model.activa._softadapt import SlopeAt, Variant, softadapt_weights
+from scmimic.model.base._plan import SharedTrainingPlan, adam, cosine_tail, step_decay
 from scmimic.nn import recycle_gradients
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         is frozen. 0 leaves a trained classifier as it is. None: the warm-up's.
     lr_classifier, weight_decay_classifier
         Adam's, for the classifier, as ACTINN.
+    lr_decay_classifier, lr_decay_steps_classifier
+        The classifier's learning rate is multiplied by the first every so many of its steps: 0.95 every 1,000, as
+        ACTINN, which the paper takes as it was published (section 2.3). None, or a factor of 1, keeps it constant.
     kl_weight
         Weight of L_REG on real cells, 1 in the paper.
     n_epochs_kl_warmup
@@ -71,6 +74,9 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         Balance L_REG, L_AE and L_CT by their rates of change, see :func:`~scmimic.train.softadapt_weights`.
     softadapt_beta, softadapt_every
         Sharpness, and the number of epochs between two updates of the weights.
+    softadapt_slope_at
+        Where the rates are taken, among the last five epochs or `softadapt_every`: ``"newest"``, or ``"oldest"`` as the
+        published program.
     """
 
     def __init__(
@@ -93,12 +99,15 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         n_epochs_classifier: int | None = None,
         lr_classifier: float = 1e-4,
         weight_decay_classifier: float = 0.005,
+        lr_decay_classifier: float = 0.95,
+        lr_decay_steps_classifier: int | None = 1000,
         kl_weight: float = 1.0,
         n_epochs_kl_warmup: int = 0,
         fake_statistics: Literal["running", "batch"] = "running",
-        softadapt: Literal["original", "normalized", "loss-weighted"] | None = None,
+        softadapt: Variant | None = None,
         softadapt_beta: float = 0.1,
         softadapt_every: int = 5,
+        softadapt_slope_at: SlopeAt = "newest",
     ):
         super().__init__(
             module,
@@ -122,10 +131,13 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         self.n_epochs_classifier = n_epochs_warmup if n_epochs_classifier is None else n_epochs_classifier
         self.lr_classifier = lr_classifier
         self.weight_decay_classifier = weight_decay_classifier
+        self.lr_decay_classifier = lr_decay_classifier
+        self.lr_decay_steps_classifier = lr_decay_steps_classifier
         self.fake_statistics = fake_statistics
         self.softadapt = softadapt
         self.softadapt_beta = softadapt_beta
         self.softadapt_every = softadapt_every
+        self.softadapt_slope_at = softadapt_slope_at
         self._weights = GameWeights(alpha1, alpha2, self._fixed_m(), cell_type=alpha_cell_type)
         self._warmup_kl: float | None = None
         self._epoch_terms: list[torch.Tensor] = []
@@ -160,14 +172,16 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
             adam(self.module.encoder.parameters(), lr=self.lr, **settings),
             adam(generator, lr=self.lr, **settings),
         ]
-        schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor) for optimizer in optimizers]
+        schedulers: list[torch.optim.lr_scheduler.LRScheduler] = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor) for optimizer in optimizers
+        ]
         if self.module.classifier is not None and self.n_epochs_classifier > 0:
-            optimizers.append(
-                adam(
-                    self.module.classifier.parameters(),
-                    lr=self.lr_classifier,
-                    weight_decay=self.weight_decay_classifier,
-                )
+            classifier = adam(
+                self.module.classifier.parameters(), lr=self.lr_classifier, weight_decay=self.weight_decay_classifier
+            )
+            optimizers.append(classifier)
+            schedulers.append(
+                step_decay(classifier, factor=self.lr_decay_classifier, every=self.lr_decay_steps_classifier)
             )
         return optimizers, schedulers
 
@@ -203,6 +217,7 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
             self.descend(loss)
             self.average_gradients(self.module.classifier.parameters())
             optimizer.step()
+            self.lr_schedulers()[2].step()
         self.module.classifier.requires_grad_(False)
         return {"classifier_loss": loss.detach(), "classifier_accuracy": accuracy} if n else {}
 
@@ -268,7 +283,8 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
                 self._term_history.append(mean)
                 if self.softadapt and len(self._term_history) % self.softadapt_every == 0:
                     self._reweigh()
-        for scheduler in self.lr_schedulers():
+        # the classifier's follows its own steps
+        for scheduler in self.lr_schedulers()[:2]:
             scheduler.step()
 
     def _reweigh(self) -> None:
@@ -276,5 +292,7 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         recent = list(zip(*self._term_history[-max(self.softadapt_every, 5) :], strict=True))
         if len(recent[0]) < 2:
             return
-        reg, rec, cell_type = 3 * softadapt_weights(recent, beta=self.softadapt_beta, variant=self.softadapt)
+        reg, rec, cell_type = 3 * softadapt_weights(
+            recent, beta=self.softadapt_beta, variant=self.softadapt, slope_at=self.softadapt_slope_at
+        )
         self._weights = replace(self._weights, reg=reg, rec=rec, cell_type=cell_type * self.alpha_cell_type)

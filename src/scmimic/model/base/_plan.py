@@ -81,6 +81,13 @@ def cosine_tail(epoch: float, n_epochs: int, *, final_factor: float, fraction: f
     return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(progress * math.pi))
 
 
+def step_decay(
+    optimizer: torch.optim.Optimizer, *, factor: float, every: int | None
+) -> torch.optim.lr_scheduler.StepLR:
+    """Multiply the learning rate by `factor` every so many steps; None keeps it constant."""
+    return torch.optim.lr_scheduler.StepLR(optimizer, every or 1, 1.0 if every is None else factor)
+
+
 def linear_warmup(progress: float, length: float) -> float:
     """Weight that rises from 0 to 1 while `progress` goes from 0 to `length`; 1 without a length."""
     return 1.0 if length <= 0 else min(progress / length, 1.0)

@@ -99,13 +99,15 @@ _PLAN = {
     "n_epochs_beta_warmup": NON_NEGATIVE,
     "n_epochs_classifier": NATURAL.or_none,
     "average_decay": SHARE,
-    "lr_decay": Range(0, 1, open_low=True),
+    **dict.fromkeys(("lr_decay", "lr_decay_classifier"), Range(0, 1, open_low=True)),
     "betas": PairRange(0, 1, open_high=True),
     "lr_decay_steps": POSITIVE.or_none,
+    "lr_decay_steps_classifier": COUNT_OR_NONE,
     "m": _Hinge(0, optional=True),
     "amsgrad": FLAG,
     "fake_statistics": Choice(("running", "batch")),
-    "softadapt": Choice(("original", "normalized", "loss-weighted"), optional=True),
+    "softadapt": Choice(("original", "normalized", "normalized-absolute", "loss-weighted"), optional=True),
+    "softadapt_slope_at": Choice(("newest", "oldest")),
 }
 
 # Larger counts have no place in the integers that are made of them.
