@@ -3,11 +3,13 @@
     python benchmarks/augmentation.py --data pbmc3k.h5ad --labels cell_type --label B --out out
     python benchmarks/augmentation.py --data pbmc3k.h5ad --labels cell_type --label B --fractions 1 \\
         --methods none "class weights" --out ceiling
+    python benchmarks/augmentation.py ... --classify --fractions 1 0.1 0.05 0.01 0.005 --out conditioner
 
 For each seed: a quarter of each type is held out; of the rest, the label is thinned to each fraction; genes are chosen,
 generators fitted and forests trained on what is left. --out gets split_seedN.csv, a line of results.jsonl as soon as a
 seed and fraction are done, and at the end results.csv and augmentation.png. A run that was stopped goes on
-where it was, if it is started again with the same --out.
+where it was, if it is started again with the same --out. --classify asks classifiers of all types instead (tables S4
+and S5 of ACTIVA): the conditioner, with and without class weights, and a logistic regression.
 """
 
 from __future__ import annotations
@@ -61,21 +63,14 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
         for fraction in args.fractions:
             if (seed, fraction) in done:
                 continue
-            table = sm.tl.rare_augmentation(
-                adata,
-                labels_key=args.labels,
-                label=args.label,
-                fractions=[fraction],
-                seeds=[seed],
-                methods=args.methods,
-                n_synthetic=args.n_synthetic,
-                test_size=args.test_size,
-                n_trees=args.trees,
-                n_top_genes=args.genes,
-                model_kwargs=args.model_kwargs,
-                train_kwargs=args.train_kwargs,
-                n_jobs=args.jobs,
-            )
+            settings = {"labels_key": args.labels, "label": args.label, "fractions": [fraction], "seeds": [seed]}
+            settings |= {"methods": args.methods, "test_size": args.test_size, "n_top_genes": args.genes}
+            settings |= {"model_kwargs": args.model_kwargs, "train_kwargs": args.train_kwargs}
+            if args.classify:
+                table = sm.tl.rare_classification(adata, **settings)
+            else:
+                forest = {"n_trees": args.trees, "n_jobs": args.jobs}
+                table = sm.tl.rare_augmentation(adata, **settings, **forest, n_synthetic=args.n_synthetic)
             rows = table.to_dict("records")
             append_json(path, [row | about | {"environment": environment()} for row in rows])
             found += rows
@@ -100,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+", help="names of the methods to run; default: all")
     parser.add_argument("--genes", type=int, default=1000, help="chosen on the reduced training cells")
+    parser.add_argument("--classify", action="store_true", help="score classifiers of all types; nothing is added")
     parser.add_argument("--n-synthetic", type=int, default=1500)
     parser.add_argument("--test-size", type=float, default=0.25)
     parser.add_argument("--trees", type=int, default=300)
@@ -107,7 +103,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder for splits, results and picture")
     parser.add_argument("--verbose", action="store_true", help="show each seed and fraction as soon as it is measured")
     for option in ("model", "train"):
-        parser.add_argument(f"--{option}-kwargs", type=json_object, default={}, help="JSON object, for ACTIVA")
+        parser.add_argument(
+            f"--{option}-kwargs", type=json_object, default={}, help="JSON object, for ACTIVA or ACTINN"
+        )
     args = parser.parse_args()
     if args.verbose:
         logging.getLogger("scmimic").setLevel(logging.INFO)

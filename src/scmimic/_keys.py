@@ -54,6 +54,9 @@ RANK_LATENT_GENES = "rank_latent_genes"
 RARE_AUGMENTATION = "rare_augmentation"
 """`.uns` key of :func:`scmimic.tl.rare_augmentation`."""
 
+RARE_CLASSIFICATION = "rare_classification"
+"""`.uns` key of :func:`scmimic.tl.rare_classification`."""
+
 OVERALL = "overall"
 """What tables call all cells together, in the place of a label, and all factors, in the place of one."""
 

@@ -221,6 +221,7 @@ def test_columns_of_several_kinds_or_of_none(argument, values, error, message):
             lambda: sm.baselines.Memoriser(adata, labels_key="x"),
             lambda: sm.pp.balanced_split(adata, "x"),
             lambda: sm.tl.rare_augmentation(adata, labels_key="x", label=values[0]),
+            lambda: sm.tl.rare_classification(adata, labels_key="x", label=values[0]),
         ]
     for use in uses:
         with pytest.raises(error, match=f"`adata.obs\\['x'\\]` holds.*{message}"):
@@ -499,6 +500,10 @@ def test_tools_name_integers(integers):
             adata, labels_key="l", label=label, fractions=[0.5], seeds=[0], methods=["independent NB"], n_trees=2
         )
         assert table["error"].tolist() == [""]
+        table = sm.tl.rare_classification(
+            adata, labels_key="l", label=label, fractions=[1], seeds=[0], train_kwargs={"max_epochs": 1}
+        )
+        assert table["error"].tolist() == [""] * 3
         found = sm.tl.latent_traversal(adata, integers, start=label, dims=[0], n_steps=2, seed=0)
         same = sm.tl.latent_traversal(adata, integers, start={"l": label}, dims=[0], n_steps=2, seed=0)
         np.testing.assert_array_equal(found.X.toarray(), same.X.toarray())

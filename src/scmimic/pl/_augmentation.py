@@ -32,6 +32,7 @@ _NAMES = {
     "precision": "precision",
     "recall": "recall",
     "average_precision": "average precision",
+    "accuracy": "accuracy over all types",
 }
 # blue without and red with the model, as in the paper; the rivals between them
 _COLORS = {
@@ -63,17 +64,19 @@ def augmentation(
 ) -> Figure | Axes | None:
     """Draw how well a rare type is found with each method: mean over the seeds, range, and every seed as a dot.
 
-    One group of bars per fraction of cells kept, the largest first, as figure 7 of ACTIVA. A cross stands where a
+    One group of bars per fraction of cells kept, the largest first, as figure 7 of ACTIVA; classifiers of
+    :func:`scmimic.tl.rare_classification` are methods too (`key="rare_classification"`). A cross stands where a
     method gave no cells for any seed; a bar over some of the seeds only says over how many.
 
     Parameters
     ----------
     result
-        Table of :func:`scmimic.tl.rare_augmentation`, or the AnnData that it was written to; not changed.
+        Table of :func:`scmimic.tl.rare_augmentation` or :func:`scmimic.tl.rare_classification`, or the AnnData that it
+        was written to; not changed.
     key
         Key of `.uns` with the results; `"rare_augmentation"` by default.
     score
-        Column to draw: `"f1"`, `"precision"`, `"recall"` or `"average_precision"`.
+        Column to draw: `"f1"`, `"precision"`, `"recall"`, `"average_precision"`, or of classifiers `"accuracy"`.
     methods
         Methods to draw, in this order; all by default.
     palette
@@ -213,8 +216,12 @@ def _table(result: AnnData | pd.DataFrame, key: str) -> tuple[pd.DataFrame, str]
             f"`result` must be the table of `sm.tl.rare_augmentation` or an AnnData, not {type(result).__name__}."
         )
     if key not in result.uns:
-        raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.rare_augmentation(adata, ...)` first.")
+        raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.{_tool(key)}(adata, ...)` first.")
     return result.uns[key]["results"], str(result.uns[key]["params"]["label"])
+
+
+def _tool(key: str) -> str:
+    return key if key == _keys.RARE_CLASSIFICATION else _keys.RARE_AUGMENTATION
 
 
 def _method_colors(methods: list[str], palette: Any) -> dict[str, str]:

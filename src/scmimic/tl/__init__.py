@@ -12,6 +12,7 @@ from scmimic.tl._latent_genes import rank_latent_genes
 from scmimic.tl._latent_traversal import latent_traversal
 from scmimic.tl._privacy import privacy
 from scmimic.tl._rare_augmentation import rare_augmentation
+from scmimic.tl._rare_classification import rare_classification
 
 __all__ = [
     "augment",
@@ -27,4 +28,5 @@ __all__ = [
     "privacy",
     "rank_latent_genes",
     "rare_augmentation",
+    "rare_classification",
 ]

@@ -12,32 +12,17 @@ SMOTE's interpolation makes sense; each seed draws split and subsample anew, so 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scmimic import _keys
-from scmimic._arguments import (
-    COLUMN,
-    COUNT,
-    COUNT_OR_NONE,
-    FLAG,
-    KEY,
-    LAYER,
-    PART,
-    POSITIVE,
-    SEED,
-    SETTINGS,
-    TEXT,
-    THREADS,
-    Listed,
-    Range,
-)
+from scmimic._arguments import COUNT, SETTINGS, THREADS, check_arguments
 from scmimic._interrupts import stop_if_interrupted
-from scmimic.cells import ANNDATA, Value, check_same_genes, check_same_space, label_column, read_matrix, storable
+from scmimic.cells import ANNDATA, Value, check_same_genes, check_same_space, storable
 from scmimic.tl.augmentation._generators import (
     OVERSAMPLING,
     RIVALS,
@@ -49,7 +34,8 @@ from scmimic.tl.augmentation._generators import (
     oversample,
     smote,
 )
-from scmimic.tl.augmentation._trial import SCORES, Space, Trial, make_trial, score_forest, split_rows, thin_rows
+from scmimic.tl.augmentation._rare_type import TRIAL_KINDS, RareType, attempt, check_methods
+from scmimic.tl.augmentation._trial import SCORES, Space, Trial, score_forest
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -57,8 +43,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# what a fit on too few cells raises; mistakes in a program (TypeError, AttributeError) come through
-_REFUSALS = (ValueError, RuntimeError, ArithmeticError, LookupError)
+_KINDS = TRIAL_KINDS | {
+    "adata": ANNDATA,
+    "generators": SETTINGS.or_none,
+    "n_synthetic": COUNT,
+    "n_trees": COUNT,
+    "n_jobs": THREADS,
+}
 
 
 def rare_augmentation(
@@ -184,34 +175,14 @@ def rare_augmentation(
     >>> result[["method", "n_real", "n_added"]].values.tolist()
     [['class weights', 6, 0], ['oversampling', 6, 100], ['independent NB', 6, 100]]
     """
-    ANNDATA.check(adata=adata)
-    COLUMN.check(labels_key=labels_key)
-    LAYER.check(layer=layer)
-    Listed(Range(0, 1, open_low=True)).check(fractions=fractions)
-    SETTINGS.or_none.check(generators=generators, model_kwargs=model_kwargs, train_kwargs=train_kwargs)
-    Listed(TEXT, alone=True, optional=True).check(methods=methods)
-    COUNT.check(n_synthetic=n_synthetic, n_trees=n_trees)
-    PART.check(test_size=test_size)
-    Listed(SEED).check(seeds=seeds)
-    COUNT_OR_NONE.check(n_top_genes=n_top_genes)
-    FLAG.check(log1p=log1p)
-    POSITIVE.check(target_sum=target_sum)
-    THREADS.check(n_jobs=n_jobs)
-    KEY.or_none.check(key_added=key_added)
-    column, codes = label_column(adata, labels_key)
-    labels = np.array(column.names, dtype=str)[codes]
-    code = column.code(label)
-    asked = label if code is None else column.values[code]
-    label = str(asked)
-    _check_cells(adata, labels, label, labels_key)
-    if read_matrix(adata, layer) is None:
-        raise ValueError("`adata.X` is empty: name the layer with the counts, `layer=`.")
+    check_arguments(locals(), _KINDS)
+    rare = RareType.find(adata, labels_key, label, layer)
     fractions, seeds = [float(f) for f in fractions], [int(s) for s in seeds]
     if generators is None:
         generators = default_generators(model_kwargs, train_kwargs)
     elif model_kwargs or train_kwargs:
         raise ValueError("`model_kwargs` and `train_kwargs` are for the default ACTIVA: leave `generators` out.")
-    methods = _check_methods(methods, generators)
+    methods = check_methods(methods, RIVALS, list(generators), "generators")
     space = Space(log1p, target_sum)
 
     def make(method: str, trial: Trial, seed: int) -> sp.csr_matrix | None:
@@ -223,42 +194,30 @@ def rare_augmentation(
         # a copy, since a model may write to what it is given
         model = generators[method](trial.train.copy(), labels_key, layer, seed)
         stop_if_interrupted(model)
-        synthetic = model.generate(n_synthetic, asked, seed=seed)
+        synthetic = model.generate(n_synthetic, rare.value, seed=seed)
         check_same_genes(trial.train, synthetic)
         check_same_space(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
         return space.bring(synthetic.X, f"cells of {method}")
 
     rows = []
-    for seed in seeds:
-        train, test = split_rows(labels, test_size, seed)
-        if not (labels[test] == label).any():
-            raise ValueError(f"`test_size={test_size}` leaves no held-out cell of {label!r}: raise it.")
-        for fraction in fractions:
-            kept = thin_rows(labels, train, label, fraction, seed)
-            trial = make_trial(adata, labels, label, layer, kept, test, n_top_genes=n_top_genes, space=space)
-            for method in methods:
-                row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
-                row |= {"n_real": int(trial.is_label.sum()), "n_added": 0} | dict.fromkeys(SCORES, np.nan)
-                row |= {"seconds": np.nan, "error": ""}
-                start = time.perf_counter()
-                try:
-                    added = make(method, trial, seed)
-                except _REFUSALS as error:
-                    row["error"] = f"{type(error).__name__}: {error}"
-                    logger.warning("%s with %d cells of %r: %s", method, row["n_real"], label, row["error"])
-                else:
-                    row["seconds"] = time.perf_counter() - start
-                    row["n_added"] = 0 if added is None else added.shape[0]
-                    weighted = method != UNWEIGHTED
-                    row |= score_forest(trial, added, weighted=weighted, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
-                    logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
-                rows.append(row)
+    trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
+    for seed, fraction, trial in trials:
+        for method in methods:
+            row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
+            row |= {"n_real": int(trial.is_label.sum()), "n_added": 0} | dict.fromkeys(SCORES, np.nan)
+            added, row["seconds"], row["error"] = attempt(partial(make, method, trial, seed), method, trial, rare.label)
+            if not row["error"]:
+                row["n_added"] = 0 if added is None else added.shape[0]
+                weighted = method != UNWEIGHTED
+                row |= score_forest(trial, added, weighted=weighted, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
+                logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
+            rows.append(row)
     result = pd.DataFrame(rows)
     adata.uns[key_added or _keys.RARE_AUGMENTATION] = {
         "params": storable(
             {
                 "labels_key": labels_key,
-                "label": label,
+                "label": rare.label,
                 "layer": layer,
                 "fractions": fractions,
                 "methods": methods,
@@ -276,31 +235,3 @@ def rare_augmentation(
         "results": result.copy(),
     }
     return result
-
-
-def _check_cells(adata: AnnData, labels: np.ndarray, label: str, labels_key: str) -> None:
-    for names, what in ((adata.obs_names, "obs_names"), (adata.var_names, "var_names")):
-        if not names.is_unique:
-            raise ValueError(f"`adata.{what}` repeats names: call `adata.{what}_make_unique()` first.")
-    known = sorted(set(labels))
-    if label not in known:
-        raise ValueError(f"No cell of `adata.obs[{labels_key!r}]` is {label!r}; the labels are {known}.")
-    if len(known) < 2:
-        raise ValueError(f"All cells of `adata.obs[{labels_key!r}]` are {label!r}: there is nothing to tell it from.")
-    if (labels == label).sum() < 2:
-        raise ValueError(f"There is a single cell of {label!r}: one to train on and one to hold out are needed.")
-
-
-def _check_methods(methods: Sequence[str] | None, generators: Mapping[str, Generator]) -> list[str]:
-    if taken := sorted(set(RIVALS) & set(generators)):
-        raise ValueError(f"`generators`: the names {taken} are those of rivals. Choose others.")
-    known = [*RIVALS, *generators]
-    if isinstance(methods, str):
-        methods = [methods]
-    if methods is None:
-        return known
-    if unknown := [name for name in methods if name not in known]:
-        raise ValueError(f"`methods`: unknown {unknown}. Known: {known}.")
-    if not methods:
-        raise ValueError(f"`methods` is empty. Known: {known}.")
-    return list(methods)

@@ -47,6 +47,8 @@ class Trial:
     """Held-out cells in the space of the forest."""
     is_label_test: np.ndarray
     """Which of them are of the rare type."""
+    test: AnnData
+    """Held-out cells as the training cells are, without their labels."""
 
 
 def split_rows(labels: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,21 +82,26 @@ def make_trial(
     if n_top_genes is not None and n_top_genes < adata.n_vars:
         genes = _variable_genes(space.bring(matrix[train], "training cells"), n_top_genes)
         train = train[matrix[train][:, genes].getnnz(axis=1) > 0]
-    # what all cells have shaped (embeddings, graphs, results) would carry held-out cells into a fit
-    x = matrix[train][:, genes]
-    reduced = AnnData(
-        X=x,
-        obs=adata.obs.iloc[train].copy(),
-        var=pd.DataFrame(index=adata.var_names[genes]),
-    )
-    if layer is not None:
-        reduced.layers[layer] = x.copy()
+
+    def bare(rows: np.ndarray) -> AnnData:
+        # what all cells have shaped (embeddings, graphs, results) would carry held-out cells into a fit
+        x = matrix[rows][:, genes]
+        cells = AnnData(
+            x, obs=pd.DataFrame(index=adata.obs_names[rows]), var=pd.DataFrame(index=adata.var_names[genes])
+        )
+        if layer is not None:
+            cells.layers[layer] = x.copy()
+        return cells
+
+    reduced, held_out = bare(train), bare(test)
+    reduced.obs = adata.obs.iloc[train].copy()
     return Trial(
         train=reduced,
         x_train=space.bring(reduced.X, "training cells"),
         is_label=labels[train] == label,
-        x_test=space.bring(matrix[test][:, genes], "held-out cells"),
+        x_test=space.bring(held_out.X, "held-out cells"),
         is_label_test=labels[test] == label,
+        test=held_out,
     )
 
 
@@ -119,10 +126,14 @@ def score_forest(
         n_jobs=n_jobs,
     ).fit(forest_input(x), y)
     probability = forest.predict_proba(forest_input(trial.x_test))[:, 1]
-    found = probability > 0.5
+    return found_scores(y_test, probability > 0.5, probability)
+
+
+def found_scores(is_label: np.ndarray, found: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """How well a type is found: by the cells taken for it, and by the ranking of all."""
     return {
-        "f1": float(f1_score(y_test, found, zero_division=0)),
-        "precision": float(precision_score(y_test, found, zero_division=0)),
-        "recall": float(recall_score(y_test, found)),
-        "average_precision": float(average_precision_score(y_test, probability)),
+        "f1": float(f1_score(is_label, found, zero_division=0)),
+        "precision": float(precision_score(is_label, found, zero_division=0)),
+        "recall": float(recall_score(is_label, found)),
+        "average_precision": float(average_precision_score(is_label, probability)),
     }
