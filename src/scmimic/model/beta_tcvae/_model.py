@@ -7,7 +7,9 @@ autoencoders. NeurIPS 31.
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -36,6 +38,7 @@ from scmimic.model.base._training import SINGLE
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
+from scmimic.model.beta_tcvae._restarts import Restarts, check_restarts
 from scmimic.model.generation._sampler import AggregatedPosterior
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,8 @@ logger = logging.getLogger(__name__)
 ACTIVE_VARIANCE = 0.01
 DEFAULT_STEPS = 4_000
 MIN_EPOCHS, MAX_EPOCHS = 20, 400
+RESTART_SHARE = 0.25
+"""Part of a training that each restart is given."""
 _KINDS = {
     "n_latent": COUNT,
     "beta": NON_NEGATIVE,
@@ -105,6 +110,13 @@ class BetaTCVAE(GenerativeVAE):
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
+    Attributes
+    ----------
+    restarts_
+        Of the trainings that the last ``train(n_restarts=...)`` began with: ``seed``, ``score``, and which was
+        ``chosen``; ``scvi.settings.seed`` set to the seed before the model is made gives the same training. None
+        where there were none.
+
     Notes
     -----
     The paper's setting is ``BetaTCVAE(adata, beta=..., standardize=False, n_comps=None,
@@ -127,6 +139,8 @@ class BetaTCVAE(GenerativeVAE):
     _module_cls = BetaTCVAEModule
     _training_plan_cls = BetaTCVAETrainingPlan
     _precisions = SINGLE
+    restarts_: pd.DataFrame | None = None
+
     _library_size_note = "its code tells the library size (library='latent'); library='observed' takes one"
 
     def __init__(
@@ -159,7 +173,8 @@ class BetaTCVAE(GenerativeVAE):
                 "library='observed', or register without size factors."
             )
         n_input = self.summary_stats.n_vars
-        self.module = self._module_cls(
+        self._make_module = functools.partial(
+            self._module_cls,
             n_input,
             n_labels=max(self.summary_stats.get("n_labels", 1), 1),
             n_batch=max(self.summary_stats.get("n_batch", 1), 1),
@@ -176,6 +191,7 @@ class BetaTCVAE(GenerativeVAE):
             posterior_gradients=posterior_gradients,
             dropout_rate=dropout_rate,
         )
+        self.module = self._make_module()
         if adata is not None:
             x = self._expression()
             if self.module.is_count:
@@ -302,6 +318,8 @@ class BetaTCVAE(GenerativeVAE):
         early_stopping: bool = False,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
+        n_restarts: int = 1,
+        restart_epochs: int | None = None,
         **trainer_kwargs,
     ) -> None:
         """Train.
@@ -329,6 +347,13 @@ class BetaTCVAE(GenerativeVAE):
         plan_kwargs
             Passed to :class:`scmimic.train.BetaTCVAETrainingPlan`: ``lr``, ``memory_size``, ``n_epochs_beta_warmup``,
             and so on.
+        n_restarts
+            Number of seeds to begin from, 1 or at least 3; one by default, since each costs `restart_epochs`. What a
+            latent comes to hold depends on the seed. With several, each is trained for `restart_epochs`; the one that
+            agrees best with the others (:func:`~scmimic.metrics.unsupervised_disentanglement_ranking`; no labels are
+            needed) is then trained from its beginning to the end. `callbacks` and `logger` see that last training.
+        restart_epochs
+            Epochs of each restart, on the schedules of the whole training. None: a quarter of `max_epochs`.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
 
@@ -349,10 +374,12 @@ class BetaTCVAE(GenerativeVAE):
         not finite ends the training with the weights of the last good epoch. See the user guide on trainings that end
         early.
         """
-        self._check_training(locals())
+        self._check_training(locals(), n_restarts=COUNT, restart_epochs=COUNT_OR_NONE)
+        check_restarts(self, n_restarts, devices, trainer_kwargs)
         if max_epochs is None:
             max_epochs = default_epochs(self.adata.n_obs, batch_size)
-        self._train(
+        train = functools.partial(
+            self._train,
             max_epochs=max_epochs,
             accelerator=accelerator,
             devices=devices,
@@ -364,9 +391,14 @@ class BetaTCVAE(GenerativeVAE):
             early_stopping=early_stopping,
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs=plan_kwargs,
-            finish=self._report_vanished_latents,
-            **trainer_kwargs,
         )
+        if n_restarts == 1:
+            train(finish=self._report_vanished_latents, **trainer_kwargs)
+            return
+        if restart_epochs is None:
+            restart_epochs = math.ceil(max_epochs * RESTART_SHARE)
+        Restarts(self, restart_epochs, train, **trainer_kwargs).run(n_restarts)
+        self._report_vanished_latents()
 
     def latent_activity(self) -> pd.DataFrame:
         """How much every latent tells of the training cells.

@@ -136,6 +136,14 @@ class BetaTCVAEModule(CellVAEModule):
         elif gene_likelihood == "normal" and noise == "gene":
             self.px_r = nn.Parameter(torch.zeros(1, n_input))
 
+    @torch.no_grad()
+    def start_as(self, other: BetaTCVAEModule) -> None:
+        """Take from a module that has not learned yet what it was given of the data; the weights stay as drawn."""
+        for own, given in zip(self.buffers(), other.buffers(), strict=True):
+            own.copy_(given)
+        if self.is_count:
+            self.decoder.mean.bias.copy_(other.decoder.mean.bias)
+
     @property
     def takes_library_size(self) -> bool:
         """Whether cells can be generated with a library size that is asked for."""
