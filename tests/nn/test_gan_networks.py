@@ -34,6 +34,24 @@ def test_concat_is_a_critic_of_the_joined_vector():
     torch.testing.assert_close(critic(x, condition), plain(torch.cat([x, condition], dim=1)))
 
 
+def test_inner_product_is_a_projection_on_the_condition_itself():
+    critic = Critic(6, (8, 4), n_condition=4, conditioning="inner_product")
+    x, condition = torch.randn(5, 6), torch.randn(5, 4)
+    h = critic.hidden(x)
+    torch.testing.assert_close(critic(x, condition), critic.score(h).squeeze(1) + (h * condition).sum(1))
+    with pytest.raises(ValueError, match="as wide as the last hidden layer: 3, not 4"):
+        Critic(6, (8, 4), n_condition=3, conditioning="inner_product")
+
+
+@pytest.mark.parametrize("made", [Critic(6, (8, 4), last_slope=0.0), ExpressionGenerator(6, 9, (8, 4), last_slope=0.0)])
+def test_last_hidden_layer_may_have_a_slope_of_its_own(made):
+    made.eval()
+    h = made.hidden(torch.randn(50, 6))
+    assert h.min() == 0 and (h == 0).any()
+    made.slopes = (0.2, 0.2)
+    assert made.hidden(torch.randn(50, 6)).min() < 0
+
+
 @pytest.mark.parametrize(("conditioning", "n_condition"), [("projection", 0), ("projection", 1), ("concat", 1)])
 def test_critic_learns_the_conditional_distance(learned, conditioning, n_condition):
     """Real cells lie at c u, fake ones at -c u, c = 1 or -1: alike but for the condition, under which they are 4 apart.

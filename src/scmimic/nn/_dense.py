@@ -67,6 +67,12 @@ def fake_cells(network: nn.Module, statistics: str = "batch", *, n_groups: int =
             layer.fake_statistics, layer.fake_groups = None, 1
 
 
+def layer_slopes(n_layers: int, negative_slope: float, last_slope: float | None = None) -> tuple[float, ...]:
+    """Slopes below zero of the activations of so many hidden layers; None: the last one has that of the others."""
+    last = negative_slope if last_slope is None else last_slope
+    return (*[negative_slope] * (n_layers - 1), last)
+
+
 class DenseStack(nn.Module):
     """Linear, activation, batch norm, dropout; once per hidden width.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scmimic.nn._dense import RealBatchNorm1d
+from scmimic.nn._dense import RealBatchNorm1d, layer_slopes
 from scmimic.nn._wide_linear import WideLinear
 
 
@@ -51,6 +51,8 @@ class ExpressionGenerator(nn.Module):
         Number of labels of the conditional batch norm (0: plain batch norm).
     negative_slope
         Of the leaky ReLU; 0 is the plain ReLU.
+    last_slope
+        That of the last hidden layer. None: the same.
     dropout_rate
         Dropout after each hidden layer.
     output
@@ -68,6 +70,7 @@ class ExpressionGenerator(nn.Module):
         *,
         n_labels: int = 0,
         negative_slope: float = 0.2,
+        last_slope: float | None = None,
         dropout_rate: float = 0.0,
         output: Literal["relu", "linear", "library", "counts"] = "relu",
     ):
@@ -82,14 +85,14 @@ class ExpressionGenerator(nn.Module):
         self.dropout = nn.Dropout(dropout_rate)
         self.output = WideLinear(widths[-1], n_output)
         self.activation = output
-        self.negative_slope = negative_slope
+        self.slopes = layer_slopes(len(n_hidden), negative_slope, last_slope)
         self.register_buffer("total", torch.ones(()))
 
     def hidden(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The last hidden layer."""
         h = z
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            h = self.dropout(F.leaky_relu(norm(layer(h), labels), self.negative_slope))
+        for layer, norm, slope in zip(self.layers, self.norms, self.slopes, strict=True):
+            h = self.dropout(F.leaky_relu(norm(layer(h), labels), slope))
         return h
 
     def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

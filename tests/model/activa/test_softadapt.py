@@ -43,7 +43,8 @@ def test_a_signed_sum_turns_the_order_of_falling_losses_round():
     assert ratio["normalized", -1.0] == pytest.approx(np.exp(-1 / 3))
     same = [softadapt_weights(rising, beta=1.0, variant=variant) for variant in ("normalized", "normalized-absolute")]
     np.testing.assert_allclose(*same)
-    assert np.isfinite(softadapt_weights([[0, 1], [1, 0]], variant="normalized")).all()
+    # slopes that cancel
+    np.testing.assert_allclose(softadapt_weights([[0, 1], [1, 0]], variant="normalized"), [1, 0])
 
 
 def test_slope_is_exact_on_quartics():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scvi
 import torch
 from small_gans import MODELS, QUIET, SMALL, fit, normalised
 
@@ -23,13 +24,15 @@ def test_learning_rate_decays_with_the_steps_of_the_generator(adata):
     assert optimisers(model)[0]["lr"] == pytest.approx(1e-3 * 0.1 ** (5 / 4))
 
 
-ADAM = {"betas": (0.5, 0.9), "eps": 1e-8, "weight_decay": 0.0}
+ADAM = {"eps": 1e-8, "weight_decay": 0.0}
+OURS, MICHIGAN = {"betas": (0.5, 0.9), "amsgrad": False}, {"betas": (0.9, 0.999), "amsgrad": False}
 AUTHORS = {"prediction": 0.0, "average_decay": 0.0, "lr_decay_steps": None}
 SCHEDULES = {
-    "michigan": ({"lr": 3e-4, "amsgrad": False}, AUTHORS | {"prediction": 1.0, "average_decay": 0.999}, 1.0, 0.0),
-    "michigan_package": ({"lr": 5e-4, "amsgrad": False}, AUTHORS, 1.0, 0.2),
-    "michigan_scripts": ({"lr": 1e-4, "amsgrad": False}, AUTHORS, 10.0, 0.0),
-    "scgan": ({"lr": 1e-4, "amsgrad": True}, AUTHORS | {"lr_decay_steps": 1_000_000}, 1.0, 0.0),
+    "michigan": ({"lr": 3e-4, **OURS}, AUTHORS | {"prediction": 1.0, "average_decay": 0.999}, 1.0, 0.0),
+    "michigan_paper": ({"lr": 1e-4, **MICHIGAN}, AUTHORS | {"prediction": 1.0}, 10.0, 0.2),
+    "michigan_package": ({"lr": 5e-4, **MICHIGAN}, AUTHORS, 1.0, 0.2),
+    "michigan_scripts": ({"lr": 1e-4, **MICHIGAN}, AUTHORS, 10.0, 0.0),
+    "scgan": ({"lr": 1e-4, **OURS, "amsgrad": True}, AUTHORS | {"lr_decay_steps": 1_000_000}, 1.0, 0.0),
 }
 
 
@@ -49,6 +52,94 @@ def test_presets_reach_the_optimisers(adata, preset, name):
     if name == "InfoWGANGP":
         assert model.module.mutual_information_weight == weight
     assert model.module.generator.dropout.p == dropout
+    assert model.module.critic.dropout.p == 0
+    assert (model.module.critic.norms is not None) == (preset == "michigan_paper")
+
+
+PAPER_WIDTHS = ([128, 256, 512, 1024, 60], [60, 1024, 512, 10, 1])
+
+
+@pytest.mark.parametrize("name", ["WGANGP", "InfoWGANGP", "MichiGAN"])
+def test_networks_of_the_paper(adata, name):
+    """Appendix A.1, "Implementation": widths, batch norm in all hidden layers, dropout 0.2, batches of 32."""
+    adata = normalised(adata)
+    adata.obsm["X_pca"] = 3 + 2 * np.random.default_rng(0).normal(size=(adata.n_obs, 10)).astype(np.float32)
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, layer="log")
+    model = cls(adata, preset="michigan_paper")
+    generator, critic = model.module.generator, model.module.critic
+    for network, last, widths in (
+        (generator, generator.output, PAPER_WIDTHS[0]),
+        (critic, critic.score, PAPER_WIDTHS[1]),
+    ):
+        layers = [*network.layers, last]
+        assert [layers[0].in_features, *(layer.out_features for layer in layers)] == widths
+        assert len(network.norms) == 3
+        assert network.slopes == (0.2, 0.2, 0.0)
+    assert (generator.dropout.p, critic.dropout.p) == (0.2, 0.0)
+    assert default_epochs(gan_preset("michigan_paper"), 300, 32, 20_000) == 1000
+    model.train(1, **QUIET)
+    assert model.trainer.datamodule.data_loader_kwargs["batch_size"] == 32
+    assert np.isfinite(model.history["critic_loss_train"].to_numpy(dtype=float)).all()
+    if name == "MichiGAN":
+        # ten codes as they are, 118 of noise; the critic multiplies them by its ten units
+        assert (model.module.n_latent, model.module.n_noise, critic.embedding) == (10, 118, None)
+        draw = model.module.draw({"X": torch.zeros(300, 60), "code": torch.as_tensor(adata.obsm["X_pca"])})
+        assert torch.equal(model.module.condition(draw), draw.z)
+        assert torch.equal(model.module.generator_input(draw)[:, :10], draw.z)
+
+
+def test_code_must_fit_the_last_layer_where_nothing_is_learned_between_them(adata):
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3)).astype(np.float32)
+    sm.MichiGAN.setup_anndata(adata)
+    with pytest.raises(
+        ValueError, match=r"10 units and the other 3 dimensions. Pass `n_hidden_critic=\(1024, 512, 3\)`"
+    ):
+        sm.MichiGAN(adata, preset="michigan_paper")
+    with pytest.raises(ValueError, match="16 units and the other 3 dimensions"):
+        sm.MichiGAN(adata, conditioning="inner_product", **SMALL)
+    fitting = sm.MichiGAN(adata, preset="michigan_paper", n_hidden_critic=(8, 3))
+    assert fitting.module.critic.multiplies
+    embedding = sm.MichiGAN(adata, preset="michigan_paper", conditioning="projection").module.critic.embedding
+    assert embedding.weight.shape == (10, 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_options_of_the_critic(adata, name, tmp_path):
+    """They make the critic, survive a file, and training goes on with them."""
+    options = {"use_batch_norm_critic": True, "dropout_rate_critic": 0.3}
+    model = fit(adata, name, **options)
+    assert (model.module.critic.dropout.p, len(model.module.critic.norms)) == (0.3, 2)
+    assert model.module.generator.dropout.p == 0
+    model.save(tmp_path / "m")
+    loaded = type(model).load(tmp_path / "m", adata=adata)
+    assert (loaded.module.critic.dropout.p, len(loaded.module.critic.norms)) == (0.3, 2)
+    for each in (model, loaded):
+        scvi.settings.seed = 3
+        each.train(1, **QUIET)
+    for key, value in model.module.state_dict().items():
+        assert torch.equal(value, loaded.module.state_dict()[key]), key
+    plain = sm.WGANGP(adata, **SMALL) if name == "WGANGP" else sm.InfoWGANGP(adata, **SMALL)
+    assert plain.module.critic.norms is None and plain.module.critic.dropout.p == 0
+    off = type(model)(adata, preset="michigan_paper", use_batch_norm_critic=False, dropout_rate=0.0, **SMALL)
+    assert off.module.critic.norms is None and off.module.generator.dropout.p == 0
+
+
+def test_validation_with_batch_norm_is_on_the_scale_of_training(adata):
+    """Each batch has statistics of its own, as in training: the running ones would give another number."""
+    sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+    model = sm.WGANGP(adata, n_latent=8, use_batch_norm_critic=True, **SMALL)
+    model.train(2, train_size=0.5, validation_size=0.5, check_val_every_n_epoch=1, **QUIET)
+    assert np.isfinite(model.history["wasserstein_validation"].to_numpy(dtype=float)).all()
+    module, batch = model.module, {"X": torch.as_tensor(adata.X[:100].toarray()), "labels": torch.zeros(100, 1)}
+    draw = module.draw(batch)
+    cells, fake, condition = module.prepare(batch["X"]), module.run(module.generator, draw), module.condition(draw)
+    found = module.loss(batch, {"draw": draw}, {"fake": fake}).loss
+    by_running_statistics = module.critic(fake, condition).mean() - module.critic(cells, condition).mean()
+    module.critic.train()
+    expected = module.critic(fake, condition).mean() - module.critic(cells, condition).mean()
+    torch.testing.assert_close(found, expected)
+    assert (found - by_running_statistics).abs() > 1e-3
 
 
 @pytest.mark.parametrize(("preset", "epochs"), [("michigan", 2223), ("michigan_package", 25), ("michigan_scripts", 10)])
@@ -121,6 +212,8 @@ def test_bad_settings_of_the_plan(adata, setting, value):
         *(("WGANGP", {"n_hidden_critic": value}) for value in ((), (0,), (8, 2.5), 16)),
         *(("WGANGP", {"n_hidden_generator": value}) for value in ((), (-3, 4))),
         ("WGANGP", {"dropout_rate": 1.0}),
+        *(("WGANGP", {"dropout_rate_critic": value}) for value in (1.0, -0.1, "0.2")),
+        *(("InfoWGANGP", {"use_batch_norm_critic": value}) for value in (1, "both")),
     ],
 )
 def test_bad_sizes(adata, name, init):

@@ -11,7 +11,7 @@ import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
 
-from scmimic._arguments import COUNT, COUNT_OR_NONE, NATURAL, SHARE, Choice, check_arguments, check_widths
+from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic._arrays import as_dense
 from scmimic._random import as_seed, draw_members
 from scmimic.cells import Labels, Units, Values, check_registered_counts, count_units
@@ -24,7 +24,12 @@ from scmimic.model.gan._sampler import GANSampler
 from scmimic.model.generation._output import check_path, collect, deliver
 from scmimic.model.generation._sampler import ANY, AggregatedPosterior, BlockSampler, Stream
 
-_SIZES = {"n_latent": COUNT, "n_noise": NATURAL, "dropout_rate": SHARE}
+_SIZES = {
+    "n_latent": COUNT,
+    "n_noise": NATURAL,
+    **dict.fromkeys(("dropout_rate", "dropout_rate_critic"), SHARE),
+    "use_batch_norm_critic": FLAG,
+}
 _OUTPUT = Choice(("relu", "linear", "library", "counts"), optional=True)
 # Cells whose hidden layers give the batch norm its statistics once training has ended.
 _STATISTICS_CELLS = 4096
@@ -42,14 +47,22 @@ class GenerativeGAN(GenerativeModel):
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
         output: Output | None,
+        *,
         dropout_rate: float | None,
+        dropout_rate_critic: float | None,
+        use_batch_norm_critic: bool | None,
         **kwargs,
     ) -> Output:
         """Make the module from a preset and what differs from it, begin with the data's averages; the output made."""
         sizes = gan_preset(preset)
         _OUTPUT.check(output=output)
-        dropout_rate = sizes.dropout_rate if dropout_rate is None else dropout_rate
-        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, dropout_rate, **kwargs)
+        asked = {
+            "dropout_rate": dropout_rate,
+            "dropout_rate_critic": dropout_rate_critic,
+            "use_batch_norm_critic": use_batch_norm_critic,
+        }
+        kwargs |= {name: getattr(sizes, name) if value is None else value for name, value in asked.items()}
+        generator, critic = self._check_sizes(sizes, n_hidden_generator, n_hidden_critic, **kwargs)
         self._preset_name = preset
         has_data = self.adata is not None
         if has_data:
@@ -64,8 +77,8 @@ class GenerativeGAN(GenerativeModel):
             n_hidden_generator=generator,
             n_hidden_critic=critic,
             negative_slope=sizes.negative_slope,
+            last_slope=sizes.last_slope,
             output=output,
-            dropout_rate=dropout_rate,
             log_counts=has_data and self.count_units_ == "counts",
             **kwargs,
         )
@@ -207,11 +220,14 @@ class GenerativeGAN(GenerativeModel):
         """Steps of the critic in a run whose length was not said."""
         return CRITIC_STEPS if self.module.makes_counts else CRITIC_STEPS_OF_VALUES
 
-    @torch.no_grad()
     def _after_training(self, plan: LightningModule) -> None:
         """Keep what generation and further training need; also after an interrupt."""
         assert isinstance(plan, WassersteinTrainingPlan)
         self.training_state_ = plan.state()
+        self._prepare_generation()
+
+    @torch.no_grad()
+    def _prepare_generation(self) -> None:
         posterior = self.posterior_ = self._cells_of_training()
         sampler = BlockSampler(self.module, posterior, seed=0)
         source = draw_members(self._pool(ANY), _STATISTICS_CELLS, np.random.default_rng(0))
@@ -460,11 +476,10 @@ class GenerativeGAN(GenerativeModel):
         preset: GANPreset,
         n_hidden_generator: Sequence[int] | None,
         n_hidden_critic: Sequence[int] | None,
-        dropout_rate: float,
         **kwargs: Any,
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Refuse sizes that no network has; the hidden widths of generator and critic."""
-        check_arguments({**kwargs, "dropout_rate": dropout_rate}, _SIZES)
+        check_arguments(kwargs, _SIZES)
         generator = preset.n_hidden_generator if n_hidden_generator is None else n_hidden_generator
         critic = preset.n_hidden_critic if n_hidden_critic is None else n_hidden_critic
         return check_widths("n_hidden_generator", generator), check_widths("n_hidden_critic", critic)

@@ -13,7 +13,12 @@ With r = d penalty / d g = 2 lambda / n * (1 - 1/|g|) g, the penalty's gradients
 
 The masks have no derivative, so this is exact wherever the double backward pass of automatic differentiation is. It
 needs no graph, takes the weight gradients of the score and of the penalty in one product, and has the mixed cells'
-first layer for nothing, since it is the mixture of the first layers of the real and the fake cells.
+first layer for nothing, since it is the mixture of the first layers of the real and the fake cells. Dropout is a
+further factor of the masks.
+
+With batch norm a score depends on the whole batch and none of this holds: automatic differentiation does the work, and
+the penalty is on the gradient of the sum of the batch's scores with respect to each cell, not on that of the cell's own
+score (Gulrajani et al., section 4, advise against it for that).
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from collections.abc import Callable
 
 import torch
 
-from scmimic.nn import Critic
+from scmimic.nn import Critic, fake_cells
 
 FeatureLoss = Callable[[torch.Tensor | None, torch.Tensor], torch.Tensor]
 """A further loss of the last hidden layer of real (None in the generator's step) and of fake cells."""
@@ -43,7 +48,8 @@ def critic_gradients(
     Parameters
     ----------
     critic
-        The critic, the gradients of its heads cleared; those of its hidden layers are overwritten.
+        The critic, the gradients of its heads cleared; those of its hidden layers are overwritten. With batch norm the
+        penalty is per batch, not per cell: on the gradient of the sum of all scores with respect to each mixed cell.
     real, fake
         Cells, each ``(n, n_genes)``.
     condition
@@ -63,6 +69,8 @@ def critic_gradients(
     n = len(real)
     if epsilon is None:
         epsilon = torch.rand(n, 1, device=real.device, dtype=real.dtype)
+    if critic.norms is not None:
+        return _normalised_gradients(critic, real, fake, condition, epsilon, penalty_weight, feature_loss)
     with torch.no_grad():
         both = torch.cat([real, fake])
         hidden, masks = _forward(critic, both, condition, epsilon)
@@ -108,6 +116,41 @@ def critic_gradients(
     }
 
 
+@torch.enable_grad()
+def _normalised_gradients(
+    critic: Critic,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    condition: torch.Tensor | None,
+    epsilon: torch.Tensor,
+    penalty_weight: float,
+    feature_loss: FeatureLoss | None,
+) -> dict[str, torch.Tensor]:
+    """The same of a critic with batch norm, where each of the three batches has statistics of its own."""
+    of_real = critic.hidden(real, condition)
+    mixed = torch.lerp(fake, real, epsilon).requires_grad_()
+    with fake_cells(critic):
+        of_fake, of_mixed = critic.hidden(fake, condition), critic.hidden(mixed, condition)
+    (gradient,) = torch.autograd.grad(critic.read(of_mixed, condition).sum(), mixed, create_graph=True)
+    norm = gradient.norm(dim=1)
+    penalty = (norm - 1).square().mean()
+    wasserstein = critic.read(of_real, condition).mean() - critic.read(of_fake, condition).mean()
+    loss = penalty_weight * penalty - wasserstein
+    if feature_loss is not None:
+        loss = loss + feature_loss(of_real, of_fake)
+    heads = set(critic.head_parameters())
+    for parameter in critic.parameters():
+        if parameter not in heads:
+            parameter.grad = None
+    loss.backward()
+    return {
+        "critic_loss": loss.detach(),
+        "wasserstein": wasserstein.detach(),
+        "gradient_penalty": penalty.detach(),
+        "gradient_norm": norm.detach().mean(),
+    }
+
+
 @torch.no_grad()
 def generator_gradient(
     critic: Critic,
@@ -133,16 +176,27 @@ def generator_gradient(
     -------
     The loss, and a tensor of the shape of `fake`.
     """
+    if critic.norms is not None:
+        source = fake.detach().requires_grad_()
+        with torch.enable_grad(), fake_cells(critic):
+            loss = _generator_loss(critic, critic.hidden(source, condition), condition, feature_loss)
+            (gradient,) = torch.autograd.grad(loss, source)
+        return loss.detach(), gradient
     hidden, masks = _forward(critic, fake, condition)
     judged = hidden[-1].requires_grad_()
     with torch.enable_grad():
-        loss = -critic.read(judged, condition).mean()
-        if feature_loss is not None:
-            loss = loss + feature_loss(None, judged)
+        loss = _generator_loss(critic, judged, condition, feature_loss)
         (gradient,) = torch.autograd.grad(loss, judged)
     for layer, mask in zip(reversed(critic.layers), reversed(masks), strict=True):
         gradient = (mask * gradient) @ layer.weight
     return loss.detach(), gradient
+
+
+def _generator_loss(
+    critic: Critic, hidden: torch.Tensor, condition: torch.Tensor | None, feature_loss: FeatureLoss | None
+) -> torch.Tensor:
+    loss = -critic.read(hidden, condition).mean()
+    return loss if feature_loss is None else loss + feature_loss(None, hidden)
 
 
 def _forward(
@@ -159,7 +213,7 @@ def _forward(
             if epsilon is not None:
                 real, fake = pre.chunk(2)
                 pre = torch.cat([pre, torch.lerp(fake, real, epsilon)])
-        mask = torch.where(pre > 0, 1.0, critic.negative_slope).to(pre.dtype)
+        mask = critic.dropout(torch.where(pre > 0, 1.0, critic.slopes[i]).to(pre.dtype))
         x = pre.mul_(mask)
         hidden.append(x)
         masks.append(mask)

@@ -43,7 +43,7 @@ class InfoWGANGP(GenerativeGAN):
         categories are the labels, in their frequencies, and this must be 0.
     gene_likelihood
         ``"normal"`` only: the critic compares cells as they are.
-    preset, n_hidden_generator, n_hidden_critic, output, dropout_rate
+    preset, n_hidden_generator, n_hidden_critic, output, dropout_rate, dropout_rate_critic, use_batch_norm_critic
         As for :class:`~scmimic.model.WGANGP`.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
@@ -80,6 +80,8 @@ class InfoWGANGP(GenerativeGAN):
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float | None = None,
+        dropout_rate_critic: float | None = None,
+        use_batch_norm_critic: bool | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
@@ -102,6 +104,8 @@ class InfoWGANGP(GenerativeGAN):
             n_labels=len(self.label_categories_ or []),
             supervised=supervised,
             dropout_rate=dropout_rate,
+            dropout_rate_critic=dropout_rate_critic,
+            use_batch_norm_critic=use_batch_norm_critic,
         )
         if adata is not None and supervised:
             known = np.bincount(self._label_array(), minlength=self.module.n_labels)[: self.module.n_labels]

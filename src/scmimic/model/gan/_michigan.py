@@ -22,7 +22,7 @@ from scvi.data import fields
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, COUNT_OR_NONE, FLAG, KEY, LAYER, NATURAL, Choice, check_rows
+from scmimic._arguments import COLUMN, COUNT_OR_NONE, FLAG, KEY, LAYER, NATURAL, Choice, check_rows, check_widths
 from scmimic._interrupts import interrupted_part
 from scmimic.cells import ANNDATA, ExpressionSpace, Value, check_convertible, check_obsm, made_space
 from scmimic.model.base._fields import anndata_fields, register
@@ -32,7 +32,7 @@ from scmimic.model.base._saving import REPRESENTATION_PREFIX
 from scmimic.model.gan._base import GenerativeGAN
 from scmimic.model.gan._faithfulness import faithfulness, median_faithfulness
 from scmimic.model.gan._module import CODE_KEY, CODE_VAR_KEY, MichiGANModule
-from scmimic.model.gan._presets import CRITIC_STEPS, Preset
+from scmimic.model.gan._presets import CRITIC_STEPS, Preset, gan_preset
 from scmimic.model.gan._representation import (
     check_representation,
     class_path,
@@ -58,9 +58,11 @@ class MichiGAN(GenerativeGAN):
     gene_likelihood
         ``"normal"`` only: the critic compares cells as they are.
     conditioning
-        How the critic is told the code: ``"projection"`` on a learned embedding (default; the paper found it most
-        effective), or ``"concat"``.
-    preset, n_hidden_generator, n_hidden_critic, output, dropout_rate
+        How the critic is told the code: ``"projection"`` on a learned embedding (the paper found projection most
+        effective), ``"inner_product"`` of the code itself with the last hidden layer, which must be of its size, or
+        ``"concat"``. None: ``"projection"``; with ``preset="michigan_paper"``, whose last layer has the size of its
+        codes, ``"inner_product"``.
+    preset, n_hidden_generator, n_hidden_critic, output, dropout_rate, dropout_rate_critic, use_batch_norm_critic
         As for :class:`~scmimic.model.WGANGP`.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
@@ -98,16 +100,18 @@ class MichiGAN(GenerativeGAN):
         *,
         n_noise: int = 118,
         gene_likelihood: Literal["normal"] = "normal",
-        conditioning: Literal["projection", "concat"] = "projection",
+        conditioning: Literal["projection", "inner_product", "concat"] | None = None,
         preset: Preset = "michigan",
         n_hidden_generator: Sequence[int] | None = None,
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float | None = None,
+        dropout_rate_critic: float | None = None,
+        use_batch_norm_critic: bool | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
-        Choice(("projection", "concat")).check(conditioning=conditioning)
+        Choice(("projection", "inner_product", "concat"), optional=True).check(conditioning=conditioning)
         super().__init__(adata, registry)
         self._remember_registration()
         if not self.label_categories_:
@@ -118,22 +122,40 @@ class MichiGAN(GenerativeGAN):
         self.representation_class_: str | None = None
         self.representation_space_: ExpressionSpace | None = None
         self.code_width_: np.ndarray | None = None
+        sizes, n_latent = gan_preset(preset), self.summary_stats[f"n_{CODE_KEY}"]
+        conditioning = sizes.code_conditioning if conditioning is None else conditioning
+        if conditioning == "inner_product":
+            self._check_code_fits(n_latent, sizes.n_hidden_critic if n_hidden_critic is None else n_hidden_critic)
         output = self._set_up_networks(
             preset,
             n_hidden_generator,
             n_hidden_critic,
             output,
-            n_latent=self.summary_stats[f"n_{CODE_KEY}"],
+            n_latent=n_latent,
             n_noise=n_noise,
             conditioning=conditioning,
             dropout_rate=dropout_rate,
+            dropout_rate_critic=dropout_rate_critic,
+            use_batch_norm_critic=use_batch_norm_critic,
         )
-        if adata is not None:
+        if adata is not None and sizes.standardizes_codes:
             mean, std = self._codes_of_cells(np.arange(adata.n_obs))
             spread = np.sqrt(mean.var(0) + np.square(std).mean(0))
             self.module.code_mean.copy_(torch.as_tensor(mean.mean(0)))
             self.module.code_std.copy_(torch.as_tensor(np.where(spread > 1e-6, spread, 1.0)))
         self.init_params_ = self._get_init_params(locals())
+
+    @staticmethod
+    def _check_code_fits(n_latent: int, n_hidden_critic: Sequence[int]) -> None:
+        """Refuse an inner product of two sizes."""
+        widths = check_widths("n_hidden_critic", n_hidden_critic)
+        if widths[-1] != n_latent:
+            raise ValueError(
+                f"The critic multiplies its last hidden layer by the code (conditioning='inner_product', that of "
+                f"preset='michigan_paper'), but the one has {widths[-1]} units and the other {n_latent} dimensions. "
+                f"Pass `n_hidden_critic={(*widths[:-1], n_latent)}`, or `conditioning='projection'`, which learns an "
+                "embedding."
+            )
 
     @classmethod
     def from_representation(

@@ -3,8 +3,8 @@
 Gulrajani et al. (2017) Improved training of Wasserstein GANs. Marouf et al. (2020) Realistic in silico generation and
 augmentation of single-cell RNA-seq data using generative adversarial networks (scGAN, cscGAN). Yu and Welch (2021)
 MichiGAN: sampling from disentangled representations of single-cell data using generative adversarial networks,
-appendix A.1. Differences from the authors' programs: the critic has no batch norm, which the penalty on each cell's own
-gradient forbids; every cell has its own share in the mixtures; the projection has a learned embedding.
+appendix A.1. Differences from the authors' programs, by default: the critic has no batch norm, which the penalty on
+each cell's own gradient forbids; every cell has its own share in the mixtures; the projection has a learned embedding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CODE_VAR_KEY = "code_var"
 COUNTS_TARGET_SUM = 1e4
 """Raw counts are scaled to this total per cell before the logarithm."""
 
-Conditioning = Literal["projection", "concat", "batch_norm"]
+Conditioning = Literal["projection", "inner_product", "concat", "batch_norm"]
 Output = Literal["relu", "linear", "library", "counts"]
 
 
@@ -85,14 +85,16 @@ class GANModule(BaseModuleClass):
         Size of what the critic is told. None: the labels.
     conditioning
         ``"projection"``: labels are joined to the generator's noise, and the critic projects on a learned embedding.
-        ``"concat"``: joined in both networks. ``"batch_norm"``: conditional batch norm in the generator, projection in
-        the critic, as cscGAN's program.
+        ``"inner_product"``: the same without an embedding. ``"concat"``: joined in both networks. ``"batch_norm"``:
+        conditional batch norm in the generator, projection in the critic, as cscGAN's program.
     n_hidden_generator, n_hidden_critic
         Widths of the hidden layers, input to output.
-    negative_slope
-        Of the leaky ReLU.
-    dropout_rate
-        Dropout in the generator.
+    negative_slope, last_slope
+        Of the leaky ReLU, and of that of the last hidden layers (None: the same).
+    dropout_rate, dropout_rate_critic
+        Dropout in the generator and in the critic.
+    use_batch_norm_critic
+        Batch norm in the critic, see :class:`~scmimic.nn.Critic`; the generator has it in any case.
     output
         See :class:`~scmimic.nn.ExpressionGenerator`.
     log_counts
@@ -113,7 +115,10 @@ class GANModule(BaseModuleClass):
         n_hidden_generator: Sequence[int] = (256, 512, 1024),
         n_hidden_critic: Sequence[int] = (1024, 512, 10),
         negative_slope: float = 0.2,
+        last_slope: float | None = None,
         dropout_rate: float = 0.0,
+        dropout_rate_critic: float = 0.0,
+        use_batch_norm_critic: bool = False,
         output: Output = "relu",
         log_counts: bool = False,
     ):
@@ -131,6 +136,7 @@ class GANModule(BaseModuleClass):
             n_hidden_generator,
             n_labels=0 if self.joins_labels else n_labels,
             negative_slope=negative_slope,
+            last_slope=last_slope,
             dropout_rate=dropout_rate,
             output=output,
         )
@@ -140,8 +146,11 @@ class GANModule(BaseModuleClass):
             n_input,
             n_hidden_critic,
             n_condition=n_labels if n_condition is None else n_condition,
-            conditioning="concat" if conditioning == "concat" else "projection",
+            conditioning="projection" if conditioning == "batch_norm" else conditioning,
             negative_slope=negative_slope,
+            last_slope=last_slope,
+            use_batch_norm=use_batch_norm_critic,
+            dropout_rate=dropout_rate_critic,
         )
         self.register_buffer("scale", torch.ones(()))
 
@@ -249,8 +258,9 @@ class GANModule(BaseModuleClass):
     ) -> LossOutput:
         """Mean score of fake minus real cells: minus the estimate of the Wasserstein distance."""
         condition = self.condition(inference_outputs["draw"])
-        real = self.critic(self.prepare(tensors[REGISTRY_KEYS.X_KEY]), condition)
-        fake = self.critic(generative_outputs["fake"], condition)
+        with self.critic.batch_statistics():
+            real = self.critic(self.prepare(tensors[REGISTRY_KEYS.X_KEY]), condition)
+            fake = self.critic(generative_outputs["fake"], condition)
         return LossOutput(loss=fake.mean() - real.mean(), n_obs_minibatch=len(real))
 
     @torch.inference_mode()
@@ -272,7 +282,8 @@ class MichiGANModule(GANModule):
     n_noise
         Size of the noise.
     conditioning
-        ``"projection"`` or ``"concat"``, in the critic; the generator has the code joined to the noise.
+        ``"projection"``, ``"inner_product"`` or ``"concat"``, in the critic; the generator has the code joined to the
+        noise.
     **kwargs
         See :class:`GANModule`.
     """
@@ -283,7 +294,7 @@ class MichiGANModule(GANModule):
         *,
         n_latent: int = 10,
         n_noise: int = 118,
-        conditioning: Literal["projection", "concat"] = "projection",
+        conditioning: Literal["projection", "inner_product", "concat"] = "projection",
         **kwargs,
     ):
         super().__init__(
@@ -303,7 +314,7 @@ class MichiGANModule(GANModule):
         return (z - self.code_mean) / self.code_std
 
     def condition(self, draw: Draw) -> torch.Tensor:
-        """The code, standardised."""
+        """The code, standardised unless mean and standard deviation are left at 0 and 1."""
         return self._standard(draw.z)
 
     def generator_input(self, draw: Draw) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from scmimic._arguments import Choice
 
-Preset = Literal["michigan", "scgan", "michigan_package", "michigan_scripts"]
+Preset = Literal["michigan", "michigan_paper", "michigan_package", "michigan_scripts", "scgan"]
 
 CRITIC_STEPS, CRITIC_STEPS_OF_VALUES = 20_000, 8_000
 """Default lengths of a run in steps of the critic, five for each of the generator.
@@ -33,8 +33,16 @@ class GANPreset:
         Last layer of the generator, see :class:`~scmimic.nn.ExpressionGenerator`.
     batch_size
         Cells per step.
-    dropout_rate
-        Dropout in the generator.
+    last_slope
+        That of the last hidden layers. None: the same.
+    dropout_rate, dropout_rate_critic
+        Dropout in the generator and in the critic.
+    use_batch_norm_critic
+        Batch norm in the critic.
+    code_conditioning
+        How the critic of a :class:`~scmimic.model.MichiGAN` is told the code.
+    standardizes_codes
+        Whether its networks see the codes with mean 0 and variance 1.
     max_epochs
         Default number of epochs; None: as :func:`default_epochs` says.
     plan
@@ -46,7 +54,12 @@ class GANPreset:
     negative_slope: float
     output: Literal["relu", "linear", "library"]
     batch_size: int
+    last_slope: float | None = None
     dropout_rate: float = 0.0
+    dropout_rate_critic: float = 0.0
+    use_batch_norm_critic: bool = False
+    code_conditioning: Literal["projection", "inner_product", "concat"] = "projection"
+    standardizes_codes: bool = True
     max_epochs: int | None = None
     plan: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -54,20 +67,42 @@ class GANPreset:
 _MICHIGAN = GANPreset((256, 512, 1024), (1024, 512, 10), 0.2, "relu", 32, plan=MappingProxyType({"lr": 3e-4}))
 # the authors' prediction acts on no gradient of theirs, and they do not average weights
 _AUTHORS = {"prediction": 0.0, "average_decay": 0.0}
+_MICHIGAN_ADAM = {"betas": (0.9, 0.999)}
 
 GAN_PRESETS: Mapping[str, GANPreset] = MappingProxyType(
     {
         "michigan": _MICHIGAN,
+        # what the paper leaves open is the scripts': learning rate, betas, lambda, slopes, weight of the information
+        "michigan_paper": replace(
+            _MICHIGAN,
+            last_slope=0.0,
+            dropout_rate=0.2,
+            use_batch_norm_critic=True,
+            code_conditioning="inner_product",
+            standardizes_codes=False,
+            max_epochs=1000,
+            plan=MappingProxyType(
+                {
+                    "n_critic": 5,
+                    "gradient_penalty": 10.0,
+                    "lr": 1e-4,
+                    "prediction": 1.0,
+                    "average_decay": 0.0,
+                    "mutual_information_weight": 10.0,
+                    **_MICHIGAN_ADAM,
+                }
+            ),
+        ),
         "michigan_package": replace(
             _MICHIGAN,
             dropout_rate=0.2,
             max_epochs=25,
-            plan=MappingProxyType({"lr": 5e-4, "mutual_information_weight": 1.0, **_AUTHORS}),
+            plan=MappingProxyType({"lr": 5e-4, "mutual_information_weight": 1.0, **_MICHIGAN_ADAM, **_AUTHORS}),
         ),
         "michigan_scripts": replace(
             _MICHIGAN,
             max_epochs=10,
-            plan=MappingProxyType({"lr": 1e-4, "mutual_information_weight": 10.0, **_AUTHORS}),
+            plan=MappingProxyType({"lr": 1e-4, "mutual_information_weight": 10.0, **_MICHIGAN_ADAM, **_AUTHORS}),
         ),
         "scgan": GANPreset(
             (256, 512, 1024),

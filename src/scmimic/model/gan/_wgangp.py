@@ -31,9 +31,14 @@ class WGANGP(GenerativeGAN):
         ``"normal"`` only: the critic compares cells as they are.
     preset
         ``"michigan"`` (default): networks 256-512-1024 and 1024-512-10 with leaky ReLU, batches of 32.
-        ``"michigan_package"`` and ``"michigan_scripts"``: the same networks with what the two published programs of
-        MichiGAN set. Package: learning rate 5e-4, dropout 0.2, weight 1 of the mutual information, 25 epochs. Scripts:
-        1e-4, none, 10, 10 epochs. Both: plain Adam, no average of the weights.
+        ``"michigan_paper"``: the same widths and batches with every value of the paper: batch norm in the critic,
+        dropout 0.2 in the generator, five steps of the critic, Adam with prediction, the last weights, 1,000 epochs;
+        and where the paper gives none, that of the scripts behind it: slope 0.2, but the plain ReLU in the last hidden
+        layers, learning rate 1e-4, betas 0.9 and 0.999, lambda 10, weight 10 of the mutual information. The user guide
+        has paper, programs and preset side by side.
+        ``"michigan_package"`` and ``"michigan_scripts"``: the networks of ``"michigan"`` with what the two published
+        programs of MichiGAN set. Package: learning rate 5e-4, dropout 0.2, weight 1 of the mutual information, 25
+        epochs. Scripts: 1e-4, none, 10, 10 epochs. Both: plain Adam with betas 0.9 and 0.999, the last weights.
         ``"scgan"``: 256-512-1024 and 1024-512-256 with ReLU, every cell scaled to the same total, AMSGrad at a learning
         rate of 1e-4 that decays, batches of 128.
     conditioning
@@ -47,8 +52,15 @@ class WGANGP(GenerativeGAN):
         same total in every cell), or ``"counts"`` (for raw counts: shares of the genes, from which Poisson counts are
         drawn before the critic sees them). None: ``"counts"`` for raw counts, else the preset's.
     dropout_rate
-        Dropout in the generator. None: the preset's, which is 0 but for ``"michigan_package"``. MichiGAN's paper has
-        0.2; the scripts behind it have none at work.
+        Dropout in the generator. None: the preset's, which is 0 but for ``"michigan_paper"`` and
+        ``"michigan_package"``. MichiGAN's paper has 0.2; the scripts behind it have none at work.
+    dropout_rate_critic
+        Dropout in the critic. None: the preset's, which is 0 in all of them.
+    use_batch_norm_critic
+        Batch norm in the critic. None: the preset's, which is False but for ``"michigan_paper"``. With it a cell's
+        score depends on the other cells of its batch, and so the gradient penalty, which should bound the slope of each
+        cell's own score, is one per batch, not per cell; and real and generated cells are normalised apart, so that the
+        critic does not see a shift of their means.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -82,6 +94,8 @@ class WGANGP(GenerativeGAN):
         n_hidden_critic: Sequence[int] | None = None,
         output: Literal["relu", "linear", "library", "counts"] | None = None,
         dropout_rate: float | None = None,
+        dropout_rate_critic: float | None = None,
+        use_batch_norm_critic: bool | None = None,
         registry: dict[str, Any] | None = None,
     ):
         self._check_likelihood(gene_likelihood)
@@ -97,6 +111,8 @@ class WGANGP(GenerativeGAN):
             n_labels=0 if self.label_categories_ is None else len(self.label_categories_),
             conditioning=conditioning,
             dropout_rate=dropout_rate,
+            dropout_rate_critic=dropout_rate_critic,
+            use_batch_norm_critic=use_batch_norm_critic,
         )
         self.init_params_ = self._get_init_params(locals())
 
