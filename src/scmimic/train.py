@@ -4,6 +4,7 @@ from scmimic.model.actinn._plan import ClassifierTrainingPlan
 from scmimic.model.activa._gradients import GameWeights, introspective_gradients
 from scmimic.model.activa._plan import IntrospectiveTrainingPlan
 from scmimic.model.activa._softadapt import softadapt_weights
+from scmimic.model.base._realism_callback import RealismCallback
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepFiniteWeights, KeepingTrainRunner, n_epochs
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
 from scmimic.model.gan._critic_gradients import critic_gradients, generator_gradient
@@ -19,6 +20,7 @@ __all__ = [
     "KeepFiniteWeights",
     "KeepingTrainRunner",
     "Prediction",
+    "RealismCallback",
     "WassersteinTrainingPlan",
     "critic_gradients",
     "generator_gradient",

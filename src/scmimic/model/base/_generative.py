@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from anndata import AnnData
 
 from scmimic._arguments import (
     COUNT,
@@ -68,6 +70,14 @@ class GenerativeModel(CellModel):
         if arguments.get("library_size") is not None:
             _positive("library_size", arguments["library_size"])
         self._trained_cells()
+
+    @abstractmethod
+    def generate(self, n: int | None = None, labels: Labels = None, *, seed: int | None = None) -> AnnData:
+        """Generate cells."""
+
+    @abstractmethod
+    def _prepare_generation(self) -> None:
+        """Take from the training cells what the present weights generate with; RuntimeError where they cannot."""
 
     def _trained_cells(self) -> AggregatedPosterior:
         """What is kept of the training cells."""

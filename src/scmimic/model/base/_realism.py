@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,10 +27,6 @@ _REAL = "training cells"
 
 class RealismMixin(GenerativeModel):
     """:meth:`realism_report`."""
-
-    @abstractmethod
-    def generate(self, *args: Any, **kwargs: Any) -> AnnData:
-        """Generate cells by `n` or `labels`, from a `seed`."""
 
     def realism_report(
         self, adata: AnnData | None = None, *, n_trees: int = 200, max_cells: int = 3000, seed: int = 0, n_jobs: int = 1

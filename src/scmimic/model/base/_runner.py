@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scmimic import _interrupts
@@ -23,6 +24,22 @@ logger = logging.getLogger(__name__)
 DIVERGENCE_ADVICE = (
     "Lower the learning rate (plan_kwargs={'lr': ...}), or check the data for NaN, infinite and extreme values."
 )
+
+
+class ModelCallback(Callback):
+    """A callback that is told which model is trained.
+
+    Attributes
+    ----------
+    model
+        The model, from the making of its runner on.
+    """
+
+    model: BaseModelClass | None = None
+
+    def attach(self, model: BaseModelClass) -> None:
+        """Take the model that is about to be trained."""
+        self.model = model
 
 
 class KeepFiniteWeights(Callback):
@@ -182,6 +199,9 @@ class KeepingTrainRunner(TrainRunner):
     def __init__(self, model, training_plan, data_splitter, max_epochs, **kwargs):
         self._keeper, self._ending = KeepFiniteWeights(), EndInOrder()
         kwargs["callbacks"] = [*(kwargs.pop("callbacks", None) or []), self._keeper, self._ending]
+        for callback in kwargs["callbacks"]:
+            if isinstance(callback, ModelCallback):
+                callback.attach(model)
         super().__init__(model, training_plan, data_splitter, max_epochs, **kwargs)
         self.has_learned = False
         self.ended_by: KeyboardInterrupt | SystemExit | None = None

@@ -285,6 +285,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         self.posterior_, self.margins_ = calibration.posterior, calibration.margins
 
     def _after_training(self, plan: LightningModule) -> None:
+        self._prepare_generation()
+
+    def _prepare_generation(self) -> None:
         # a map from the counts of other weights
         self.margins_ = None
         self._remember_posterior()
