@@ -40,7 +40,7 @@ LIBRARY = "library_size"
 MEASURES = (
     *("mig_posterior", "mig_histogram", "mig_quantile", "mig_knn", "factor_vae", "factor_vae_michigan"),
     *("spearman_gap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity"),
-    *("lms_smi", "lms_spn", "lms_asc", "lms_gain", "train_s"),
+    *("lms_smi", "lms_spn", "lms_asc", "lms_gain", "reconstruction", "train_s"),
 )
 
 
@@ -54,6 +54,8 @@ class Latent:
     """Variances of the posteriors, where there are any."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What the figures depend on, such as beta and epochs; kept with the result."""
+    reconstruction: float | None = None
+    """Negative log likelihood per cell in the last epoch, where there is a decoder."""
 
 
 Fit = Callable[[ad.AnnData, int, int | None], Latent]
@@ -132,7 +134,8 @@ def trained(
         mean, variance = model.get_latent_representation(return_dist=True)
         known = {name: value for name, value in model.init_params_["non_kwargs"].items() if value is not None}
         run = max(map(len, model.history.values()))
-        return Latent(mean, variance, {"init": known, "epochs": run, "train": train})
+        reconstruction = float(model.history["reconstruction_loss_train"].iloc[-1, 0])
+        return Latent(mean, variance, {"init": known, "epochs": run, "train": train}, reconstruction)
 
     return Row(fit, has_epochs=True, on_counts=on_counts, asked={"init": init, "train": train})
 
@@ -145,6 +148,15 @@ def as_published(beta: float) -> Row:
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "pca_start": {"init": {"start": "pca"}},
+    "pca_start_split_sum": {"init": {"start": "pca", "split_aggregation": "sum"}},
+    "pca_start_split_logsumexp": {"init": {"start": "pca", "split_aggregation": "logsumexp"}},
+    "split_sum": {"init": {"split_aggregation": "sum"}},
+    "kl_warmup": {"train": {"plan_kwargs": {"n_epochs_kl_warmup": 6}}},
+    "beta_warmup": {"train": {"plan_kwargs": {"n_epochs_beta_warmup": 6}}},
+    "comps_20": {"init": {"n_comps": 20}},
+    "latent_6": {"init": {"n_latent": 6}},
+    "kl_4": {"init": {"kl_weight": 4.0}},
     "beta_5": {"init": {"beta": 5.0}},
     "beta_10": {"init": {"beta": 10.0}},
     "beta_50": {"init": {"beta": 50.0}},
@@ -265,6 +277,7 @@ def main() -> None:
                         seconds = time.perf_counter() - start
                         factors = {factor: cells.obs[factor].to_numpy() for factor in args.factors}
                         figures = judge(latent.mean, factors, latent.variance, seed=seed)
+                        figures |= {} if latent.reconstruction is None else {"reconstruction": latent.reconstruction}
                         found = [{**key, "train_s": seconds, **figures, "settings": latent.settings}]
                         append_json(file, [found[0] | {"environment": environment()}])
                     if found[0] not in rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -71,6 +72,16 @@ def layer_slopes(n_layers: int, negative_slope: float, last_slope: float | None 
     """Slopes below zero of the activations of so many hidden layers; None: the last one has that of the others."""
     last = negative_slope if last_slope is None else last_slope
     return (*[negative_slope] * (n_layers - 1), last)
+
+
+L = TypeVar("L", bound=nn.Linear)
+
+
+def at_zero(layer: L) -> L:
+    """The layer, with weights and bias 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class DenseStack(nn.Module):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from scmimic.nn._dense import DenseStack, RealBatchNorm1d
+from scmimic.nn._dense import DenseStack, RealBatchNorm1d, at_zero
 from scmimic.nn._gene_projection import GeneProjection
 from scmimic.nn._gene_scale import GeneScale
 
@@ -39,6 +39,9 @@ class Encoder(nn.Module):
         logarithm. Has no effect with `n_comps`.
     n_comps
         Read this many fixed projections of the genes, which the model takes from its data, in place of the genes.
+    linear_path
+        Add a linear map of the input to the mean, beside the hidden layers. It is 0 until the model writes its
+        beginning, and so is what the hidden layers say of the mean.
     norm_first, negative_slope
         See :class:`~scmimic.nn.DenseStack`.
     """
@@ -55,6 +58,7 @@ class Encoder(nn.Module):
         dropout_rate: float = 0.0,
         standardize: bool = False,
         n_comps: int | None = None,
+        linear_path: bool = False,
         norm_first: bool = False,
         negative_slope: float = 0.0,
     ):
@@ -80,11 +84,26 @@ class Encoder(nn.Module):
             self.head = nn.Sequential(output, nn.ReLU(), RealBatchNorm1d(2 * n_latent))
         else:
             raise ValueError(f"`encoder_head` must be 'linear' or 'relu_bn', not {head!r}.")
+        self.linear: nn.Linear | None = None
+        if linear_path:
+            self.linear = at_zero(nn.Linear(n_input if n_comps is None else n_comps, n_latent))
+            with torch.no_grad():
+                output.weight[:n_latent] = 0
+                output.bias[:n_latent] = 0
+
+    @torch.no_grad()
+    def start_linear_path(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Write what the first means read of the first inputs, ``(k, k)``, and their biases, ``(k,)``."""
+        assert self.linear is not None
+        self.linear.weight[: len(weight), : len(weight)] = weight
+        self.linear.bias[: len(bias)] = bias
 
     def forward(self, x: torch.Tensor, batch_index: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance, each ``(n, n_latent)``."""
         x = torch.log1p(x) if self.log1p else x
-        hidden = self.stack(x if self.input_map is None else self.input_map(x), batch_index)
-        mean, log_var = self.head(hidden).chunk(2, dim=-1)
+        x = x if self.input_map is None else self.input_map(x)
+        mean, log_var = self.head(self.stack(x, batch_index)).chunk(2, dim=-1)
+        if self.linear is not None:
+            mean = mean + self.linear(x)
         # no posterior is wider than the prior's exp(0); the bounds keep the KL of synthetic cells finite
         return mean, log_var.clamp(-15.0, 5.0)

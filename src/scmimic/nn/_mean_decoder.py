@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from scmimic.nn._decoders import GeneDecoder
-from scmimic.nn._dense import DenseStack
+from scmimic.nn._dense import DenseStack, at_zero
+from scmimic.nn._gene_projection import GeneExpansion
 from scmimic.nn._gene_scale import GeneScale
 from scmimic.nn._wide_linear import WideLinear
 
@@ -39,6 +41,14 @@ class MeanDecoder(GeneDecoder):
         Also give the logits of an extra zero per gene.
     dropout_rate
         Dropout in the hidden layers.
+    n_comps
+        Of ``"identity"``: write this many fixed directions of the genes, which the model takes from its data, in place
+        of the genes. The outputs then read the code too, beside the last hidden layer, and all their weights are 0
+        until :meth:`start_linear_path` writes those of the code.
+    split_aggregation
+        Each latent passes through the hidden layers alone, with weights that all share, and the passes are put together
+        before the link: ``"sum"``, or ``"logsumexp"`` less the log of their number, as DRVI. None: all latents
+        together.
     norm_first, negative_slope
         See :class:`~scmimic.nn.DenseStack`.
     """
@@ -58,6 +68,8 @@ class MeanDecoder(GeneDecoder):
         library_covariate: bool = False,
         zero_inflation: bool = False,
         dropout_rate: float = 0.0,
+        n_comps: int | None = None,
+        split_aggregation: Literal["sum", "logsumexp"] | None = None,
         norm_first: bool = False,
         negative_slope: float = 0.0,
     ):
@@ -73,8 +85,13 @@ class MeanDecoder(GeneDecoder):
             norm_first=norm_first,
             negative_slope=negative_slope,
         )
-        self.mean = WideLinear(self.stack.n_out, n_output)
-        self.zero_logits = WideLinear(self.stack.n_out, n_output) if zero_inflation else None
+        self.split_aggregation = split_aggregation
+        self.output_map = None if n_comps is None else GeneExpansion(n_output, n_comps)
+        n_read = self.stack.n_out + (0 if n_comps is None else n_latent)
+        self.mean = WideLinear(n_read, n_output if n_comps is None else n_comps)
+        if n_comps is not None:
+            at_zero(self.mean)
+        self.zero_logits = WideLinear(n_read, n_output) if zero_inflation else None
         self.standard = GeneScale(n_output) if link == "identity" else None
         self.register_buffer("log_library_mean", torch.zeros(()))
         self.register_buffer("log_library_std", torch.ones(()))
@@ -90,14 +107,43 @@ class MeanDecoder(GeneDecoder):
         with torch.no_grad():
             self.mean.bias.add_(log_mean)
 
+    @torch.no_grad()
+    def start_linear_path(self, weight: torch.Tensor) -> None:
+        """Write what the first outputs read of the first latents, ``(k, k)``."""
+        self.mean.weight[: len(weight), self.stack.n_out : self.stack.n_out + len(weight)] = weight
+
     def hidden(
         self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
-        if not self.library_covariate:
-            return self.stack(z, batch_index)
-        assert log_library is not None
-        return self.stack(z, batch_index, (log_library - self.log_library_mean) / self.log_library_std)
+        """What the heads read, for ``log_library`` of shape ``(n, 1)``: the last hidden layer, and perhaps the code.
+
+        With ``"logsumexp"`` the passes of the latents lie along a further axis, the first.
+        """
+        standard = None
+        if self.library_covariate:
+            assert log_library is not None
+            standard = (log_library - self.log_library_mean) / self.log_library_std
+        if self.split_aggregation is None:
+            hidden = self.stack(z, batch_index, standard)
+        else:
+            hidden = self.stack(torch.diag_embed(z).movedim(-2, 0), batch_index, standard)
+        if self.split_aggregation == "sum":
+            hidden = hidden.sum(0)
+        if self.output_map is not None:
+            # what is the same in all passes goes through the log of their mean exponential as it is
+            hidden = torch.cat([hidden, z.expand(*hidden.shape[:-1], -1)], dim=-1)
+        return hidden
+
+    def read(
+        self, hidden: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Means of the genes and zero logits, from what :meth:`hidden` gives."""
+        outputs = [head(hidden) for head in self.heads]
+        if self.output_map is not None:
+            outputs[0] = self.output_map(outputs[0])
+        if self.split_aggregation == "logsumexp":
+            outputs = [torch.logsumexp(values, 0) - math.log(len(values)) for values in outputs]
+        return self.finish(outputs, labels)
 
     def finish(
         self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None

@@ -219,6 +219,102 @@ def test_encoder_reads_principal_components(adata, sparse):
     np.testing.assert_allclose(np.abs(ours.numpy()), np.abs(expected), rtol=0.01, atol=0.01)
 
 
+def beginning(adata, layer=None, **init):
+    """Codes of all cells and what is decoded from them, before training."""
+    sm.BetaTCVAE.setup_anndata(adata, layer=layer)
+    module = sm.BetaTCVAE(adata, **SMALL | init).module.eval()
+    x = adata.X if layer is None else adata.layers[layer]
+    x = torch.as_tensor(x.toarray())
+    with torch.no_grad():
+        library = module.log_library(x)
+        codes, _ = module.encoder(module.encoder_input(x, library))
+        return codes.numpy().astype(float), module.decode(codes, library).mean.numpy(), module
+
+
+@pytest.mark.parametrize("init", [{}, {"standardize": False}, {"n_comps": 2}, {"noise": "gene"}])
+def test_training_begins_as_principal_components(logged, init):
+    from sklearn.decomposition import PCA
+
+    scvi.settings.seed = 0
+    init = {"start": "pca"} | init
+    codes, decoded, module = beginning(logged, "log", **init)
+    scvi.settings.seed = 1
+    np.testing.assert_array_equal(beginning(logged, "log", **init)[0], codes)
+    x = logged.layers["log"].toarray().astype(np.float64)
+    std = floored_std(x) if init.get("standardize", True) else 1
+    k = init.get("n_comps", 4)
+    pca = PCA(k, svd_solver="full")
+    expected = pca.fit_transform((x - x.mean(0)) / std)
+    np.testing.assert_allclose(np.abs(codes[:, :k]), np.abs(expected / expected.std(0)), rtol=0.01, atol=0.01)
+    assert not codes[:, k:].any()
+    np.testing.assert_allclose(decoded, x.mean(0) + std * pca.inverse_transform(expected) - std * pca.mean_, atol=0.01)
+    # hidden layers and paths learn
+    assert module.decoder.mean.weight.shape == (init.get("n_comps", 50), 32 + 4)
+
+
+def test_components_are_written_and_learned_from(logged, learned):
+    model = fit(logged, start="pca", n_comps=6, beta=0, train={"max_epochs": 20, "plan_kwargs": {"lr": 5e-3}})
+    with torch.no_grad():
+        decoded = model.module.decode(torch.as_tensor(model.posterior_.mean), None).loc.numpy()
+    x = logged.layers["log"].toarray()
+    assert np.linalg.matrix_rank((decoded - x.mean(0)) / floored_std(x), tol=1e-3) == 6
+    elbo = model.history["elbo_train"].to_numpy(dtype=float)[:, 0]
+    learned("negative ELBO, last over first epoch", elbo[-1] / elbo[0], below=0.97, off=1)
+
+
+def test_random_start(logged):
+    _, _, module = beginning(logged, "log")
+    assert module.encoder.linear is None
+    assert module.decoder.mean.weight.shape == (60, 32)
+    assert module.encoder.head.weight.all()
+    for init in ({"gene_likelihood": "nb"}, {"n_comps": None}):
+        with pytest.raises(ValueError, match="`start='pca'` is for"):
+            beginning(logged, start="pca", **init)
+
+
+@pytest.mark.parametrize("start", ["pca", "random"])
+def test_split_decoder_adds_up(logged, start):
+    model = fit(logged, start=start, split_aggregation="sum", train={"plan_kwargs": {"lr": 1e-2}})
+    z, module = torch.randn(1, 4), model.module
+    rows = torch.cat([z, torch.zeros(1, 4), torch.diag(z[0])])
+    with torch.no_grad():
+        at, none, *alone = module.decode(rows, None).loc
+    torch.testing.assert_close(at - none, sum(one - none for one in alone), atol=1e-4, rtol=1e-4)
+    # and is no linear map
+    with torch.no_grad():
+        double = module.decode(2 * rows[:1], None).loc[0]
+    assert (double - none - 2 * (at - none)).abs().max() > 1e-3
+
+
+def test_split_decoder_adds_rates_up(adata):
+    """The log of the mean exponential, under the exponential, is a mean of rates."""
+    module = fit(adata, {}, gene_likelihood="nb", split_aggregation="logsumexp").module
+    z = torch.randn(1, 4)
+    rows = torch.cat([z, torch.zeros(1, 4), torch.diag(z[0])])
+    with torch.no_grad():
+        at, none, *alone = module.expected(module.decode(rows, None))
+    torch.testing.assert_close(at - none, sum(one - none for one in alone), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("split_aggregation", ["sum", "logsumexp"])
+def test_split_decoders_do_what_others_do(adata, split_aggregation, tmp_path):
+    logged = adata
+    logged.layers["log"] = adata.X.log1p()
+    codes, decoded, _ = beginning(logged, "log", start="pca", split_aggregation=split_aggregation)
+    plain = beginning(logged, "log", start="pca")
+    # at the beginning nothing but the linear path speaks, which is a sum of latents
+    np.testing.assert_allclose(decoded, plain[1], atol=1e-4)
+    assert decoded.std() > 0.1
+    setup = {"batch_key": "batch", "labels_key": "cell_type"}
+    model = fit(adata, setup, gene_likelihood="zinb", library="observed", split_aggregation=split_aggregation)
+    assert model.generate(20, "type_1", seed=0).n_obs == 20
+    assert model.posterior_predictive_sample(indices=range(7), n_samples=2).shape == (7, 60, 2)
+    model.save(tmp_path / "m")
+    loaded = sm.BetaTCVAE.load(tmp_path / "m", allow_pickle=False)
+    assert (loaded.generate(20, seed=0).X != model.generate(20, seed=0).X).nnz == 0
+    assert loaded.module.decoder.split_aggregation == split_aggregation
+
+
 def test_fewer_cells_than_components(adata):
     small = adata[:20].copy()
     sm.BetaTCVAE.setup_anndata(small)

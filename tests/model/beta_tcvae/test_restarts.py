@@ -115,7 +115,9 @@ def test_scores_are_those_of_the_metric():
     assert model.restarts_["chosen"].to_numpy().argmax() == scores.argmax()
 
 
-@pytest.mark.parametrize("init", [{}, {"gene_likelihood": "normal"}, {"library": "observed", "n_comps": None}])
+@pytest.mark.parametrize(
+    "init", [{}, {"gene_likelihood": "normal", "start": "pca"}, {"library": "observed", "n_comps": None}]
+)
 def test_the_same_seed_chooses_the_same(init, caplog):
     with caplog.at_level(logging.INFO, "scmimic"):
         first = fit(3, init, n_restarts=3, restart_epochs=1)

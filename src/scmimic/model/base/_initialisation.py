@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from scmimic._arrays import canonical
 from scmimic.model.base._vae_module import SMALLEST_SIZE
-from scmimic.nn import GeneProjection
+from scmimic.nn import Encoder, GeneProjection, GeneScale, MeanDecoder
 
 if TYPE_CHECKING:
     from scmimic.model.base._registration import RegisteredModel
@@ -23,6 +23,8 @@ _BLOCK = 4096
 # more cells do not move the leading components
 _PCA_CELLS = 20_000
 _FIRST_COMPONENT_STD = 3.0
+# of the largest standard deviation; components that vary less are rounding errors
+_SMALLEST_SHARE = 1e-6
 
 
 def start_from_data(model: RegisteredModel, x: np.ndarray | sp.spmatrix, label_baseline: float = 0.0) -> None:
@@ -81,13 +83,56 @@ def start_mean_decoder(model: RegisteredModel, x: np.ndarray | sp.spmatrix) -> N
     moments = gene_moments(x, module.is_count, log_factor)
     if not module.standardize:
         moments[1] = 1.0
-    if isinstance(module.encoder.input_map, GeneProjection):
-        weight, bias = principal_components(x, module.is_count, log_factor, moments, len(module.encoder.input_map.bias))
-        module.encoder.input_map.set(torch.as_tensor(weight), torch.as_tensor(bias))
-    elif module.standardize:
-        module.encoder.input_map.set(*torch.as_tensor(moments))
+    input_map = module.encoder.input_map
+    if module.standardize and isinstance(input_map, GeneScale):
+        input_map.set(*torch.as_tensor(moments))
     if module.standardize and module.decoder.standard is not None:
         module.decoder.standard.set(*torch.as_tensor(moments))
+    if isinstance(input_map, GeneProjection):
+        sample = _sample(x, module.is_count, log_factor)
+        components = principal_components(sample, moments, len(input_map.bias))
+        input_map.set(*map(torch.as_tensor, components))
+        if module.decoder.output_map is not None:
+            start_at_components(module.encoder, module.decoder, module.n_latent, sample, moments, components)
+
+
+def start_at_components(
+    encoder: Encoder,
+    decoder: MeanDecoder,
+    n_latent: int,
+    sample: np.ndarray | sp.spmatrix,
+    moments: np.ndarray,
+    components: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Let the decoder write principal components, and codes begin as the leading ones, of variance 1.
+
+    Parameters
+    ----------
+    encoder, decoder
+        Networks with a linear path.
+    n_latent
+        Size of the latent space.
+    sample
+        Cells, transformed as the encoder reads them.
+    moments
+        Mean and standard deviation by which genes are standardised.
+    components
+        Map from transformed genes to principal components, weight and bias; latents beyond them begin at 0.
+    """
+    weight, bias = components
+    assert decoder.standard is not None
+    assert decoder.output_map is not None
+    # what no component holds, such as the mean of genes that are not standardised, the decoder has from here
+    decoder.standard.set(*torch.as_tensor(moments))
+    axes = weight * moments[1]
+    length = np.linalg.norm(axes, axis=1, keepdims=True)
+    decoder.output_map.set(torch.as_tensor(axes / length))
+    weight, bias, length = (values[:n_latent] for values in (weight, bias, length[:, 0]))
+    codes = sample @ weight.T + bias
+    mean, std = codes.mean(axis=0), codes.std(axis=0)
+    inverse = np.divide(1, std, out=np.zeros_like(std), where=std > _SMALLEST_SHARE * std.max(initial=0))
+    encoder.start_linear_path(torch.as_tensor(np.diag(inverse)), torch.as_tensor(-mean * inverse))
+    decoder.start_linear_path(torch.as_tensor(np.diag(std / length)))
 
 
 def write_library_statistics(model: RegisteredModel, x: np.ndarray | sp.spmatrix) -> np.ndarray:
@@ -131,34 +176,34 @@ def gene_moments(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarra
 
 
 def principal_components(
-    x: np.ndarray | sp.spmatrix,
-    log1p: bool,
-    log_factor: np.ndarray | None,
-    moments: np.ndarray,
-    n_comps: int,
+    sample: np.ndarray | sp.spmatrix, moments: np.ndarray, n_comps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Map from the transformed genes to the principal components of the standardised ones: weight and bias.
 
     Parameters
     ----------
-    x, log1p, log_factor
-        As in :func:`gene_moments`.
+    sample
+        Cells, transformed as the encoder reads them.
     moments
         Mean and standard deviation of every gene.
     n_comps
         Number of components; fewer come back where the cells allow fewer.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:_PCA_CELLS])
-    sample = _transform(x[rows], log1p, None if log_factor is None else log_factor[rows])
     mean, inverse = moments[0], 1 / moments[1]
-    sample = sample @ sp.diags(inverse) if sp.issparse(sample) else sample * inverse
+    standard = sample @ sp.diags(inverse) if sp.issparse(sample) else sample * inverse
     n_comps = min(n_comps, min(sample.shape) - 1)
     if n_comps < 1:
-        return np.zeros((0, x.shape[1])), np.zeros(0)
-    pca = PCA(n_comps, svd_solver="arpack", random_state=0).fit(sample)
+        return np.zeros((0, sample.shape[1])), np.zeros(0)
+    pca = PCA(n_comps, svd_solver="arpack", random_state=0).fit(standard)
     # on the scale of the first component; whitened, the noise of the last ones would drown the rest
     weight = pca.components_ * inverse / np.sqrt(max(pca.explained_variance_[0], 1e-12)) * _FIRST_COMPONENT_STD
     return weight, -weight @ mean
+
+
+def _sample(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None) -> np.ndarray | sp.spmatrix:
+    """As many cells as show the leading components, as the encoder reads them."""
+    rows = np.sort(np.random.default_rng(0).permutation(x.shape[0])[:_PCA_CELLS])
+    return _transform(x[rows], log1p, None if log_factor is None else log_factor[rows])
 
 
 def _transform(x: np.ndarray | sp.spmatrix, log1p: bool, log_factor: np.ndarray | None) -> np.ndarray | sp.spmatrix:

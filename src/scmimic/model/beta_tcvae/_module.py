@@ -76,6 +76,11 @@ class BetaTCVAEModule(CellVAEModule):
         Let the total correlation's gradient run through the posteriors as well as through the samples.
     dropout_rate
         Dropout in the hidden layers of both networks.
+    start
+        ``"pca"``: the decoder writes the components that the encoder reads, and both have a linear path beside their
+        hidden layers, which the model lets begin at them; ``"random"``: hidden layers alone.
+    split_aggregation
+        See :class:`~scmimic.nn.MeanDecoder`.
     """
 
     decoder: MeanDecoder
@@ -98,6 +103,8 @@ class BetaTCVAEModule(CellVAEModule):
         estimator: Estimator = "mss",
         posterior_gradients: bool = False,
         dropout_rate: float = 0.0,
+        start: Literal["random", "pca"] = "random",
+        split_aggregation: Literal["sum", "logsumexp"] | None = None,
     ):
         super().__init__(
             n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood=gene_likelihood
@@ -116,7 +123,14 @@ class BetaTCVAEModule(CellVAEModule):
             "negative_slope": NEGATIVE_SLOPE,
         }
         self.encoder = Encoder(
-            n_input, n_latent, n_hidden, log1p=self.is_count, standardize=standardize, n_comps=n_comps, **style
+            n_input,
+            n_latent,
+            n_hidden,
+            log1p=self.is_count,
+            standardize=standardize,
+            n_comps=n_comps,
+            linear_path=start == "pca",
+            **style,
         )
         link: Literal["identity", "exp", "softmax"] = "identity"
         if self.is_count:
@@ -128,6 +142,8 @@ class BetaTCVAEModule(CellVAEModule):
             link=link,
             library_covariate=library == "observed",
             zero_inflation=self.zero_inflated,
+            n_comps=n_comps if start == "pca" else None,
+            split_aggregation=split_aggregation,
             **style,
         )
         self.px_r = None
@@ -141,8 +157,11 @@ class BetaTCVAEModule(CellVAEModule):
         """Take from a module that has not learned yet what it was given of the data; the weights stay as drawn."""
         for own, given in zip(self.buffers(), other.buffers(), strict=True):
             own.copy_(given)
-        if self.is_count:
+        if self.is_count or self.encoder.linear is not None:
             self.decoder.mean.bias.copy_(other.decoder.mean.bias)
+        if self.encoder.linear is not None and other.encoder.linear is not None:
+            self.decoder.mean.weight.copy_(other.decoder.mean.weight)
+            self.encoder.linear.load_state_dict(other.encoder.linear.state_dict())
 
     @property
     def takes_library_size(self) -> bool:
