@@ -38,9 +38,9 @@ def latent_arithmetic(
     r"""Predict the cells of a combination of group and condition that was never seen (MichiGAN, section 2.2).
 
     With `shift="condition"` (default) the codes of the target group's control cells are moved by the mean difference of
-    codes between the target and the control condition in other groups, as scGen does. With `shift="group"` the codes of
-    another group's cells under the target condition are moved by the mean difference between the target's and that
-    group over the conditions seen in both: the paper's equation. Both are decoded.
+    codes between the target and the control condition in other groups, as scGen and the authors' program do. With
+    `shift="group"` the codes of another group's cells under the target condition are moved by the mean difference
+    between the target's and that group over the conditions seen in both: the paper's equation. Both are decoded.
 
     .. math::
         \hat Z(g, c) &= Z(g, s) + \frac{1}{|K|} \sum_{k \in K} \{\bar Z(k, c) - \bar Z(k, s)\} \ \text{(condition)} \\
@@ -74,7 +74,13 @@ def latent_arithmetic(
         `shift="condition"` the shift is averaged over them. With `shift="group"` their cells under the target condition
         are moved, each by the shift from its own group, and all groups give as many cells.
     shift
-        What the difference is taken of: `"condition"` or `"group"`, see above.
+        What the difference is taken of: `"condition"` (default), or `"group"`, which is the paper's equation; see
+        above. Neither is ahead everywhere. On the types of Kang et al. (page "Held-out cell types under a drug" of the
+        benchmarks) shifts of conditions place the codes of a BetaTCVAE nearer to those of the held-out cells (delta-H
+        of 2.2 against 3.8 nats on average, lower in each of five types), start from cells of the type itself, and need
+        a single other group seen under both conditions; hence the default. The decoded means are alike (R2 of 0.82 and
+        0.83). Shifts of groups start from real cells under the target condition: with mean shifts of the genes
+        themselves these are harder to tell from the held-out cells (random-forest error of 10.2 against 3.1 %).
     code
         `"sample"` (default): one draw from the posterior of each cell to move, with which the paper's predictions were
         better than with `"mean"`, the posterior means (as scGen). Shifts are differences of means either way. For a
