@@ -31,6 +31,8 @@ import scipy.sparse as sp
 import scvi
 from _common import append_json, environment, gene_scores, log_normalise, mean_and_spread, show
 from sklearn.decomposition import PCA, FastICA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import scmimic as sm
 
@@ -110,6 +112,26 @@ def ica(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
     return Latent(codes, settings={"n_iter": int(model.n_iter_), "converged": bool(model.n_iter_ < 2000)})
 
 
+def known_axis(by_type: bool) -> Fit:
+    """A ceiling, with labels: the axis of the condition, and components from which the condition is taken out.
+
+    The axis is that of a linear discriminant analysis of 50 components, by 10-fold cross-validation; the condition's
+    mean is taken out of nine components over all cells, or in each type.
+    """
+
+    def fit(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+        known = cells.obs["condition"].to_numpy() == cells.obs["condition"].to_numpy()[0]
+        components = PCA(50, svd_solver="arpack", random_state=seed).fit_transform(cells.layers[INPUT])
+        folds = StratifiedKFold(10, shuffle=True, random_state=seed)
+        axis = cross_val_predict(LinearDiscriminantAnalysis(), components, known, cv=folds, method="decision_function")
+        groups = cells.obs["cell_type"].astype(str).to_numpy() if by_type else np.zeros(len(known))
+        rest = pd.DataFrame(components[:, : N_LATENT - 1])
+        shift = rest.groupby([groups, known]).transform("mean") - rest.groupby(groups).transform("mean")
+        return Latent(np.column_stack([axis, rest - shift]))
+
+    return fit
+
+
 def ppca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
     model = sm.baselines.PPCA(cells, n_latent=N_LATENT, layer=INPUT).fit(seed)
     return Latent(*model.get_latent_representation(return_dist=True))
@@ -181,6 +203,8 @@ ROWS = {
     "pca": Row(pca),
     "ica": Row(ica),
     "ppca": Row(ppca),
+    "known_axis": Row(known_axis(by_type=False)),
+    "known_axis_by_type": Row(known_axis(by_type=True)),
     "vae": trained(sm.BetaTCVAE, init={"beta": 0.0}),
     "beta_vae": trained(sm.BetaTCVAE, init={"beta": 0.0, "kl_weight": 4.0}),
     "beta_tcvae": trained(sm.BetaTCVAE),
