@@ -1,7 +1,5 @@
 """Models that were saved once load for ever, without their data, and make the cells that they made."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from data.freeze import FROZEN, record
@@ -9,18 +7,24 @@ from small_models import CLASSES, cells
 
 import scmimic as sm
 
+FOLDERS = sorted(path.parent for path in FROZEN.glob("*/*/model.pt"))
 
-@pytest.fixture(params=CLASSES)
+
+def test_every_class_is_frozen():
+    assert {folder.name for folder in FOLDERS} == set(CLASSES)
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def frozen(request):
-    """A saved model, and what it made when it was saved."""
-    folder = FROZEN / request.param.lower()
-    model = getattr(sm, request.param).load(folder, allow_pickle=False)
+    """The folder of a saved model, the model, and what it made when it was saved."""
+    folder = request.param
+    model = getattr(sm, folder.name).load(folder, allow_pickle=False)
     with np.load(folder / "made.npz") as made:
-        return model, dict(made)
+        return folder, model, dict(made)
 
 
 def test_it_makes_what_it_made(frozen):
-    model, before = frozen
+    _, model, before = frozen
     assert model.adata is None
     made = record(model)
     assert made.keys() == before.keys()
@@ -37,14 +41,14 @@ def test_it_makes_what_it_made(frozen):
 
 
 def test_it_takes_its_data_again(frozen):
-    model, before = frozen
-    loaded = type(model).load(FROZEN / type(model).__name__.lower(), adata=cells(), allow_pickle=False)
+    folder, model, before = frozen
+    loaded = type(model).load(folder, adata=cells(), allow_pickle=False)
     assert loaded.adata.n_obs == 120
     if "codes" in before:
         codes = loaded.get_latent_representation(indices=range(len(before["codes"])))
         np.testing.assert_allclose(codes, before["codes"], rtol=1e-4, atol=1e-5)
 
 
-def test_they_are_small():
-    size = sum(path.stat().st_size for path in Path(FROZEN).rglob("*") if path.is_file())
-    assert size < 700_000
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_they_are_small(folder):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000

@@ -1,9 +1,10 @@
 """Save one small model of each class, with what it makes, for the test that saved models keep loading.
 
-    python tests/data/freeze.py
+    python tests/data/freeze.py NAME CLASS ...
 
-replaces all of tests/data/frozen. Run it when a new format is added, not to mend a failing test: that test says that
-the models of users no longer load, or make other cells than they did.
+adds tests/data/frozen/NAME/CLASS (all classes, if none is named), NAME saying what is new in what is saved. What is
+there is never replaced, least of all to mend a failing test: that test says that the models of users no longer load, or
+make other cells than they did.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from small_models import CLASSES, fit
 
-    for name in CLASSES:
+    folder, *names = sys.argv[1:]
+    for name in names or CLASSES:
         model = fit(name, epochs=10)
-        model.save(FROZEN / name.lower(), overwrite=True)
-        np.savez_compressed(FROZEN / name.lower() / "made.npz", **record(model))
+        model.save(FROZEN / folder / name)
+        np.savez_compressed(FROZEN / folder / name / "made.npz", **record(model))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ MODELS = {
     "InfoWGANGP": SMALL_GAN | {"n_latent": 3},
     "MichiGAN": SMALL_GAN,
 }
-FROZEN = Path(__file__).parents[1] / "data" / "frozen"
+FROZEN = Path(__file__).parents[1] / "data" / "frozen" / "format-1"
 GENERATORS = [name for name in MODELS if name != "ACTINN"]
 
 
@@ -508,7 +508,7 @@ def test_what_is_made_on_an_interrupted_classifier_says_so(tmp_path, capsys):
 @pytest.mark.parametrize("name", MODELS)
 def test_models_whose_files_do_not_say_are_whole(name, tmp_path):
     # a copy, since others may write what the older files do not say
-    folder = shutil.copytree(FROZEN / name.lower(), tmp_path / "m")
+    folder = shutil.copytree(FROZEN / name, tmp_path / "m")
     path = folder / "model.pt"
     saved = torch.load(path, weights_only=False)
     for attribute in ("was_interrupted_", "interrupted_source_"):

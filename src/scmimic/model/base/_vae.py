@@ -82,10 +82,10 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         transform_batch
             Batch to generate. None: the batches of the training cells that the codes come from.
         match_margins
-            Give each gene within a type the distribution that it has in the training cells, by moving each drawn count
-            to the same quantile of them; dependence between genes and cells stays the model's. None: wherever training
-            has compared them, as that of ACTIVA does for count likelihoods (``calibrate_margins=True``), and library
-            sizes are modelled.
+            Draw each gene within a type towards the distribution that it has in the training cells, the further the
+            more cells the type has, by moving each drawn count to the same quantile; dependence between genes and
+            cells stays the model's. None: wherever training has compared them, as that of ACTIVA does for count
+            likelihoods (``calibrate_margins=True``), and library sizes are modelled.
         seed
             Same seed, same cells, whatever the batch size, on one kind of device. None: drawn from torch's
             generator, which ``scvi.settings.seed`` sets; the number used is kept in ``.uns``.
@@ -173,6 +173,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         seed: int | None = None,
     ) -> AnnData:
         """Turn latent codes into cells.
+
+        Counts are as the likelihood draws them: the map to the gene margins of the training cells, which
+        :meth:`generate` applies, knows cells at the codes of its types and says nothing about others.
 
         Parameters
         ----------

@@ -20,7 +20,8 @@ from scmimic._plain import saved_as
 from scmimic._random import draw_members
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
-from scmimic.model.generation.calibration._margins import GeneMargins
+from scmimic.model.generation.calibration._dispersion import zero_probability
+from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
 
 ANY = -1
 """Label code of a cell whose type is not asked for."""
@@ -257,7 +258,7 @@ class CellSampler(BlockSampler):
     max_draws
         Bound on the proposals per requested type.
     margins
-        Where counts get the margins of the training cells, the map to them.
+        Where counts get the margins of the training cells, the map to them, or what notes counts for such a map.
     """
 
     module: CellVAEModule
@@ -274,7 +275,7 @@ class CellSampler(BlockSampler):
         min_confidence: float | None = None,
         batch: int | None = None,
         max_draws: int = 100_000,
-        margins: GeneMargins | None = None,
+        margins: GeneMargins | MarginRecorder | None = None,
     ):
         super().__init__(module, posterior, seed=seed, batch=batch)
         self.names = names
@@ -372,7 +373,8 @@ class CellSampler(BlockSampler):
         labels = known.cpu().numpy()
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
-            counts = self.margins.apply(counts, labels.clip(0), uniform)
+            zero = zero_probability(px).cpu().numpy()
+            counts = self.margins.apply(counts, labels.clip(0), uniform, zero)
         return Chunk(counts, z.cpu().numpy(), labels, batches.squeeze(1).cpu().numpy())
 
     def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:

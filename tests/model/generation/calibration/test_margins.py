@@ -7,7 +7,18 @@ from learning import SEED
 
 import scmimic as sm
 from scmimic.model.generation.calibration._calibration import compare_margins, counts_and_labels
-from scmimic.model.generation.calibration._margins import GeneMargins, _Distribution, histogram
+from scmimic.model.generation.calibration._margins import (
+    LOG_ODDS,
+    GeneMargins,
+    MarginRecorder,
+    _crossing,
+    _Distribution,
+    foretold_weights,
+    histogram,
+    kept,
+    lost,
+    tilted,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -15,6 +26,20 @@ RNG = np.random.default_rng(0)
 def blocks(x, labels, size=100):
     for start in range(0, len(x), size):
         yield sp.csr_matrix(x[start : start + size].astype(np.float32)), labels[start : start + size]
+
+
+def recorded(x, labels, zero, n_labels=None):
+    """Cells of a model, with their P(x = 0), as a sampler shows them."""
+    recorder = MarginRecorder(labels.max() + 1 if n_labels is None else n_labels, x.shape[1])
+    for start in range(0, len(x), 100):
+        rows = slice(start, start + 100)
+        recorder.apply(sp.csr_matrix(x[rows].astype(np.float32)), labels[rows], None, zero[rows])
+    return recorder
+
+
+def moved_by(margins, x, labels, zero, uniform=None):
+    uniform = np.random.default_rng(7).random(x.shape) if uniform is None else uniform
+    return margins.apply(sp.csr_matrix(x.astype(np.float32)), labels, uniform, zero).toarray()
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +52,12 @@ def counts():
     mean = np.where(labels[:, None] == 0, [0.3, 2.0, 30.0, 0.0], [4.0, 2.0, 5.0, 0.02]) * library
     data = rng.poisson(mean)
     model = rng.poisson(0.7 * mean * rng.gamma(1.0, 1.0, mean.shape))
-    return data, model, labels
+    # P(x = 0) of a negative binomial with the inverse dispersion 1
+    return data, model, labels, 1 / (1 + 0.7 * mean)
 
 
 def test_histogram_counts_what_a_loop_counts(counts):
-    data, _, labels = counts
+    data, _, labels, _ = counts
     found = histogram(blocks(data, labels, 37), 2, 4)
     expected = {}
     for row, label in zip(data, labels, strict=True):
@@ -47,10 +73,16 @@ def test_histogram_counts_what_a_loop_counts(counts):
     assert (np.diff(found.keys) > 0).all()
 
 
-def test_margins_become_those_of_the_data(counts):
-    data, model, labels = counts
-    margins = GeneMargins(histogram(blocks(model, labels), 2, 4), histogram(blocks(data, labels), 2, 4), prior_cells=0)
-    moved = margins.apply(sp.csr_matrix(model.astype(np.float32)), labels, RNG.random(model.shape)).toarray()
+@pytest.fixture(scope="module")
+def follow(counts):
+    """The map that follows the training cells as they are."""
+    data, model, labels, zero = counts
+    return GeneMargins(recorded(model, labels, zero), histogram(blocks(data, labels), 2, 4), weights=np.ones(8))
+
+
+def test_margins_become_those_of_the_data(counts, follow):
+    data, model, labels, zero = counts
+    moved = moved_by(follow, model, labels, zero)
     for label in (0, 1):
         rows = labels == label
         for gene in range(4):
@@ -62,23 +94,60 @@ def test_margins_become_those_of_the_data(counts):
     assert np.abs(model[labels == 0, 2].var() / data[labels == 0, 2].var() - 1) > 1
 
 
-def test_order_of_counts_is_kept(counts):
-    data, model, labels = counts
-    margins = GeneMargins(histogram(blocks(model, labels), 2, 4), histogram(blocks(data, labels), 2, 4))
-    moved = margins.apply(sp.csr_matrix(model.astype(np.float32)), labels, np.full(model.shape, 0.5)).toarray()
+def test_order_of_counts_is_kept(counts, follow):
+    _, model, labels, zero = counts
+    moved = moved_by(follow, model, labels, zero, np.full(model.shape, 0.01))
     for label in (0, 1):
         order = np.argsort(model[labels == label, 2], kind="stable")
         assert (np.diff(moved[labels == label, 2][order]) >= 0).all()
 
 
-def test_equal_margins_change_no_distribution(counts):
-    data, _, labels = counts
-    same = histogram(blocks(data, labels), 2, 4)
-    x = sp.csr_matrix(data.astype(np.float32))
-    moved = GeneMargins(same, same).apply(x, labels, RNG.random(data.shape))
-    np.testing.assert_array_equal(moved.toarray(), data)
+@pytest.mark.parametrize("weights", [None, np.zeros(8), np.full(8, 0.4)], ids=["chosen", "none", "some"])
+def test_equal_margins_change_no_distribution(counts, weights):
+    _, model, labels, zero = counts
+    margins = GeneMargins(recorded(model, labels, zero), histogram(blocks(model, labels), 2, 4), weights)
+    x = sp.csr_matrix(model.astype(np.float32))
+    moved = margins.apply(x, labels, RNG.random(model.shape), zero)
     assert moved.dtype == np.float32
     assert moved.has_canonical_format
+    # the model's zeros are those that its probabilities say, which the drawn ones miss by their sampling error
+    assert (moved.toarray() != model).mean() < 0.02
+
+
+@pytest.mark.parametrize("odds", [0.2, 0.9, 1.0, 3.0])
+def test_chances_of_single_entries_give_the_tilted_zeros(odds):
+    zero = np.linspace(0, 1, 11)
+    after = zero * (1 - lost(zero, odds)) + (1 - zero) * (1 - kept(zero, odds))
+    np.testing.assert_allclose(after, tilted(zero, odds), atol=1e-12)
+    # odds are multiplied, which is what a shift of the logits does
+    inner = zero[1:-1]
+    logit = np.log(inner / (1 - inner)) + np.log(odds)
+    np.testing.assert_allclose(tilted(inner, odds), 1 / (1 + np.exp(-logit)))
+
+
+def test_log_odds_of_wanted_zeros_are_found():
+    zero = RNG.uniform(0.05, 0.95, (400, 3))
+    zeros = np.stack([tilted(zero, np.exp(step)).mean(0) for step in LOG_ODDS])
+    true = np.array([-0.45, 0.0, 1.7])
+    wanted = np.array([tilted(zero[:, gene], np.exp(true[gene])).mean() for gene in range(3)])
+    np.testing.assert_allclose(_crossing(zeros, wanted), true, atol=0.02)
+    # what cannot be reached is come near to
+    np.testing.assert_allclose(_crossing(zeros, np.array([0.0, 1.0, 0.5]))[:2], LOG_ODDS[[0, -1]])
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.6], ids=["zeros lost", "zeros gained"])
+def test_zeros_move_by_the_odds_of_the_cell(factor):
+    """Two depths of cells in one type; the data have fewer, or more, zeros."""
+    rng = np.random.default_rng(3)
+    n, labels = 20_000, np.zeros(20_000, dtype=np.int64)
+    rate = np.where(np.arange(n) % 2 == 0, 0.2, 2.0)[:, None]
+    x, zero = rng.poisson(rate), np.exp(-rate)
+    wanted = tilted(zero, factor)
+    data = np.where(rng.random((n, 1)) < wanted, 0, 1 + rng.poisson(rate))
+    margins = GeneMargins(recorded(x, labels, zero), histogram(blocks(data, labels), 1, 1), np.ones(1))
+    moved = moved_by(margins, x, labels, zero)
+    for cells in (slice(0, None, 2), slice(1, None, 2)):
+        assert (moved[cells] == 0).mean() == pytest.approx(wanted[cells].mean(), abs=0.015)
 
 
 def test_search_finds_what_a_loop_finds():
@@ -103,25 +172,146 @@ def test_search_finds_what_a_loop_finds():
             np.testing.assert_allclose([low, high], total, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 5])
-def test_few_cells_lean_on_the_model(n):
-    labels = np.zeros(n, dtype=np.int64)
-    data, model = np.full((n, 1), 9), np.ones((n, 1), dtype=int)
-    margins = GeneMargins(histogram(blocks(model, labels), 1, 1), histogram(blocks(data, labels), 1, 1), prior_cells=15)
-    x = sp.csr_matrix(np.ones((4000, 1), dtype=np.float32))
-    moved = margins.apply(x, np.zeros(4000, dtype=np.int64), RNG.random((4000, 1))).toarray()
-    assert set(np.unique(moved)) == {1.0, 9.0}
-    assert (moved == 9).mean() == pytest.approx(n / (n + 15), abs=0.03)
+def test_weight_is_that_by_which_cells_foretell_one_another():
+    """Against a loop over left-out cells and weights."""
+    rng = np.random.default_rng(5)
+    x, drawn = rng.poisson(2.0, 7), rng.poisson(3.5, 400)
+    values = np.arange(drawn.max() + 1)
+    model = (drawn[:, None] <= values).mean(0)
+    mass = np.diff(model, prepend=0)
+
+    def error(weight):
+        total = 0.0
+        for i, left_out in enumerate(x):
+            others = (np.delete(x, i)[:, None] <= values).mean(0)
+            total += mass @ ((1 - weight) * model + weight * others - (left_out <= values)) ** 2
+        return total
+
+    weights = np.linspace(0, 1, 2001)
+    best = weights[np.argmin([error(weight) for weight in weights])]
+    assert 0.1 < best < 0.9
+    sides = (_Distribution(values[1:], np.diff((cells[:, None] <= values).mean(0)), 1) for cells in (drawn, x))
+    found = foretold_weights(*sides, np.array([10**9]), np.array([7]), 1, followed=0.0)
+    assert found[0] == pytest.approx(best, abs=0.001)
+
+
+def test_weights_grow_with_the_cells_and_with_the_error_of_the_model():
+    rng = np.random.default_rng(6)
+    n_genes = 60
+    mean = rng.uniform(0.2, 5, n_genes)
+
+    def weight(n, error):
+        data = rng.poisson(mean, (n, n_genes))
+        model = rng.poisson(mean * error, (4000, n_genes))
+        labels = np.zeros(4000, dtype=np.int64)
+        zero = np.broadcast_to(np.exp(-mean * error), model.shape)
+        return GeneMargins(recorded(model, labels, zero), histogram(blocks(data, labels[:n]), 1, n_genes)).weights
+
+    of_right, of_wrong = ([weight(n, error).mean() for n in (1, 5, 30, 600)] for error in (1.0, 1.5))
+    np.testing.assert_allclose(of_wrong, [0, 0, 20 / 140, 590 / 710])
+    assert of_right[1] == 0 < of_right[2] <= of_wrong[2]
+    # three tenths of the distance are noise that the model has not followed
+    assert 0.6 < of_right[3] < 0.78 < of_wrong[3]
+
+
+def test_genes_are_sorted_by_other_types():
+    """A gene that ten cells happen not to show is no gene that the model has too much of."""
+    rng = np.random.default_rng(8)
+    n_genes, mean = 400, 0.1
+    labels = np.repeat([0, 1], [10, 2000])
+    data = rng.poisson(mean, (2010, n_genes))
+    of_model = np.repeat([0, 1], [1000, 1000])
+    # the model has seen the ten cells and expresses less what they do not show
+    rate = np.where(of_model[:, None] == 0, 0.05 + 0.5 * data[:10].mean(0), mean)
+    recorder = recorded(rng.poisson(rate), of_model, np.exp(-rate))
+    observed = histogram(blocks(data, labels), 2, n_genes)
+    every = np.union1d(recorder.drawn[0], observed.keys)
+    sides = []
+    for keys, n in ((recorder.drawn[0], of_model), (observed.keys, labels)):
+        counts = np.zeros(len(every))
+        if n is labels:
+            counts[np.searchsorted(every, keys)] = observed.counts
+        else:
+            np.add.at(counts, np.searchsorted(every, keys), 1)
+        sides.append(_Distribution(every, counts / np.bincount(n)[every // 2**31 // n_genes], 2 * n_genes))
+    n_model, n_data = (np.repeat(np.bincount(n), n_genes) for n in (of_model, labels))
+    weights = foretold_weights(*sides, n_model, n_data, n_genes, followed=0.5)[:n_genes]
+    assert weights.max() < 0.35
+
+
+SIZES = (5, 12, 30, 100, 600)
+
+
+def of_types(law, seed, n_genes=150):
+    """Cells of types with `SIZES` cells and 600 others of each, and a negative binomial with their means and spreads.
+
+    The model is fitted to the cells that it learns from by moments, so that its errors are those of its cells, as a
+    network's are.
+    """
+    rng = np.random.default_rng([seed, 11])
+    spread = rng.uniform(0.4, 1.1, n_genes)
+    off = rng.beta(1, 4, n_genes)
+
+    def cells(mean, n):
+        rate = mean * rng.lognormal(-0.08, 0.4, (n, 1))
+        if law == "nb":
+            return rng.poisson(rate * rng.gamma(2.0, 0.5, rate.shape))
+        burst = np.exp(rng.normal(size=rate.shape) * spread - spread**2 / 2)
+        return rng.poisson(rate * burst * (rng.random(rate.shape) >= off) / (1 - off))
+
+    parts = []
+    for n in SIZES:
+        mean = rng.lognormal(-0.5, 1.4, n_genes)
+        train, held_out = cells(mean, n), cells(mean, 600)
+        fitted = (train.sum(0) + 0.5) / (n + 1)
+        # nine cells in ten of the spread come from other types, as pooled dispersions do
+        theta = 1.5
+        rate = fitted * rng.lognormal(-0.08, 0.4, (2000, 1))
+        drawn = rng.poisson(rate * rng.gamma(theta, 1 / theta, rate.shape))
+        parts.append((train, held_out, drawn, (theta / (theta + rate)) ** theta))
+    return parts
+
+
+def distance(x, y):
+    values = np.arange(max(x.max(), y.max()) + 1)
+    return np.mean(
+        [
+            np.abs((a[:, None] <= values).mean(0) - (b[:, None] <= values).mean(0)).max()
+            for a, b in zip(x.T, y.T, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("law", ["nb", "bursts"])
+def test_held_out_margins_are_no_worse_than_unmatched_at_any_size(law):
+    """The gain on cells that neither the model nor the map has seen."""
+    gains = {n: [] for n in SIZES}
+    for seed in range(3):
+        for n, (train, held_out, drawn, zero) in zip(SIZES, of_types(law, seed), strict=True):
+            labels = np.zeros(2000, dtype=np.int64)
+            margins = GeneMargins(
+                recorded(drawn, labels, zero), histogram(blocks(train, labels[:n]), 1, train.shape[1])
+            )
+            moved = moved_by(margins, drawn, labels, zero)
+            gains[n].append(distance(drawn, held_out) - distance(moved, held_out))
+    mean = {n: np.mean(gain) for n, gain in gains.items()}
+    # with the weight n / (n + 10) negative binomials lose 0.01 to 0.02 at 5 to 100 cells
+    assert min(mean.values()) > -0.003
+    if law == "bursts":
+        assert mean[30] > 0.002
+        assert mean[100] > 0.008
+        assert mean[600] > 0.02
 
 
 def test_label_without_cells_and_unseen_counts_pass_through():
     labels = np.zeros(50, dtype=np.int64)
     x = RNG.poisson(2, (50, 3))
-    margins = GeneMargins(histogram(blocks(x, labels), 2, 3), histogram(blocks(x + 1, labels), 2, 3), prior_cells=0)
-    other = sp.csr_matrix(np.array([[4.0, 0.0, 1.0]], dtype=np.float32))
-    assert margins.apply(other, np.array([1]), RNG.random((1, 3))).toarray().max() == 0
-    huge = sp.csr_matrix(np.array([[500.0, 0.0, 1.0]], dtype=np.float32))
-    assert margins.apply(huge, np.array([0]), RNG.random((1, 3))).toarray()[0, 0] == x[:, 0].max() + 1
+    zero = np.full(x.shape, np.exp(-2.0))
+    margins = GeneMargins(recorded(x, labels, zero, 2), histogram(blocks(x + 1, labels), 2, 3), np.ones(6))
+    other = moved_by(margins, np.array([[4, 0, 1]]), np.array([1]), zero[:1])
+    assert other.max() == 0
+    huge = moved_by(margins, np.array([[500, 0, 1]]), np.array([0]), zero[:1], np.zeros((1, 3)))
+    assert huge[0, 0] == x[:, 0].max() + 1
 
 
 @pytest.fixture(scope="module")

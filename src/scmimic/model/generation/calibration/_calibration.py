@@ -15,7 +15,7 @@ from scmimic._arrays import log_normalise
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._sampler import AggregatedPosterior, CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
-from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, histogram
+from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, MarginRecorder, histogram
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
 
 logger = logging.getLogger(__name__)
@@ -184,9 +184,10 @@ def compare_margins(
     """
     present = cells_per_label(module, posterior)
     requests = [(code, max(min_cells, round(n_cells * n / present.sum()))) for code, n in enumerate(present) if n > 0]
-    sampler = CellSampler(module, posterior, seed=seed)
-    generated = ((chunk.x, chunk.labels.clip(0)) for chunk in sampler.run(requests, shuffle=False))
-    return GeneMargins(histogram(generated, len(present), module.n_input), observed)
+    recorder = MarginRecorder(len(present), module.n_input)
+    for _ in CellSampler(module, posterior, seed=seed, margins=recorder).run(requests, shuffle=False):
+        pass
+    return GeneMargins(recorder, observed)
 
 
 def cells_per_label(module: CellVAEModule, posterior: AggregatedPosterior) -> np.ndarray:

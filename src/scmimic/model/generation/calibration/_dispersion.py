@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.distributions import ZeroInflatedNegativeBinomial
+from scvi.distributions import Poisson, ZeroInflatedNegativeBinomial
 
 from scmimic._compat import MODULE_KEYS
 from scmimic.model.base._likelihoods import CountDistribution
@@ -93,7 +93,9 @@ def match_zeros(module: CellVAEModule, batches: Iterable[dict[str, torch.Tensor]
 
 
 def zero_probability(px: CountDistribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
-    """P(x = 0) of a negative binomial whose log inverse dispersion is larger by ``step``."""
+    """P(x = 0) of counts; of a negative binomial whose log inverse dispersion is larger by ``step``."""
+    if isinstance(px, Poisson):
+        return (-px.rate).exp()
     theta = px.theta * torch.as_tensor(step).exp()
     zero = (-theta * torch.log1p(px.mu / theta)).exp()
     if isinstance(px, ZeroInflatedNegativeBinomial):
