@@ -179,7 +179,7 @@ def judged(adata: ad.AnnData, model: sm.ACTIVA, seed: int) -> Iterator[dict[str,
             code = names.index(label)
             sampler = CellSampler(model.module, model.posterior_, seed=seed, margins=mapped)
             drawn = sp.vstack([chunk.x for chunk in sampler.run([(code, N_DRAWN)], shuffle=False)]).toarray()
-            weight = 0.0 if mapped is None else mapped.weights.reshape(len(names), -1)[code].mean()
+            weight = 0.0 if mapped is None else mapped.weights.reshape(-1, mapped.n_genes)[code].mean()
             real = test[test.obs[LABELS] == label].X.toarray()
             row = {"n": int(n_train[label]), "map": name, "type": str(label), "weight": float(weight)}
             yield row | measures(drawn, real)
