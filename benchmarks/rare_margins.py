@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,11 @@ def prior_of(n_cells: float) -> Weights:
     return lambda model, data, n_model, n_data, n_genes: n_data / (n_data + n_cells)
 
 
+def foretold(share: float) -> Weights:
+    """The weight by which training cells foretell one another, with this share of their noise in the model."""
+    return lambda *sides: margins.foretold_weights(*sides, np.full(len(sides[2]), share))
+
+
 MAPS: dict[str, Weights | None] = {
     "no map": None,
     "map (default)": margins.data_weights,
@@ -117,10 +121,7 @@ MAPS: dict[str, Weights | None] = {
     "weight n / (n + 120)": prior_of(120),
     "weight n / (n + 250)": prior_of(250),
     "weight 1": lambda model, data, n_model, n_data, n_genes: np.ones(len(n_data)),
-    **{
-        f"foretelling alone, {share:.0%} of the noise followed": partial(margins.foretold_weights, followed=share)
-        for share in (0.0, 0.5, 0.7)
-    },
+    **{f"foretelling alone, {share:.0%} of the noise followed": foretold(share) for share in (0.0, 0.5, 0.7)},
 }
 
 

@@ -1,3 +1,5 @@
+import os
+
 import learning
 import matplotlib
 import pytest
@@ -19,6 +21,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def seed():
+    # scvi-tools lengthens this variable by a flag with each seed, until no process can be started with it
+    os.environ.pop("XLA_FLAGS", None)
     scvi.settings.seed = learning.SEED
 
 

@@ -191,7 +191,7 @@ def test_weight_is_that_by_which_cells_foretell_one_another():
     best = weights[np.argmin([error(weight) for weight in weights])]
     assert 0.1 < best < 0.9
     sides = (_Distribution(values[1:], np.diff((cells[:, None] <= values).mean(0)), 1) for cells in (drawn, x))
-    found = foretold_weights(*sides, np.array([10**9]), np.array([7]), 1, followed=0.0)
+    found = foretold_weights(*sides, np.array([10**9]), np.array([7]), 1, np.zeros(1))
     assert found[0] == pytest.approx(best, abs=0.001)
 
 
@@ -201,17 +201,20 @@ def test_weights_grow_with_the_cells_and_with_the_error_of_the_model():
     mean = rng.uniform(0.2, 5, n_genes)
 
     def weight(n, error):
+        """Of a model that has followed all noise of its cells, and is wrong by a factor."""
         data = rng.poisson(mean, (n, n_genes))
-        model = rng.poisson(mean * error, (4000, n_genes))
+        drawn = rng.binomial(data[rng.integers(n, size=4000)], error)
         labels = np.zeros(4000, dtype=np.int64)
-        zero = np.broadcast_to(np.exp(-mean * error), model.shape)
-        return GeneMargins(recorded(model, labels, zero), histogram(blocks(data, labels[:n]), 1, n_genes)).weights
+        zero = np.broadcast_to(((1 - error) ** data).mean(0), drawn.shape)
+        return GeneMargins(recorded(drawn, labels, zero), histogram(blocks(data, labels[:n]), 1, n_genes)).weights
 
-    of_right, of_wrong = ([weight(n, error).mean() for n in (1, 5, 30, 600)] for error in (1.0, 1.5))
-    np.testing.assert_allclose(of_wrong, [0, 0, 20 / 140, 590 / 710])
-    assert of_right[1] == 0 < of_right[2] <= of_wrong[2]
-    # three tenths of the distance are noise that the model has not followed
-    assert 0.6 < of_right[3] < 0.78 < of_wrong[3]
+    for n in (1, 5, 30, 600):
+        assert weight(n, 1.0).max() == 0
+    of_wrong = [weight(n, 0.4).mean() for n in (1, 5, 30, 600)]
+    np.testing.assert_allclose(of_wrong, [0, 5 / 125, 30 / 150, 600 / 720])
+    # five cells cannot show a small error
+    assert weight(5, 0.85).max() == 0
+    assert weight(600, 0.85).mean() > 0.3
 
 
 def test_genes_are_sorted_by_other_types():
@@ -235,7 +238,7 @@ def test_genes_are_sorted_by_other_types():
             np.add.at(counts, np.searchsorted(every, keys), 1)
         sides.append(_Distribution(every, counts / np.bincount(n)[every // 2**31 // n_genes], 2 * n_genes))
     n_model, n_data = (np.repeat(np.bincount(n), n_genes) for n in (of_model, labels))
-    weights = foretold_weights(*sides, n_model, n_data, n_genes, followed=0.5)[:n_genes]
+    weights = foretold_weights(*sides, n_model, n_data, n_genes, np.full(2 * n_genes, 0.5))[:n_genes]
     assert weights.max() < 0.35
 
 

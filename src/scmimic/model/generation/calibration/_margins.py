@@ -30,12 +30,10 @@ _ROW = LARGEST_COUNT + 1
 
 PRIOR_CELLS = 120.0
 """Cells that the model's own margin is worth at least."""
-FOLLOWED_CELLS = 10
-"""Cells whose sampling noise the model itself has followed: to take their margin would be to add it once more."""
-FOLLOWED_NOISE = 0.7
-"""Share of the sampling noise of more cells that the model has followed.
+HALF_FOLLOWED = 50.0
+"""Training cells of a type of whose sampling noise the model has followed half.
 
-This one and the two above were chosen on held-out cells of types with 5 to 600 training cells; see the benchmarks.
+Both were chosen on held-out cells of types with 5 to 600 training cells, see the benchmarks.
 """
 STRATUM_GENES = 50
 """Genes that share a weight at least: fewer do not tell it from noise."""
@@ -196,8 +194,9 @@ def data_weights(
 ) -> np.ndarray:
     """How far each row may follow the training cells.
 
-    As far as they foretell one another (:func:`foretold_weights`), and as the number of them allows: of `n` cells those
-    beyond `FOLLOWED_CELLS` count against a model that is worth `PRIOR_CELLS` cells.
+    As far as they foretell one another (:func:`foretold_weights`), but never further than against a model that is worth
+    `PRIOR_CELLS` cells. A type of many cells has a large part in the loss, so the model follows more of its noise: of
+    that of `n` cells the share ``n / (n + HALF_FOLLOWED)``.
 
     Parameters
     ----------
@@ -212,8 +211,9 @@ def data_weights(
     -------
     Weight of the data in each row, between 0 and 1.
     """
-    beyond = np.where(n_model > 0, np.maximum(n_data - FOLLOWED_CELLS, 0), 0)
-    return np.minimum(beyond / (beyond + PRIOR_CELLS), foretold_weights(model, data, n_model, n_data, n_genes))
+    most = np.where(n_model > 0, n_data / (n_data + PRIOR_CELLS), 0.0)
+    followed = n_data / (n_data + HALF_FOLLOWED)
+    return np.minimum(most, foretold_weights(model, data, n_model, n_data, n_genes, followed))
 
 
 def foretold_weights(
@@ -222,8 +222,7 @@ def foretold_weights(
     n_model: np.ndarray,
     n_data: np.ndarray,
     n_genes: int,
-    *,
-    followed: float = FOLLOWED_NOISE,
+    followed: np.ndarray,
 ) -> np.ndarray:
     r"""Weights by which the training cells of a type foretell one another best.
 
@@ -248,7 +247,7 @@ def foretold_weights(
     model, data, n_model, n_data, n_genes
         As :func:`data_weights`.
     followed
-        Share of the sampling noise that the model has followed.
+        Share of the sampling noise of each row that the model has followed.
 
     Returns
     -------
@@ -258,7 +257,7 @@ def foretold_weights(
     mass = np.diff(model.cdf, prepend=0.0)
     mass[model.first] = model.zero
     squared = (data.cdf - model.cdf) ** 2
-    noise, others = (1 - followed) * data.cdf * (1 - data.cdf), np.maximum(n_data[rows] - 1, 1)
+    noise, others = (1 - followed[rows]) * data.cdf * (1 - data.cdf), np.maximum(n_data[rows] - 1, 1)
     noise_of_model = model.cdf * (1 - model.cdf) / np.maximum(n_model[rows] - 1, 1)
     explained = np.bincount(rows, mass * (squared - noise / others - noise_of_model), minlength=len(n_data))
     whole = np.bincount(rows, mass * (squared + noise / others**2), minlength=len(n_data))
