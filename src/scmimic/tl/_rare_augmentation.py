@@ -11,9 +11,7 @@ SMOTE's interpolation makes sense; each seed draws split and subsample anew, so 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +32,12 @@ from scmimic.tl.augmentation._generators import (
     oversample,
     smote,
 )
-from scmimic.tl.augmentation._rare_type import TRIAL_KINDS, RareType, attempt, check_methods
+from scmimic.tl.augmentation._rare_type import TRIAL_KINDS, RareType, check_methods, compare
 from scmimic.tl.augmentation._trial import SCORES, Space, Trial, score_forest
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
-
-logger = logging.getLogger(__name__)
 
 _KINDS = TRIAL_KINDS | {
     "adata": ANNDATA,
@@ -199,20 +195,14 @@ def rare_augmentation(
         check_same_space(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
         return space.bring(synthetic.X, f"cells of {method}")
 
-    rows = []
+    def score(method: str, trial: Trial, seed: int, added: sp.csr_matrix | None) -> dict[str, float]:
+        n_added, weighted = 0 if added is None else added.shape[0], method != UNWEIGHTED
+        scores = score_forest(trial, added, weighted=weighted, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
+        return {"n_added": n_added, **scores}
+
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
-    for seed, fraction, trial in trials:
-        for method in methods:
-            row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
-            row |= {"n_real": int(trial.is_label.sum()), "n_added": 0} | dict.fromkeys(SCORES, np.nan)
-            added, row["seconds"], row["error"] = attempt(partial(make, method, trial, seed), method, trial, rare.label)
-            if not row["error"]:
-                row["n_added"] = 0 if added is None else added.shape[0]
-                weighted = method != UNWEIGHTED
-                row |= score_forest(trial, added, weighted=weighted, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
-                logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
-            rows.append(row)
-    result = pd.DataFrame(rows)
+    blank = {"n_added": 0, **dict.fromkeys(SCORES, np.nan)}
+    result = compare(trials, methods, make, score, blank, rare.label)
     adata.uns[key_added or _keys.RARE_AUGMENTATION] = {
         "params": storable(
             {

@@ -9,9 +9,7 @@ Deviations: a logistic regression stands beside the conditioner; split, thinning
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,13 +21,11 @@ from scmimic._interrupts import stop_if_interrupted
 from scmimic._random import seeded
 from scmimic.cells import ANNDATA, Value, storable
 from scmimic.metrics import fit_label_classifier
-from scmimic.tl.augmentation._rare_type import TRIAL_KINDS, RareType, attempt, check_methods
+from scmimic.tl.augmentation._rare_type import TRIAL_KINDS, RareType, check_methods, compare
 from scmimic.tl.augmentation._trial import SCORES, Space, Trial, found_scores
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-logger = logging.getLogger(__name__)
 
 LOGISTIC = "logistic regression"
 CONDITIONER, BALANCED = "ACTINN", "ACTINN, class weights"
@@ -177,21 +173,13 @@ def rare_classification(
         stop_if_interrupted(model)
         return _asked(model, trial.test.copy(), method)
 
-    rows = []
+    def score(method: str, trial: Trial, seed: int, found: pd.DataFrame) -> dict[str, float]:
+        return _scores(found, trial, labels_of[trial.test.obs_names].to_numpy(), rare.label)
+
     space = Space(log1p, target_sum)
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
-    for seed, fraction, trial in trials:
-        for method in methods:
-            row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
-            row |= {"n_real": int(trial.is_label.sum())} | dict.fromkeys((*SCORES, "accuracy"), np.nan)
-            found, row["seconds"], row["error"] = attempt(
-                partial(probabilities, method, trial, seed), method, trial, rare.label
-            )
-            if not row["error"]:
-                row |= _scores(found, trial, labels_of[trial.test.obs_names].to_numpy(), rare.label)
-                logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
-            rows.append(row)
-    result = pd.DataFrame(rows)
+    blank = dict.fromkeys((*SCORES, "accuracy"), np.nan)
+    result = compare(trials, methods, probabilities, score, blank, rare.label)
     adata.uns[key_added or _keys.RARE_CLASSIFICATION] = {
         "params": storable(
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from scmimic._arguments import NUMBER, Choice
 
 Variant = Literal["original", "normalized", "normalized-absolute", "loss-weighted"]
 SlopeAt = Literal["newest", "oldest"]
-VARIANTS = Choice(("original", "normalized", "normalized-absolute", "loss-weighted"))
-SLOPES_AT = Choice(("newest", "oldest"))
+VARIANTS = Choice(get_args(Variant))
+SLOPES_AT = Choice(get_args(SlopeAt))
 
 
 def softadapt_weights(

@@ -103,8 +103,9 @@ class Restarts:
                         break
                     self._done.append(_Done(seed, dict(vars(self.model)), *self._codes()))
                 else:
-                    best = self._done[self._scores().argmax()].seed
-                    logger.info("Restart scores %s: seed %d goes on.", np.round(self._scores(), 3).tolist(), best)
+                    scores = self._scores()
+                    best = self._done[scores.argmax()].seed
+                    logger.info("Restart scores %s: seed %d goes on.", np.round(scores, 3).tolist(), best)
                     self._from(best, **self._trainer_kwargs)
             self._settle()
         except (KeyboardInterrupt, SystemExit) as error:

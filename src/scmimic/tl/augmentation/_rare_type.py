@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scmimic._arguments import (
     COLUMN,
@@ -109,7 +111,29 @@ class RareType:
                 )
 
 
-def attempt(make: Callable[[], Any], method: str, trial: Trial, label: str) -> tuple[Any, float, str]:
+def compare(
+    trials: Iterable[tuple[int, float, Trial]],
+    methods: Sequence[str],
+    make: Callable[[str, Trial, int], Any],
+    score: Callable[[str, Trial, int, Any], dict[str, float]],
+    blank: Mapping[str, float],
+    label: str,
+) -> pd.DataFrame:
+    """One row per trial and method: the scores of what the method makes, or `blank` ones and why it refused."""
+    rows = []
+    for seed, fraction, trial in trials:
+        for method in methods:
+            row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
+            row |= {"n_real": int(trial.is_label.sum()), **blank}
+            made, row["seconds"], row["error"] = _attempt(partial(make, method, trial, seed), method, trial, label)
+            if not row["error"]:
+                row |= score(method, trial, seed, made)
+                logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _attempt(make: Callable[[], Any], method: str, trial: Trial, label: str) -> tuple[Any, float, str]:
     """What `make` returns, its seconds and `""`; or None, NaN and why it refused."""
     start = time.perf_counter()
     try:

@@ -211,7 +211,7 @@ def data_weights(
     -------
     Weight of the data in each row, between 0 and 1.
     """
-    most = np.where(n_model > 0, n_data / (n_data + PRIOR_CELLS), 0.0)
+    most = n_data / (n_data + PRIOR_CELLS)
     followed = n_data / (n_data + HALF_FOLLOWED)
     return np.minimum(most, foretold_weights(model, data, n_model, n_data, n_genes, followed))
 
