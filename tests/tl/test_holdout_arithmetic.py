@@ -51,12 +51,12 @@ def test_additive_world(positive):
 
     table = sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, control="control", seeds=[3], n_cells=100)
     # every drug and other combination of three groups, fitted without its own cells
-    assert len(table) == 6 * 5
+    assert len(table) == 6 * 6
     targets = table[["group", "condition"]].drop_duplicates().itertuples(index=False, name=None)
     for target, (pairs, seed) in zip(targets, seen, strict=True):
         assert target not in pairs and len(pairs) == 8 and seed == 3
     by = table.groupby("method")
-    exact = ["model", "model, mean codes", "mean shift", "linear model"]
+    exact = ["model", "model, mean codes", "mean shift", "mean shift, similar groups", "linear model"]
     assert (by["r2"].min()[exact] > 0.99).all()
     assert (by["correlation_change"].min()[exact] > 0.99).all()
     assert by["r2"].max()["control cells"] < 0.9
@@ -93,7 +93,7 @@ def test_combinations_held_out_together(positive, shift):
     table = sm.tl.holdout_arithmetic(adata, **options, fit=fit, targets=HELD, together=True)
     pairs = {(group, condition) for group in "ABC" for condition in ("control", "drug", "other")}
     assert seen == [(pairs - set(HELD), 3)]
-    assert len(table) == 3 * (5 + (shift == "group")) and (table["error"] == "").all()
+    assert len(table) == 3 * (6 + (shift == "group")) and (table["error"] == "").all()
     assert adata.uns["holdout_arithmetic"]["params"]["together"]
     assert (adata.uns["holdout_arithmetic"]["tests"]["n"] == 3).all()
     left, _ = sm.pl.holdout_arithmetic(adata, show=False)
@@ -231,7 +231,7 @@ def test_what_is_done_outlives_a_stop(positive, caplog, stop):
     with pytest.raises(stop):
         sm.tl.holdout_arithmetic(adata, **KEYS, fit=fit, control="control", n_cells=30)
     stored = adata.uns["holdout_arithmetic"]
-    assert len(stored["results"]) == 2 * 5
+    assert len(stored["results"]) == 2 * 6
     assert len(stored["tests"]) and stored["params"]["n_cells"] == 30
     assert "10 rows so far" in caplog.text
 
@@ -458,7 +458,14 @@ def test_the_vae_is_a_rival(stimulated):
     before = scvi.settings.seed
     table = beside_a_vae(stimulated, vae={"max_epochs": 2})
     assert scvi.settings.seed == before
-    assert list(table.index) == ["model, mean codes", "VAE arithmetic", "control cells", "mean shift", "linear model"]
+    assert list(table.index) == [
+        "model, mean codes",
+        "VAE arithmetic",
+        "control cells",
+        "mean shift",
+        "mean shift, similar groups",
+        "linear model",
+    ]
     row = table.loc["VAE arithmetic"]
     assert row["seconds"] > 0
     # not a model that rivals are compared with

@@ -222,11 +222,14 @@ def test_decoder_is_told_what_the_model_knows(linear):
     sm.tl.latent_arithmetic(adata, model, **kwargs)
     model.labels_key_, model.label_categories_ = "group", ["A", "B", "C"]
     sm.tl.latent_arithmetic(adata, model, **kwargs, decode_kwargs={"library_size": 7})
+    # one number for each predicted cell, and their label, say nothing of the groups that it is judged by
+    sm.tl.latent_arithmetic(adata, model, **kwargs, decode_kwargs={"library_size": [7] * 160, "labels": "C"})
     model.labels_key_ = "elsewhere"
     sm.tl.latent_arithmetic(adata, model, **kwargs)
-    assert [call["labels"] for call in model.asked] == [None, "A", None]
-    assert [call["library_size"] for call in model.asked] == [None, 7, None]
-    assert [call["seed"] for call in model.asked] == [3, 3, 3]
+    # the target first, then the groups that were seen
+    assert [call["labels"] for call in model.asked] == [None] * 3 + ["A", "B", "C"] + ["C", "B", "C"] + [None] * 3
+    assert [call["library_size"] for call in model.asked] == [None] * 3 + [7] * 3 + [[7] * 160, None, None] + [None] * 3
+    assert {call["seed"] for call in model.asked} == {3}
 
 
 def test_record_survives_a_file(linear, tmp_path):

@@ -5,14 +5,14 @@ mean difference of the two groups over the conditions seen in both (`shift="grou
 group's cells under a control condition, by the mean difference of the two conditions over other groups, as the
 authors' program and scGen.
 
-As in the authors' program all that is averaged counts alike, whatever its number of cells: they repeat cells up to
-equal numbers, here means of means are taken, which has the same expectation and no noise. Cells of several origins are
-repeated up to equal numbers too.
+In the authors' program all that is averaged counts alike, whatever its number of cells: they repeat cells up to equal
+numbers, here means of means are taken, which has the same expectation and no noise. Cells of several origins are
+repeated up to equal numbers too. Reference groups may have weights instead: :mod:`scmimic.tl._similarity`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from scmimic._arguments import Choice
+from scmimic._arrays import Matrix
 from scmimic._random import draw_members
 from scmimic.cells import ObsColumn, Values, as_list, label_column
 from scmimic.metrics import latent_entropy
@@ -47,12 +48,18 @@ class Route:
         The reference groups, or the control conditions, over which differences are averaged.
     steps
         For each of them the combination that a difference leads to, and that which it comes from.
+    weights
+        Weight of each difference in the mean; None: all alike.
+    share
+        Share of the moved cells that start here, in any unit common to the routes to one target.
     """
 
     moved: str
     start: Target
     averaged: tuple[str, ...]
     steps: tuple[tuple[Target, Target], ...]
+    weights: tuple[float, ...] | None = None
+    share: float = 1.0
 
 
 class Combinations:
@@ -152,26 +159,45 @@ class Combinations:
             f"{condition!r}."
         )
 
+    def means(self, values: Matrix) -> dict[Target, np.ndarray]:
+        """Mean `values` of the cells of each combination, in double precision."""
+        return {
+            pair: np.asarray(values[rows].mean(axis=0, dtype=np.float64)).ravel() for pair, rows in self.rows.items()
+        }
+
     def shift(self, values: np.ndarray, route: Route) -> np.ndarray:
-        """Mean of the differences of mean `values` along the steps of a route."""
-        means = [[values[self.rows[corner]].mean(axis=0) for corner in step] for step in route.steps]
-        return np.mean([to - origin for to, origin in means], axis=0)
+        """Mean of the differences of mean `values` along the steps of a route, by the route's weights."""
+        corners = {corner for step in route.steps for corner in step}
+        return mean_shift({corner: values[self.rows[corner]].mean(axis=0) for corner in corners}, route)
 
     def cells(self, routes: list[Route], n: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the cells to move, as many of each route, and the position of each one's route.
 
-        `n` cells are shared evenly, the remainder goes to the first; `None` takes as many of each route as the longest
-        has. Within a route every cell comes equally often, up to one.
+        `n` cells are shared by the routes' shares, the remainder goes to those that miss most, and of these to the
+        first. `None` takes every cell once of the route with the largest share (of several, that with most cells), and
+        of the others what their shares ask for. Within a route every cell comes equally often, up to one.
         """
         pools = [self.rows[route.start] for route in routes]
+        shares = np.array([route.share for route in routes]) / sum(route.share for route in routes)
         if n is None:
-            most = max(map(len, pools))
-            sizes = [most] * len(pools)
-            rows = [pool if len(pool) == most else draw_members(pool, most, rng) for pool in pools]
+            largest = shares > shares.max() * (1 - 1e-9)
+            first = max(len(pool) for pool, chosen in zip(pools, largest, strict=True) if chosen)
+            # one that counts for nearly nothing still has its cell
+            sizes = np.maximum(np.rint(first * shares / shares.max()), 1).astype(int)
         else:
-            sizes = [n // len(pools) + (i < n % len(pools)) for i in range(len(pools))]
-            rows = [draw_members(pool, max(size, 1), rng)[:size] for pool, size in zip(pools, sizes, strict=True)]
+            # what rounding takes away from a whole number stays whole
+            sizes = np.floor(n * shares + 1e-9).astype(int)
+            sizes[np.argsort(sizes - n * shares, kind="stable")[: n - sizes.sum()]] += 1
+        rows = [
+            pool if n is None and len(pool) == size else draw_members(pool, max(size, 1), rng)[:size]
+            for pool, size in zip(pools, sizes, strict=True)
+        ]
         return np.concatenate(rows), np.repeat(np.arange(len(routes)), sizes)
+
+
+def mean_shift(means: Mapping[Target, np.ndarray], route: Route) -> np.ndarray:
+    """Mean of the differences along the steps of a route, given the means of their combinations."""
+    return np.average([means[to] - means[origin] for to, origin in route.steps], axis=0, weights=route.weights)
 
 
 @dataclass(frozen=True)
@@ -232,6 +258,32 @@ def left_out(routes: list[Route], name: str) -> tuple[Target | None, list[Route]
             averaged, steps = route.averaged[:i] + route.averaged[i + 1 :], route.steps[:i] + route.steps[i + 1 :]
             ways.append(Route(route.moved, start, averaged, steps))
     return target, ways
+
+
+def to_references(routes: list[Route], shift: Shift) -> dict[Target, list[Route]]:
+    """The combinations of each reference group under the target condition, and the ways there by the other groups.
+
+    They are to the target's neighbours what `routes` are to the target.
+    """
+    if shift == "condition":
+        reached = [left_out(routes, name) for name in sorted({name for route in routes for name in route.averaged})]
+        return {target: ways for target, ways in reached if target is not None}
+    found = {}
+    for route in routes:
+        # the group's own cells under each control
+        own = {name: origin for name, (_, origin) in zip(route.averaged, route.steps, strict=True)}
+        ways = []
+        for other in routes:
+            steps = {
+                name: (own[name], step[1])
+                for name, step in zip(other.averaged, other.steps, strict=True)
+                if name in own
+            }
+            if other is not route and steps:
+                ways.append(Route(other.moved, other.start, tuple(steps), tuple(steps.values())))
+        if ways:
+            found[route.start] = ways
+    return found
 
 
 def _corners(group: str, condition: str, moved: str, averaged: str, shift: Shift) -> tuple[Target, Target, Target]:

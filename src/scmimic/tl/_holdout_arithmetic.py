@@ -20,6 +20,7 @@ from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, LAYER, ORDERED, POSITIV
 from scmimic.cells import ANNDATA, as_list, storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._latent_model import CODE, Code
+from scmimic.tl._similarity import REFERENCE_WEIGHTS, ReferenceWeights
 from scmimic.tl.holdout._run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl.holdout._spaces import HoldoutSpaces
 from scmimic.tl.holdout._trial import RIVALS
@@ -46,6 +47,7 @@ def holdout_arithmetic(
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
     shift: Shift = "condition",
+    reference_weights: ReferenceWeights = "similar",
     codes: Sequence[Code] = ("sample", "mean"),
     layer: str | None = None,
     layers: Sequence[str] = (),
@@ -67,7 +69,8 @@ def holdout_arithmetic(
 
     - `"control cells"`: the cells that the prediction starts from, as they are. A prediction that is no nearer to the
       real cells has learned nothing of the condition.
-    - `"mean shift"`: these cells, each moved by the mean difference of log expression along the same steps.
+    - `"mean shift"`: these cells, each moved by the mean difference of log expression along the same steps, all groups
+      counting alike; `"mean shift, similar groups"`: with the weights of `reference_weights="similar"`.
     - `"linear model"`: these cells, moved to the mean that least squares gives, expression = group + condition.
 
     Parameters
@@ -89,7 +92,7 @@ def holdout_arithmetic(
     together
         Hold out all `targets` at once, as the paper does with three: one fit for each seed, which has seen none of
         them. It is cheaper, and harder: no prediction leads over another target. `False` holds out one after another.
-    control, reference_group, shift
+    control, reference_group, shift, reference_weights
         As in :func:`~scmimic.tl.latent_arithmetic`. Name the control condition, or untreated cells are predicted too.
     codes
         `"sample"` gives the row named as the model, `"mean"` the row `"..., mean codes"`: arithmetic on posterior means
@@ -139,6 +142,8 @@ def holdout_arithmetic(
         NaN without a change.
     `delta_entropy`
         Delta-H of the models' codes: :func:`~scmimic.tl.latent_entropy`.
+    `trust`
+        What :func:`~scmimic.tl.latent_arithmetic` said of the prediction beforehand.
     `seconds`
         Time of the fit; with `together=True` all its rows have the same.
     `error`
@@ -183,12 +188,13 @@ def holdout_arithmetic(
     ...     n_trees=20,
     ... )
     >>> table["method"].tolist()
-    ['model', 'model, mean codes', 'control cells', 'mean shift', 'linear model']
+    ['model', 'model, mean codes', 'control cells', 'mean shift', 'mean shift, similar groups', 'linear model']
     """
     ANNDATA.check(adata=adata)
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(targets=targets, control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)
+    REFERENCE_WEIGHTS.check(reference_weights=reference_weights)
     Listed(CODE, alone=True).check(codes=codes)
     LAYER.check(layer=layer)
     Listed(TEXT, least=0).check(layers=layers)
@@ -214,6 +220,7 @@ def holdout_arithmetic(
         control=control,
         reference_group=reference_group,
         shift=shift,
+        reference_weights=reference_weights,
         n_cells=n_cells,
         n_top_genes=n_top_genes,
         n_trees=n_trees,
@@ -231,6 +238,7 @@ def holdout_arithmetic(
             "control": control,
             "reference_group": reference_group,
             "shift": shift,
+            "reference_weights": reference_weights,
             "codes": codes,
             "layer": layer,
             "layers": list(layers),

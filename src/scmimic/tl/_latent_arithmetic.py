@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,30 @@ from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE, SETTINGS
 from scmimic._random import as_seed
 from scmimic.cells import ANNDATA, check_writable, storable
-from scmimic.tl._combinations import SHIFT, Combinations, Route, Shift, Target, entropies, left_out, predict_codes
-from scmimic.tl._latent_model import CODE, Code, Posterior, as_decoder, check_model, decode, encode, stream
+from scmimic.tl._combinations import (
+    SHIFT,
+    Combinations,
+    Route,
+    Shift,
+    Target,
+    entropies,
+    left_out,
+    predict_codes,
+    to_references,
+)
+from scmimic.tl._latent_model import (
+    CODE,
+    Code,
+    LogExpression,
+    Posterior,
+    as_decoder,
+    check_model,
+    decode,
+    encode,
+    stream,
+)
+from scmimic.tl._seen_combinations import SeenCombinations, trust_in, warn_of_distrust
+from scmimic.tl._similarity import REFERENCE_WEIGHTS, ReferenceWeights, Weighting, group_weights
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,6 +51,7 @@ def latent_arithmetic(
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
     shift: Shift = "condition",
+    reference_weights: ReferenceWeights = "similar",
     code: Code = "sample",
     n: int | None = None,
     max_cells: int | None = 12_000,
@@ -151,6 +175,7 @@ def latent_arithmetic(
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)
+    REFERENCE_WEIGHTS.check(reference_weights=reference_weights)
     CODE.check(code=code)
     COUNT_OR_NONE.check(n=n, max_cells=max_cells)
     SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
@@ -166,13 +191,31 @@ def latent_arithmetic(
     seed = as_seed(seed)
     rng = stream(seed)
     posterior = encode(model, adata)
+    expression = LogExpression(model, adata)
+    seen = combinations.without([target])
+    means = seen.means(expression.values)
+    alike = Weighting.of("similar", routes, shift, means)
+    weighting = alike if reference_weights == "similar" else replace(alike, power=0)
+    # a prediction is judged by the groups like its own, however they are averaged
+    likeness = group_weights(alike(routes), shift)
+    routes = weighting(routes)
     prediction = predict_codes(posterior, combinations, routes, code=code, n=n, rng=rng)
     known = {group_key: target[0], condition_key: target[1]}
     cells = decode(model, prediction.codes, known=known, seed=seed, decode_kwargs=decode_kwargs, adata=adata)
-    trust = _trust(posterior, combinations, target, routes, prediction.codes, code=code, seed=seed, max_cells=max_cells)
+    trust = _trust(
+        posterior, combinations, target, routes, weighting, prediction.codes, code=code, seed=seed, max_cells=max_cells
+    )
+    judge = SeenCombinations(model, adata, decode_kwargs, posterior, expression, seen, means, code, seed)
+    table = judge.table({pair: weighting(ways) for pair, ways in to_references(routes, shift).items()}, likeness)
+    trust |= trust_in(table)
+    warn_of_distrust(target, trust)
+    weights = group_weights(routes, shift)
     moved, averaged = [route.moved for route in routes], sorted({name for route in routes for name in route.averaged})
     controls, groups = (moved, averaged) if shift == "condition" else (averaged, moved)
     record = trust | {
+        "seen": table,
+        "reference_weights": np.array([weights[name] for name in groups]),
+        "reference_power": weighting.power,
         "shift": prediction.shift,
         "controls": np.array(controls, dtype=str),
         "reference_groups": np.array(groups, dtype=str),
@@ -185,6 +228,7 @@ def latent_arithmetic(
                 "control": control,
                 "reference_group": reference_group,
                 "shift": shift,
+                "reference_weights": reference_weights,
                 "code": code,
                 "n": n,
                 "max_cells": max_cells,
@@ -210,6 +254,7 @@ def _trust(
     combinations: Combinations,
     target: Target,
     routes: list[Route],
+    weighting: Weighting,
     codes: np.ndarray,
     *,
     code: Code,
@@ -229,7 +274,7 @@ def _trust(
         reached, ways = left_out(routes, name)
         if reached is not None:
             rng = stream(seed, i)
-            predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
+            predicted = predict_codes(posterior, combinations, weighting(ways), code=code, n=None, rng=rng).codes
             of_references[i] = delta(reached, predicted, rng)
     record = {"delta_entropy_references": of_references}
     if target in combinations.rows:

@@ -12,7 +12,8 @@ from scmimic._arguments import COLUMN, COUNT_OR_NONE, KEY, ORDERED, SEED_OR_NONE
 from scmimic._random import as_seed
 from scmimic.cells import ANNDATA, check_writable, storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target, entropies, predict_codes
-from scmimic.tl._latent_model import CODE, Code, encode, stream
+from scmimic.tl._latent_model import CODE, Code, LogExpression, encode, stream
+from scmimic.tl._similarity import REFERENCE_WEIGHTS, ReferenceWeights, Weighting
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,6 +29,7 @@ def latent_entropy(
     control: str | Sequence[str] | None = None,
     reference_group: str | Sequence[str] | None = None,
     shift: Shift = "condition",
+    reference_weights: ReferenceWeights = "similar",
     code: Code = "sample",
     max_cells: int | None = 12_000,
     seed: int | None = None,
@@ -59,7 +61,7 @@ def latent_entropy(
         Column of `adata.obs` with the conditions, such as treatments.
     target
         The combination (group, condition). `None`: every combination with cells that can be predicted from others.
-    control, reference_group, shift, code
+    control, reference_group, shift, reference_weights, code
         As in :func:`~scmimic.tl.latent_arithmetic`.
     max_cells
         Largest number of cells and of predicted codes of a combination, drawn at random; `None` uses all. Time and
@@ -106,6 +108,7 @@ def latent_entropy(
     COLUMN.check(group_key=group_key, condition_key=condition_key)
     ORDERED.check(control=control, reference_group=reference_group)
     SHIFT.check(shift=shift)
+    REFERENCE_WEIGHTS.check(reference_weights=reference_weights)
     CODE.check(code=code)
     COUNT_OR_NONE.check(max_cells=max_cells)
     SEED_OR_NONE.check(seed=seed)
@@ -120,8 +123,10 @@ def latent_entropy(
             f"{type(model).__name__} gives no variances of its posteriors (`get_latent_representation("
             "return_dist=True)`), without which codes have no density."
         )
+    means = combinations.means(LogExpression(model, adata).values) if reference_weights == "similar" else {}
     rows = []
     for number, (combination, ways) in enumerate(routes.items()):
+        ways = Weighting.of(reference_weights, ways, shift, means)(ways)
         rng = stream(seed, number)
         observed = posterior[combinations.rows[combination]]
         predicted = predict_codes(posterior, combinations, ways, code=code, n=None, rng=rng).codes
@@ -140,6 +145,7 @@ def latent_entropy(
                 "control": control,
                 "reference_group": reference_group,
                 "shift": shift,
+                "reference_weights": reference_weights,
                 "code": code,
                 "max_cells": max_cells,
                 "seed": seed,

@@ -12,13 +12,25 @@ from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scmimic._arguments import Choice
-from scmimic.cells import check_same_genes, check_units, read_matrix
+from scmimic._arrays import Matrix
+from scmimic.cells import (
+    ExpressionSpace,
+    check_same_genes,
+    check_units,
+    convert,
+    expression_space,
+    read_matrix,
+    recorded_space,
+)
 from scmimic.metrics.parts import as_latent, as_variance
 from scmimic.model.gan import check_model_genes, space_of
 from scmimic.tl._module_decoder import ModuleDecoder, has_module_decoder, own_random_numbers
 
 Code = Literal["sample", "mean"]
 CODE = Choice(get_args(Code))
+
+# of no layer: whatever has another space is converted
+_LOGARITHMS = ExpressionSpace("log1p of 10,000", "log1p", total=1e4)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,43 @@ def decode(
         raise ValueError(f"`model.decode` returned {cells.n_obs} cells for {len(z)} codes.")
     check_same_genes(adata, cells, name="decoded")
     return cells
+
+
+class LogExpression:
+    """Cells as their mean expression is compared: logarithms, or the values of which there is none, as they are.
+
+    Amounts are scaled to 10,000 in each cell before the logarithm is taken.
+
+    Attributes
+    ----------
+    space
+        Of the layer that the model decodes into, or of ``.X`` where the cells have no such layer.
+    values
+        All cells.
+    """
+
+    def __init__(self, model: Any, adata: AnnData) -> None:
+        known = getattr(model, "expression_space_", None)
+        if known is None and isinstance(model, BaseModelClass):
+            known = space_of(model)
+        if known is None or not (known.layer is None or known.layer in adata.layers):
+            known = expression_space(read_matrix(adata, None), None)
+        self.space: ExpressionSpace = known
+        self.values: Matrix = self._compared(read_matrix(adata, known.layer), known)
+
+    def of_decoded(self, cells: AnnData) -> Matrix:
+        """Cells that the model decoded.
+
+        Raises
+        ------
+        ValueError
+            If there is no way from their units to these.
+        """
+        return self._compared(cells.X, recorded_space(cells) or self.space)
+
+    def _compared(self, x: Matrix, have: ExpressionSpace) -> Matrix:
+        want = _LOGARITHMS if self.space.units in ("counts", "linear") else self.space
+        return convert(x, have, want)
 
 
 def _accepts(function: Callable[..., Any], argument: str) -> bool:

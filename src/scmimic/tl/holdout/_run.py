@@ -20,6 +20,7 @@ from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, Posterior, encode, stream
+from scmimic.tl._similarity import ReferenceWeights
 from scmimic.tl.holdout._spaces import HoldoutSpaces
 from scmimic.tl.holdout._trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial, TrainingAxes
 
@@ -36,6 +37,7 @@ COLUMNS = [
     "n_predicted",
     *SCORES,
     "delta_entropy",
+    "trust",
     "seconds",
     "error",
 ]
@@ -65,6 +67,7 @@ class HoldoutRun:
     control: str | Sequence[str] | None
     reference_group: str | Sequence[str] | None
     shift: Shift
+    reference_weights: ReferenceWeights
     n_cells: int
     n_top_genes: int
     n_trees: int
@@ -87,7 +90,9 @@ class HoldoutRun:
         trials = []
         for target in targets:
             rows = np.sort(stream(seed).permutation(self.combinations.rows[target])[: self.n_cells])
-            trial = HoldoutTrial(expression[~held], seen, target, self.routes(target, targets), expression[rows])
+            trial = HoldoutTrial(
+                expression[~held], seen, target, self.routes(target, targets), expression[rows], self.shift
+            )
             sizes = {"n_top_genes": self.n_top_genes, "n_trees": self.n_trees, "n_cells": self.n_cells}
             trials.append((trial, HoldoutScores(trial, axes, **sizes, seed=seed)))
         for name, make in self.fits.items():
@@ -155,7 +160,9 @@ class HoldoutRun:
         of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
         logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
         delta = of_predicted - of_observed
-        return _row(target, seed, method, n, new.n_obs, measured, delta_entropy=delta, seconds=fitted.seconds)
+        trust = new.uns[_keys.LATENT_ARITHMETIC]["trust"]
+        known = {"delta_entropy": delta, "trust": trust, "seconds": fitted.seconds}
+        return _row(target, seed, method, n, new.n_obs, measured, **known)
 
     def _of_vae(
         self,
@@ -183,7 +190,8 @@ class HoldoutRun:
             target, n = trial.target, trial.real.shape[0]
             try:
                 new = latent_arithmetic(cells, model, target=target, **self._moves(), code="mean", n=n, seed=seed)
-                yield _row(target, seed, VAE, n, n, score(new.X), seconds=seconds)
+                trust = new.uns[_keys.LATENT_ARITHMETIC]["trust"]
+                yield _row(target, seed, VAE, n, n, score(new.X), trust=trust, seconds=seconds)
             except _REFUSALS as error:
                 yield _failed(target, seed, VAE, n, error)
 
@@ -194,6 +202,7 @@ class HoldoutRun:
             "control": self.control,
             "reference_group": self.reference_group,
             "shift": self.shift,
+            "reference_weights": self.reference_weights,
         }
 
 
@@ -211,12 +220,13 @@ def _row(
     measured: Mapping[str, float],
     *,
     delta_entropy: float = float("nan"),
+    trust: float = float("nan"),
     seconds: float = 0.0,
     error: str = "",
 ) -> Row:
     about = {"group": target[0], "condition": target[1], "seed": seed, "method": method}
     about |= {"n_real": n, "n_predicted": n_predicted, **measured}
-    return about | {"delta_entropy": delta_entropy, "seconds": seconds, "error": error}
+    return about | {"delta_entropy": delta_entropy, "trust": trust, "seconds": seconds, "error": error}
 
 
 def _failed(target: Target, seed: int, method: str, n: int, error: Exception) -> Row:

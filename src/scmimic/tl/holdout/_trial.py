@@ -11,10 +11,12 @@ from sklearn.metrics import r2_score
 
 from scmimic._arrays import Matrix, column_variance, fit_pca
 from scmimic.metrics import random_forest_error
-from scmimic.tl._combinations import Combinations, Route, Target
+from scmimic.tl._combinations import Combinations, Route, Shift, Target, mean_shift
+from scmimic.tl._similarity import Weighting
 
-CONTROL, MEAN_SHIFT, LINEAR, VAE = "control cells", "mean shift", "linear model", "VAE arithmetic"
-SIMPLE_RIVALS = (CONTROL, MEAN_SHIFT, LINEAR)
+CONTROL, MEAN_SHIFT, SIMILAR_SHIFT = "control cells", "mean shift", "mean shift, similar groups"
+LINEAR, VAE = "linear model", "VAE arithmetic"
+SIMPLE_RIVALS = (CONTROL, MEAN_SHIFT, SIMILAR_SHIFT, LINEAR)
 RIVALS = (*SIMPLE_RIVALS, VAE)
 SCORES = ("rf_error", "r2", "r2_de", "correlation_change")
 
@@ -28,9 +30,10 @@ class HoldoutTrial:
     target: Target
     routes: list[Route]
     real: Matrix
+    shift: Shift = "condition"
 
     def __post_init__(self) -> None:
-        self.means = {pair: _mean(self.train[rows]) for pair, rows in self.combinations.rows.items()}
+        self.means = self.combinations.means(self.train)
         self.control_rows = np.concatenate([self.combinations.rows[route.start] for route in self.routes])
         self.control_mean = np.mean([self.means[route.start] for route in self.routes], axis=0)
 
@@ -39,19 +42,22 @@ class HoldoutTrial:
 
         Moved values below 0 are set to 0.
         """
-        rows, origin = self.combinations.cells(self.routes, n, rng)
+        routes = self.routes
+        if name == SIMILAR_SHIFT:
+            routes = Weighting.of("similar", routes, self.shift, self.means)(routes)
+        rows, origin = self.combinations.cells(routes, n, rng)
         cells = self.train[rows]
         if name == CONTROL:
             return cells
-        shifts = np.array([self._shift(name, route) for route in self.routes], dtype=np.float32)
+        shifts = np.array([self._shift(name, route) for route in routes], dtype=np.float32)
         dense = cells.toarray() if sp.issparse(cells) else np.array(cells)
         dense += shifts[origin]
         return np.maximum(dense, 0, out=dense)
 
     def _shift(self, name: str, route: Route) -> np.ndarray:
-        if name == MEAN_SHIFT:
-            return np.mean([self.means[to] - self.means[origin] for to, origin in route.steps], axis=0)
-        return self._additive_mean() - self.means[route.start]
+        if name == LINEAR:
+            return self._additive_mean() - self.means[route.start]
+        return mean_shift(self.means, route)
 
     def _additive_mean(self) -> np.ndarray:
         """Mean of the target by least squares on all cells, expression = group + condition.
