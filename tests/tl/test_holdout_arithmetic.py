@@ -233,7 +233,7 @@ def test_what_is_done_outlives_a_stop(positive, caplog, stop):
     stored = adata.uns["holdout_arithmetic"]
     assert len(stored["results"]) == 2 * 6
     assert len(stored["tests"]) and stored["params"]["n_cells"] == 30
-    assert "10 rows so far" in caplog.text
+    assert "12 rows so far" in caplog.text
 
 
 class Interrupt(Callback):
@@ -274,7 +274,7 @@ def test_a_fit_that_fails_leaves_the_rivals(positive, tmp_path):
     assert set(table.loc[failed, "error"]) == {"ValueError: too few cells"}
     assert table.loc[failed, "rf_error"].isna().all() and table.loc[~failed, "rf_error"].notna().all()
     adata.write_h5ad(tmp_path / "x.h5ad")
-    assert len(ad.read_h5ad(tmp_path / "x.h5ad").uns["mine"]["results"]) == 5
+    assert len(ad.read_h5ad(tmp_path / "x.h5ad").uns["mine"]["results"]) == 6
 
 
 def test_bad_input(positive):

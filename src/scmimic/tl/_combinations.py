@@ -182,8 +182,7 @@ class Combinations:
         if n is None:
             largest = shares > shares.max() * (1 - 1e-9)
             first = max(len(pool) for pool, chosen in zip(pools, largest, strict=True) if chosen)
-            # one that counts for nearly nothing still has its cell
-            sizes = np.maximum(np.rint(first * shares / shares.max()), 1).astype(int)
+            sizes = np.rint(first * shares / shares.max()).astype(int)
         else:
             # what rounding takes away from a whole number stays whole
             sizes = np.floor(n * shares + 1e-9).astype(int)

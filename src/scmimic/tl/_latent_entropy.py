@@ -84,8 +84,8 @@ def latent_entropy(
     KeyError
         If a column is not in `adata.obs`.
     ValueError
-        If the target's group or condition or `shift` is unknown, it has no cells, no jointly observed combination leads
-        to it, the model gives no variances, a number is out of range, or `adata` is a view.
+        If the target's group or condition, `shift` or `reference_weights` is unknown, it has no cells, no jointly
+        observed combination leads to it, the model gives no variances, a number is out of range, or `adata` is a view.
     TypeError
         If the model cannot encode.
     RuntimeError

@@ -155,8 +155,8 @@ def warn_of_distrust(target: Target, found: Mapping[str, Any]) -> None:
         )
     elif min(known) < shifted:
         logger.warning(
-            "A mean shift of the genes probably foretells the mean expression of %s better: of the change in "
-            "combinations that were seen it foretells %.2f, the codes %.2f.",
+            "A mean shift of the genes may foretell the mean expression of %s better: of the change in combinations "
+            "that were seen it foretells %.2f, the predicted codes %.2f.",
             target,
             shifted,
             min(known),
