@@ -12,6 +12,7 @@ import scmimic as sm
 from scmimic.tl._combinations import Combinations, Route
 from scmimic.tl._gene_means import trivial_means
 from scmimic.tl._similarity import POWERS, Weighting, choose_power, group_weights
+from scmimic.tl.holdout._trial import SIMPLE_RIVALS, HoldoutTrial
 
 KEYS = {"group_key": "group", "condition_key": "condition"}
 # on a line, in two families that respond differently
@@ -121,11 +122,14 @@ def cells(sizes=None):
 
 
 @pytest.mark.parametrize("shift", ["condition", "group"])
-def test_arithmetic_takes_the_response_of_similar_groups(shift):
+def test_arithmetic_takes_the_response_of_similar_groups(shift, caplog):
     adata = cells()
     keys = {**KEYS, "target": ("A", "drug"), "shift": shift, "seed": 0}
     similar = sm.tl.latent_arithmetic(adata, Codes(), **keys)
+    assert "Do not trust" not in caplog.text
     equal = sm.tl.latent_arithmetic(adata, Codes(), **keys, reference_weights="equal")
+    # the mean of all groups is wrong for those like A
+    assert "Do not trust the prediction of ('A', 'drug')" in caplog.text
     record = similar.uns["latent_arithmetic"]
     assert record["params"]["reference_weights"] == "similar" and record["reference_power"] > 0
     assert list(record["reference_groups"]) == ["B", "C", "X", "Y"]
@@ -138,6 +142,17 @@ def test_arithmetic_takes_the_response_of_similar_groups(shift):
     # all start at the control cells of A, or are moved by the whole way from their group's
     for new in (similar, equal):
         assert new.X[:, 0].mean() == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("shift", ["condition", "group"])
+def test_the_rivals_of_a_held_out_combination(shift):
+    adata = cells()
+    combinations = Combinations(adata, **KEYS)
+    routes = combinations.routes(("A", "drug"), shift=shift)
+    trial = HoldoutTrial(np.asarray(adata.X), combinations, ("A", "drug"), routes, np.ones((3, 2)), shift)
+    moved = {name: trial.rival(name, 400, np.random.default_rng(0))[:, 1].mean() for name in SIMPLE_RIVALS}
+    assert moved["mean shift"] == pytest.approx(3, abs=0.1)
+    assert moved["mean shift, similar groups"] == pytest.approx(1, abs=0.1)
 
 
 def test_cells_are_moved_by_the_shares_of_their_routes():
@@ -173,12 +188,12 @@ def test_entropy_takes_the_weights(linear_world):
 
 
 def families():
-    """Log expression of two families of three groups; one changes three times as much, in more genes."""
+    """Log expression of two families of three groups; one changes more, in more genes."""
     rng, n_genes, n = np.random.default_rng(0), 60, 60
     base, family, own = rng.uniform(1, 3, n_genes), rng.normal(0, 1, (2, n_genes)), rng.normal(0, 0.3, (6, n_genes))
     base[:10] = 0.5
     response = np.zeros((2, n_genes))
-    response[:, :10] = [[1.5], [4.5]]
+    response[:, :10] = [[2.5], [6.5]]
     response[1, 10:25] = 4
     values, rows = [], []
     for group in range(6):

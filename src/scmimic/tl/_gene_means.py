@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.metrics import r2_score
 
-from scmimic.tl._combinations import Route, Target, mean_shift
+from scmimic.tl._combinations import Route, Shift, Target, mean_shift
 
 CONTROL, MEAN_SHIFT = "control", "mean_shift"
 
 
-def trivial_means(means: Mapping[Target, np.ndarray], routes: Sequence[Route]) -> dict[str, np.ndarray]:
-    """Mean expression of the cells that routes start from, as they are and moved by the mean shift of the genes.
+def trivial_means(
+    means: Mapping[Target, np.ndarray], routes: Sequence[Route], shift: Shift = "condition"
+) -> dict[str, np.ndarray]:
+    """Mean expression of the group's own control cells, and of the mean shift of the genes along the routes.
 
     No gene is moved below 0 where none was there.
 
@@ -23,12 +25,17 @@ def trivial_means(means: Mapping[Target, np.ndarray], routes: Sequence[Route]) -
         Mean expression of the combinations.
     routes
         Ways to the combination that is predicted; their weights count here as in the latent space.
+    shift
+        Which way round they go: with shifts of groups control cells are not where they start.
     """
     least = -np.inf if min(means[route.start].min() for route in routes) < 0 else 0.0
     starts = [means[route.start] for route in routes]
     moved = [np.maximum(start + mean_shift(means, route), least) for start, route in zip(starts, routes, strict=True)]
     shares = [route.share for route in routes]
-    found = {CONTROL: starts, MEAN_SHIFT: moved}
+    own = starts
+    if shift == "group":
+        own = [np.mean([means[to] for to, _ in route.steps], axis=0) for route in routes]
+    found = {CONTROL: own, MEAN_SHIFT: moved}
     return {name: np.average(values, axis=0, weights=shares) for name, values in found.items()}
 
 

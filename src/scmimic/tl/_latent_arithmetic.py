@@ -162,8 +162,8 @@ def latent_arithmetic(
         `'trust_mean_shift'`: the same of the other predictions. NaN with a single reference group;
         `'params'`: the arguments.
 
-    Also writes the same dict to `adata.uns['latent_arithmetic' | key_added]`. Logs a warning where the seen
-    combinations are predicted no better than by control cells or by the mean shift, or where there are none.
+    Also writes the same dict to `adata.uns['latent_arithmetic' | key_added]`. Logs a warning where one of
+    the shares is 0 or less, where that of the mean shift is the largest, or where there is nothing to judge by.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def latent_arithmetic(
     trust = _trust(
         posterior, combinations, target, routes, weighting, prediction.codes, code=code, seed=seed, max_cells=max_cells
     )
-    judge = SeenCombinations(model, adata, decode_kwargs, posterior, expression, seen, means, code, seed)
+    judge = SeenCombinations(model, adata, decode_kwargs, posterior, expression, seen, means, shift, code, seed)
     table = judge.table({pair: weighting(ways) for pair, ways in to_references(routes, shift).items()}, likeness)
     trust |= trust_in(table)
     warn_of_distrust(target, trust)

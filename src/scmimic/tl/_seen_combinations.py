@@ -18,7 +18,7 @@ import pandas as pd
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
-from scmimic.tl._combinations import Combinations, Route, Target, predict_codes
+from scmimic.tl._combinations import Combinations, Route, Shift, Target, predict_codes
 from scmimic.tl._gene_means import CONTROL, MEAN_SHIFT, errors_of_means, explained_change, trivial_means
 from scmimic.tl._latent_model import Code, LogExpression, Posterior, decode, stream
 
@@ -56,7 +56,7 @@ class SeenCombinations:
         Without the target.
     means
         Mean expression of the combinations.
-    code, seed
+    shift, code, seed
         As in :func:`~scmimic.tl.latent_arithmetic`.
     """
 
@@ -67,6 +67,7 @@ class SeenCombinations:
     expression: LogExpression
     combinations: Combinations
     means: Mapping[Target, np.ndarray]
+    shift: Shift
     code: Code
     seed: int
 
@@ -74,7 +75,7 @@ class SeenCombinations:
         """One row per combination: its weight, and the errors of each prediction of its mean expression."""
         rows = []
         for number, (target, routes) in enumerate(ways.items()):
-            predicted = trivial_means(self.means, routes)
+            predicted = trivial_means(self.means, routes, self.shift)
             predicted[NEIGHBORS] = self._of_neighbors(self._codes(routes, "mean", _QUERIES, number), target, number)
             decoded = self._decoded(self._codes(routes, self.code, _DECODED_CELLS, number), target)
             if decoded is not None:
@@ -137,27 +138,28 @@ def trust_in(table: pd.DataFrame) -> dict[str, float]:
 
 def warn_of_distrust(target: Target, found: Mapping[str, Any]) -> None:
     """Say where a prediction is probably no nearer to the real cells than cells that cost nothing."""
-    shifted = found["trust_mean_shift"]
-    known = [value for value in (found["trust"], found["trust_decoded"]) if np.isfinite(value)]
+    known = {name: found[name] for name in ("trust", "trust_decoded", "trust_mean_shift") if np.isfinite(found[name])}
+    said = ", ".join(f"`{name}` {value:.2f}" for name, value in known.items())
     if not known:
         logger.warning(
             "Nothing says how good the prediction of %s is: it takes two reference groups or more that were seen under "
             "both conditions.",
             target,
         )
-    elif min(known) <= 0:
+    elif min(known.values()) <= 0:
+        # a shift that foretells nothing of the genes is the wrong one for the codes too
         logger.warning(
             "Do not trust the prediction of %s: combinations that were seen, predicted in the same way, come out no "
-            "nearer to their cells than control cells are (share of the change that is foretold: %.2f). Name a "
-            "`reference_group` that is like the target's, or train another model.",
+            "nearer to their cells than control cells are (share of the change that is foretold: %s). Name a "
+            "`reference_group` that is like the target's, leave `reference_weights` at 'similar', or train another "
+            "model.",
             target,
-            min(known),
+            said,
         )
-    elif min(known) < shifted:
+    elif min(known.values()) < known["trust_mean_shift"]:
         logger.warning(
-            "A mean shift of the genes may foretell the mean expression of %s better: of the change in combinations "
-            "that were seen it foretells %.2f, the predicted codes %.2f.",
+            "A mean shift of the genes may foretell the mean expression of %s better (share of the change that is "
+            "foretold in combinations that were seen: %s).",
             target,
-            shifted,
-            min(known),
+            said,
         )
