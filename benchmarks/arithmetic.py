@@ -7,7 +7,7 @@
 
 Each group's cells under each other condition are held out in turn, or the pairs that are named, one by one or together
 as in section 3.5; models are fitted without them, and their predictions compared with the real cells, beside control
-cells, mean shift and linear model. ACTIVA sees counts; VAE (arithmetic as in scGen), BetaTCVAE and MichiGAN on that
+cells, mean shifts and linear model. ACTIVA sees counts; VAE (arithmetic as in scGen), BetaTCVAE and MichiGAN on that
 BetaTCVAE's codes see and give log expression, counts scaled to 10,000 and log1p'd; "MichiGAN, counts" draws counts from
 the same codes. All cells are compared after scaling to 10,000 and log1p. Genes are chosen without the held-out cells.
 With two kinds of shift both are asked of the same models. MichiGAN's seconds are those of the GAN alone where BetaTCVAE
@@ -43,7 +43,7 @@ from scmimic.tl._holdout_arithmetic import compare_methods
 
 LOG, COUNTS = "log", "counts"
 QUIET = {"enable_progress_bar": False}
-MEASURES = ["rf_error", "r2", "r2_de", "correlation_change", "delta_entropy", "seconds"]
+MEASURES = ["rf_error", "r2", "r2_de", "correlation_change", "delta_entropy", "trust", "seconds"]
 
 
 def fitting(model_class: Any, setup: dict, model_kwargs: dict, train_kwargs: dict) -> Callable[[Any, int], Any]:
@@ -131,7 +131,10 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
     groups = args.targets or sorted(adata.obs[args.groups].unique())
     conditions = sorted(set(adata.obs[args.conditions]) - set(args.control))
     about = {"data": Path(args.data).name, "genes": args.genes, "trees": args.trees, "models": list(fits)}
-    about |= {name: getattr(args, name) for name in ("model_kwargs", "train_kwargs", "gan_kwargs", "together")}
+    about |= {
+        name: getattr(args, name)
+        for name in ("model_kwargs", "train_kwargs", "gan_kwargs", "together", "reference_weights")
+    }
     path = out / "results.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     # another choice of models, or other settings, are another run
@@ -155,6 +158,7 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
                     together=args.together,
                     control=args.control or None,
                     shift=shift,
+                    reference_weights=args.reference_weights,
                     layers=[LOG, COUNTS],
                     n_cells=args.cells,
                     n_trees=args.trees,
@@ -182,6 +186,7 @@ def main() -> None:
     parser.add_argument("--pair", nargs=2, action="append", metavar=("GROUP", "CONDITION"), help="hold out this one")
     parser.add_argument("--together", action="store_true", help="hold out all of them at once")
     parser.add_argument("--shift", nargs="+", choices=("condition", "group"), default=["condition"], help="one or both")
+    parser.add_argument("--reference-weights", choices=("similar", "equal"), default="similar")
     parser.add_argument("--models", nargs="+", help="names of the models to fit; default: all")
     parser.add_argument("--genes", type=int, default=2000)
     parser.add_argument("--cells", type=int, default=1000, help="largest number of cells of a side that are compared")
