@@ -75,6 +75,9 @@ LATENT_ENTROPY = "latent_entropy"
 HOLDOUT_ARITHMETIC = "holdout_arithmetic"
 """`.uns` key of :func:`scmimic.tl.holdout_arithmetic`."""
 
+EVALUATE_PERTURBATION = "evaluate_perturbation"
+"""`.uns` key of :func:`scmimic.tl.evaluate_perturbation`."""
+
 LATENT_TRAVERSAL = "latent_traversal"
 """`.uns` key of :func:`scmimic.tl.latent_traversal`."""
 

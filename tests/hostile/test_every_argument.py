@@ -90,6 +90,8 @@ def arguments():
         "labels_key": "cell_type",
         "group_key": "cell_type",
         "condition_key": "batch",
+        "perturbation_key": "cell_type",
+        "control": "type_0",
         "label": "type_0",
         "fraction": 0.5,
         "use_rep": "X_pca",

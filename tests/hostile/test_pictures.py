@@ -139,6 +139,8 @@ def test_methods():
     adata.uns["holdout_arithmetic"] = {"results": results}
     found = texts(sm.pl.holdout_arithmetic(adata, rival=NAMES[1], return_fig=True))
     assert set(SHOWN) <= set(found) and {r"ΔH of $\frac{g0}$", "gain over $1 of $2"} <= set(found)
+    scores = pd.DataFrame({"context": "overall", "method": NAMES, "metric": "pds_cosine", "score": 0.5})
+    assert set(SHOWN) <= set(texts(sm.pl.evaluate_perturbation(scores, return_fig=True)))
 
 
 def test_results_and_losses():

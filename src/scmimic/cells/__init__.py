@@ -35,6 +35,7 @@ from scmimic.cells._generated import (
     storable,
 )
 from scmimic.cells._layers import get_matrix, layer_names, read_matrix, where_is
+from scmimic.cells._perturbed import Perturbed, control_name
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
 from scmimic.cells._units import (
     BASES,
@@ -66,6 +67,7 @@ __all__ = [
     "ExpressionSpace",
     "Labels",
     "ObsColumn",
+    "Perturbed",
     "Units",
     "Value",
     "Values",
@@ -89,6 +91,7 @@ __all__ = [
     "check_units",
     "check_values",
     "check_writable",
+    "control_name",
     "convert",
     "count_units",
     "expression_space",

@@ -16,9 +16,9 @@ def layer_names(adata: AnnData) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def where_is(layer: str | None) -> str:
-    """Where the values of a layer are, as messages say it."""
-    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+def where_is(layer: str | None, name: str = "adata") -> str:
+    """Where the values of a layer are, as messages say it; `name` is what they call the cells."""
+    return f"{name}.X" if layer is None else f"{name}.layers[{layer!r}]"
 
 
 def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> Any:

@@ -4,6 +4,7 @@ from scmimic.pl._augmentation import augmentation
 from scmimic.pl._code_faithfulness import code_factor_correlation, code_faithfulness
 from scmimic.pl._disentanglement import disentanglement
 from scmimic.pl._embedding import embedding
+from scmimic.pl._evaluate_perturbation import evaluate_perturbation
 from scmimic.pl._gene_statistics import gene_statistics
 from scmimic.pl._holdout_arithmetic import holdout_arithmetic
 from scmimic.pl._latent import latent
@@ -20,6 +21,7 @@ __all__ = [
     "code_faithfulness",
     "disentanglement",
     "embedding",
+    "evaluate_perturbation",
     "gene_statistics",
     "holdout_arithmetic",
     "latent",

@@ -4,6 +4,7 @@ from scmimic.tl._augment import augment
 from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithfulness
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
+from scmimic.tl._evaluate_perturbation import evaluate_perturbation
 from scmimic.tl._holdout_arithmetic import holdout_arithmetic
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._latent_arithmetic import latent_arithmetic
@@ -20,6 +21,7 @@ __all__ = [
     "code_faithfulness",
     "disentanglement",
     "evaluate",
+    "evaluate_perturbation",
     "holdout_arithmetic",
     "joint_embedding",
     "latent_arithmetic",
