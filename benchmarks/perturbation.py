@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> list[dict]:
         about = {
             "data": Path(args.data).name,
             "genes": adata.n_vars,
-            "baseline": args.baseline,
+            "arm": args.baseline,
             "changed": changed,
             "environment": environment(),
         }

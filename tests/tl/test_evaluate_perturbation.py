@@ -229,6 +229,13 @@ def test_one_perturbation_takes_a_baseline_of_its_own(experiment):
     assert table.loc[("a", "overall"), "score"] > 0.8
     # the baseline as a prediction
     np.testing.assert_allclose(table.loc["0", "score"].drop(PDS), 0, atol=1e-12)
+    # each context has its own part of it
+    for cells in (real, zero):
+        cells.obs["line"] = np.where(np.arange(cells.n_obs) % 2, "a", "b")
+    table = sm.tl.evaluate_perturbation(real, zero, **KEYS, context_key="line", baseline=zero, n_splits=1)
+    known = table["score"].dropna()
+    assert len(known) > 10
+    np.testing.assert_allclose(known, 0, atol=1e-12)
 
 
 def test_own_genes_are_left_out_and_changes_are_told():

@@ -146,7 +146,7 @@ def evaluate_perturbation(
         title=title or "",
     )
     top = ax.secondary_xaxis("top")
-    top.set_xticks([0, 1], ["baseline:\nmean response", "replicate:\nexperiment repeated"])
+    top.set_xticks([0, 1], ["mean\nresponse", "experiment\nrepeated"])
     top.tick_params(length=0)
     ax.tick_params(axis="y", length=0)
     for axis in (ax, top):
