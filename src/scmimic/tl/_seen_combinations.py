@@ -34,8 +34,8 @@ COLUMNS = [
     *(f"{measure}_{source}" for measure in ("error", "r2") for source in SOURCES),
 ]
 
-# Cells of a combination that are decoded: gene means of so many are sharp enough.
-_DECODED_CELLS = 500
+# Cells of a combination that are decoded, where there are not too many in all: gene means of so many are sharp enough.
+_DECODED_CELLS, _DECODED_IN_ALL = 500, 10_000
 # Predicted codes, cells that their neighbours are found among, and neighbours of each.
 _QUERIES, _POOL, _NEIGHBORS = 300, 5000, 20
 
@@ -74,10 +74,11 @@ class SeenCombinations:
     def table(self, ways: Mapping[Target, list[Route]], weights: Mapping[str, float]) -> pd.DataFrame:
         """One row per combination: its weight, and the errors of each prediction of its mean expression."""
         rows = []
+        most = max(min(_DECODED_CELLS, _DECODED_IN_ALL // max(len(ways), 1)), 1)
         for number, (target, routes) in enumerate(ways.items()):
             predicted = trivial_means(self.means, routes, self.shift)
             predicted[NEIGHBORS] = self._of_neighbors(self._codes(routes, "mean", _QUERIES, number), target, number)
-            decoded = self._decoded(self._codes(routes, self.code, _DECODED_CELLS, number), target)
+            decoded = self._decoded(self._codes(routes, self.code, most, number), target)
             if decoded is not None:
                 predicted[DECODED] = decoded
             about = {
