@@ -31,7 +31,15 @@ import scmimic as sm
 from scmimic.tl._combinations import Combinations
 from scmimic.tl._gene_means import trivial_means
 from scmimic.tl._similarity import Weighting
-from scmimic.tl.holdout._trial import changed_genes
+from scmimic.tl.holdout._trial import (
+    CONTROL,
+    MEAN_SHIFT,
+    SIMILAR_SHIFT,
+    HoldoutScores,
+    HoldoutTrial,
+    TrainingAxes,
+    changed_genes,
+)
 
 QUIET = {"enable_progress_bar": False}
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -42,7 +50,17 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "MichiGAN": (sm.MichiGAN, {}),
 }
 WEIGHTS = ("equal", "similar")
-MEASURES = ["r2", "pearson2", "r2_de", "foretold", "trust", "trust_decoded", "trust_mean_shift", "delta_entropy"]
+MEASURES = [
+    "rf_error",
+    "r2",
+    "pearson2",
+    "r2_de",
+    "foretold",
+    "trust",
+    "trust_decoded",
+    "trust_mean_shift",
+    "delta_entropy",
+]
 
 
 class Listener(logging.Handler):
@@ -102,6 +120,16 @@ def of_target(cells: Any, target: str, done: set, args: argparse.Namespace) -> l
     real, control = np.asarray(cells.X[held].mean(axis=0)).ravel(), means[routes[0].start]
     top = changed_genes(seen.X[start], cells.X[held], 100)
     rows = []
+    judge = None
+    if args.trees:
+        some = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(held))[: args.cells])
+        trial = HoldoutTrial(seen.X, combinations, pair, routes, cells.X[some])
+        judge = HoldoutScores(
+            trial, TrainingAxes(seen.X, 0), n_top_genes=100, n_trees=args.trees, n_cells=args.cells, seed=0
+        )
+
+    def forest(predicted: Any) -> dict[str, float]:
+        return {} if judge is None else {"rf_error": judge(predicted)["rf_error"]}
 
     def add(method: str, weights: str, seed: int, found: dict[str, Any]) -> None:
         row = {"target": target, "method": method, "weights": weights, "seed": seed, **found, "genes": args.genes}
@@ -112,9 +140,11 @@ def of_target(cells: Any, target: str, done: set, args: argparse.Namespace) -> l
     logging.getLogger("scmimic").addHandler(listener)
     for weights in WEIGHTS:
         trivial = trivial_means(means, Weighting.of(weights, routes, "condition", means)(routes))
-        for method, name in {"control cells": "control", "mean shift": "mean_shift"}.items():
+        for method, name in {CONTROL: "control", MEAN_SHIFT: "mean_shift"}.items():
             if (target, method, weights, 0) not in done and (weights, name) != ("similar", "control"):
-                add(method, weights, 0, measured(real, trivial[name], control, top))
+                rival = SIMILAR_SHIFT if (weights, method) == ("similar", MEAN_SHIFT) else method
+                found = forest(trial.rival(rival, args.cells, np.random.default_rng(1))) if judge else {}
+                add(method, weights, 0, measured(real, trivial[name], control, top) | found)
     for name in args.models:
         for seed in args.seed:
             if all((target, name, weights, seed) in done for weights in WEIGHTS):
@@ -136,7 +166,7 @@ def of_target(cells: Any, target: str, done: set, args: argparse.Namespace) -> l
                 said = {name: record[name] for name in MEASURES if name in record}
                 about = {"power": record["reference_power"], "warning": " ".join(listener.said)}
                 predicted = np.asarray(new.X.mean(axis=0)).ravel()
-                add(name, weights, seed, measured(real, predicted, control, top) | said | about)
+                add(name, weights, seed, measured(real, predicted, control, top) | said | about | forest(new.X))
     logging.getLogger("scmimic").removeHandler(listener)
     return rows
 
@@ -151,6 +181,8 @@ def main() -> None:
     parser.add_argument("--target", nargs="+", help="groups to hold out, each in turn; default: all")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["BetaTCVAE", "BetaTCVAE, start='pca'"])
     parser.add_argument("--genes", type=int, default=1000)
+    parser.add_argument("--trees", type=int, default=0, help="trees of the forest of rf_error; 0: none")
+    parser.add_argument("--cells", type=int, default=1000, help="largest number of cells of a side for the forest")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--models-dir", help="folder of trained models")
     parser.add_argument("--out", required=True, help="folder for the results")
@@ -166,6 +198,8 @@ def main() -> None:
     shown = ["target", "method", "weights", "seeds", *MEASURES]
     show(mean_and_spread(rows, ["target", "method", "weights"], MEASURES), shown, "mean over seeds")
     table = pd.DataFrame(rows)
+    if "trust" not in table:
+        return
     for (method, weights), part in table.dropna(subset=["trust"]).groupby(["method", "weights"]):
         said = part[["trust", "trust_decoded"]].sub(part["foretold"], axis=0)
         about = {"method": method, "weights": weights, "trainings": len(part)}
