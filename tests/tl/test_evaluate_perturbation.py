@@ -354,6 +354,10 @@ def logged(cells):
     return ad.AnnData(cells.X.log1p(), cells.obs, cells.var)
 
 
+def deep(cells):
+    return ad.AnnData(cells.X * 5000, cells.obs, cells.var)
+
+
 BAD = {
     "control": (lambda a, b: (a, b, {"control": "none"}), ValueError, "`control='none'`: there is no such cell"),
     "no control": (lambda a, b: (without(a, "ctrl"), b, {}), ValueError, "`control='ctrl'`: there is no such cell"),
@@ -397,6 +401,14 @@ BAD = {
     "baseline cells": (lambda a, b: (a, b, {"baseline": without(b, "p1")}), ValueError, r"`baseline` has no cells of"),
     "setting": (lambda a, b: (a, b, {"changes": {"p_adj_threshold": 1}}), TypeError, "de.p_adj_threshold` meant"),
     "taken": (lambda a, b: (a, b, {"changes": {"metrics": "full"}}), TypeError, "does not take `metrics`: all six"),
+    "few genes": (lambda a, b: (a[:, :9].copy(), b[:, :9].copy(), {}), ValueError, "9 of 9 genes have more than 5"),
+    "expressed": (
+        lambda a, b: (a, b, {"changes": {"filter.filter_gene_min_cpm_cell": 1e5}}),
+        ValueError,
+        "0 of 60 genes have more than 100000 counts per million in the control cells; ",
+    ),
+    "depth": (lambda a, b: (deep(a), b, {}), ValueError, "`adata` has cells of up to .*'max_counts_per_cell'"),
+    "depth of predicted": (lambda a, b: (a, {"a": deep(b)}, {}), ValueError, r"`predicted\['a'\]` has cells of up"),
     "value": (
         lambda a, b: (a, b, {"changes": {"de.p_adj_threshold": 2.0}}),
         ValueError,

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, KEY, LABEL, LAYER, SEED, SETTINGS, Choice, Instance
+from scmimic._arrays import scale_cells
 from scmimic.cells import (
     ANNDATA,
     Perturbed,
@@ -29,6 +30,8 @@ _CELLS = Instance((AnnData, Mapping))
 # each half has two cells of each, as rank tests take
 _MIN_REAL = 4
 _MIN_PREDICTED = 2
+# errors of fold changes take as many
+_MIN_GENES = 10
 _COLUMNS = ["context", "method", "metric", "score", "value", "baseline", "replicate", "replicate_sd"]
 _COLUMNS += ["n_perturbations", "note"]
 
@@ -138,8 +141,9 @@ def evaluate_perturbation(
         If `predicted` is neither an AnnData nor a dict of these, or `changes` names no setting.
     ValueError
         If there are no control cells, genes or perturbations differ, values are no raw counts, there are fewer than 4
-        real or 2 predicted cells of a perturbation, a context has one perturbation and no `baseline` of its own, no
-        metric has a scale, or an argument is out of range.
+        real or 2 predicted cells of a perturbation or than 10 genes with enough counts in the control cells, a cell has
+        more counts than the preset allows, a context has one perturbation and no `baseline` of its own, no metric has a
+        scale, or an argument is out of range.
 
     Warns
     -----
@@ -190,6 +194,11 @@ def evaluate_perturbation(
         else baseline
     )
     preset = Preset.of(control, changes or {}, _target_genes(real, control, target_genes))
+
+    _check_depth("adata", real, preset)
+    for name, cells in others.items():
+        _check_depth("predicted" if isinstance(predicted, AnnData) else f"predicted[{name!r}]", cells, preset)
+    _check_expressed(real, contexts, control, preset)
 
     rows: list[dict[str, Any]] = []
     details = []
@@ -262,6 +271,31 @@ def _check_real(
             raise ValueError(
                 f"`adata` has fewer than {_MIN_REAL} cells of {few[:5]}{where}, whose halves would be compared. Leave "
                 f"them out of both sides: `adata[~adata.obs[{perturbation_key!r}].isin({few[:5]})].copy()`."
+            )
+
+
+def _check_depth(name: str, cells: Perturbed, preset: Preset) -> None:
+    """What cell-eval2 would refuse later, without a name."""
+    most, limit = float(cells.counts.sum(axis=1).max()), preset.config.max_counts_per_cell
+    if most > limit:
+        raise ValueError(
+            f"`{name}` has cells of up to {most:,.0f} counts, more than the challenge's {limit:,.0f}. If that is "
+            f"right, allow more: `changes={{'max_counts_per_cell': {most:.0f}}}`."
+        )
+
+
+def _check_expressed(real: Perturbed, contexts: list[str], control: str, preset: Preset) -> None:
+    """Genes that are tested: those of enough counts in control cells."""
+    least = preset.config.filter.filter_gene_min_cpm_cell or 0.0
+    for context in contexts:
+        pool = real[(real.contexts == context) & (real.perturbations == control)].counts
+        n = int((np.asarray(scale_cells(pool, 1e6).mean(axis=0)).ravel() > least).sum())
+        if n < _MIN_GENES:
+            where = "" if len(contexts) == 1 else f" of the context {context!r}"
+            raise ValueError(
+                f"{n} of {pool.shape[1]} genes have more than {least:g} counts per million in the control cells{where}"
+                f"; the metrics take {_MIN_GENES} or more. Give more genes, or a lower limit: "
+                "`changes={'filter.filter_gene_min_cpm_cell': 0.0}`."
             )
 
 
