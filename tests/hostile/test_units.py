@@ -550,6 +550,7 @@ PAIRS = {
     "gene_statistics_distance": lambda f, a, b: f(a, b),
     "precision_recall_density_coverage": lambda f, a, b: f(a, b),
     "one_nn_accuracy": lambda f, a, b: f(a, b),
+    "self_distance_ratio": lambda f, a, b: f(a, b),
     "lisi_mixing": lambda f, a, b: f(a, b),
     "distance_to_closest_record": lambda f, a, b: f(a, b, a),
     "nearest_neighbor_distance_ratio": lambda f, a, b: f(a, b, a),

@@ -50,7 +50,7 @@ def draw_scores(evaluation: Evaluation) -> str:
 
 
 def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:
-    """Draw embedding, ROC curves, markers and gene statistics, as far as there is something to draw."""
+    """Draw embedding, ROC curves, self-distances, markers and genes, as far as there is something to draw."""
     adata, synthetic, settings = evaluation.adata, evaluation.synthetic, evaluation.settings
     space: dict[str, Any] = {name: settings[name] for name in ("layer", "log1p", "target_sum")}
     labels_key, curves = settings["labels_key"], evaluation.curves
@@ -86,6 +86,11 @@ def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:
         roc = pl.roc({name: curve for (name, _), curve in named.items()}, palette=dict(named.keys()), return_fig=True)
         caption = "How well a forest tells cells from the held-out real cells: on the diagonal it cannot."
         pictures.append(Picture(caption, encode(roc)))
+    if within := curves.get("self_distance_ratio"):
+        named = {_CURVES[name]: curve for name, curve in within.items()}
+        results, palette = {name: curve for (name, _), curve in named.items()}, dict(named.keys())
+        caption = "How far cells lie apart, beside as many real ones: a falling curve is a generator that repeats."
+        pictures.append(Picture(caption, encode(pl.self_distance(results, palette=palette, return_fig=True))))
     if not comparable:
         return pictures
     if labels_key is not None:

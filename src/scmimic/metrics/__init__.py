@@ -28,6 +28,7 @@ from scmimic.metrics._privacy import (
     nearest_neighbor_distance_ratio,
 )
 from scmimic.metrics._sap import sap_score
+from scmimic.metrics._self_distance import SelfDistance, self_distance_ratio
 from scmimic.metrics._spearman import spearman_correlation, spearman_gap
 from scmimic.metrics._transport import wasserstein
 from scmimic.metrics._unsupervised_ranking import DisentanglementRanking, unsupervised_disentanglement_ranking
@@ -46,6 +47,7 @@ __all__ = [
     "NearestNeighborDistanceRatio",
     "PRDC",
     "RocFold",
+    "SelfDistance",
     "TooFewCellsError",
     "correlation_distance",
     "dci",
@@ -73,6 +75,7 @@ __all__ = [
     "precision_recall_density_coverage",
     "random_forest_error",
     "sap_score",
+    "self_distance_ratio",
     "spearman_correlation",
     "spearman_gap",
     "split_discriminator_auc",

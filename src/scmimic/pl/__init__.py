@@ -13,6 +13,7 @@ from scmimic.pl._latent_traversal import latent_traversal
 from scmimic.pl._markers import markers
 from scmimic.pl._report import report
 from scmimic.pl._roc import roc
+from scmimic.pl._self_distance import self_distance
 from scmimic.pl._training import training
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "markers",
     "report",
     "roc",
+    "self_distance",
     "training",
 ]

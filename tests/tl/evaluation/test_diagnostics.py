@@ -105,3 +105,7 @@ def test_copy_warnings():
     assert copy_warning("duplicates", 0.01, 0.001) == ""
     assert "0.80" in copy_warning("membership_auc", 0.8, 0.7)
     assert copy_warning("membership_auc", 0.53, 0.51) == ""
+    assert "(ratio 0.80): the generator repeats" in copy_warning("self_distance_ratio", 0.8, 0.7, high=0.9)
+    # too few cells to tell, or too little to mind
+    assert copy_warning("self_distance_ratio", 0.8, 0.5, high=1.1) == ""
+    assert copy_warning("self_distance_ratio", 0.97, 0.96, high=0.98) == ""

@@ -67,6 +67,7 @@ def test_values_are_those_of_the_metrics(pair):
         "energy_distance": metrics.energy_distance(real.pcs, fake.pcs, seed=3),
         "one_nn_accuracy": metrics.one_nn_accuracy(real.pcs, fake.pcs, seed=3),
         "lisi_mixing": metrics.lisi_mixing(real.pcs, fake.pcs, seed=3),
+        "self_distance_ratio": metrics.self_distance_ratio(real.pcs, fake.pcs, seed=3).ratio,
         "recall": metrics.precision_recall_density_coverage(real.pcs, fake.pcs, seed=3).recall,
         "ks_median": metrics.gene_statistics_distance(real.genes, fake.genes).ks_median,
         "correlation_distance": metrics.correlation_distance(real.genes, fake.genes, seed=3),

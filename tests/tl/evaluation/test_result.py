@@ -2,6 +2,7 @@
 
 import anndata as ad
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -111,3 +112,37 @@ def test_a_page_does_not_replace_the_files_of_the_cells(cells, tmp_path):
         found.to_html(tmp_path / "cells.html", overwrite=True, basis=None)
     with pytest.raises(ValueError, match="must end in"):
         found.to_html(tmp_path / "page.h5ad")
+
+
+def test_repeats_are_seen_among_all_cells(cells, tmp_path, monkeypatch):
+    """Sides of equal numbers hold few relatives; all synthetic cells, beside all real ones, show them."""
+    train, test, _ = cells
+    # 1,000 cells, each of a parent with a few counts more
+    rng = np.random.default_rng(0)
+    parents = train[rng.integers(40, size=1000)]
+    repeated = ad.AnnData(parents.X.toarray() + rng.poisson(0.1, parents.shape), obs=parents.obs, var=train.var)
+    repeated.obs_names_make_unique()
+    settings = SMALL | {"metrics": ["self_distance_ratio", "mmd"], "train": train, "baselines": ["multinomial"]}
+    with pytest.warns(UserWarning, match="the generator repeats some cells"):
+        found = sm.evaluate(test, repeated, max_cells=150, **settings)
+    rows = found.table[found.table["metric"] == "self_distance_ratio"].set_index("label")
+    assert (rows.loc["overall", ["n_real", "n_synthetic"]] == [300, 1000]).all()
+    assert rows.loc["overall", "value"] < 0.75
+    assert rows.loc["overall", "low"] < rows.loc["overall", "value"] < rows.loc["overall", "high"] < 0.95
+    assert rows.loc["overall", "replicate"] == pytest.approx(1, abs=0.15)
+    assert rows["score"].isna().all() and (rows["trivial"] == "").all()
+    types = rows.drop("overall")
+    assert types["value"].notna().any() and types["value"].dropna().max() < 0.9
+    assert types["n_synthetic"].sum() == 1000
+    assert "the generator repeats" in found.verdict.answers[1].detail
+    curves = found.curves["self_distance_ratio"]
+    assert curves["synthetic"].ratio == rows.loc["overall", "value"]
+    assert curves["replicate"].ratio == rows.loc["overall", "replicate"]
+    pages = []
+    monkeypatch.setattr("scmimic.pl.self_distance", lambda results, **_: pages.append(results) or plt.figure())
+    found.to_html(tmp_path / "page.html", basis=None)
+    assert list(pages[0]) == ["synthetic cells", "other real cells"]
+    # new cells, as many
+    new = sm.baselines.IndependentNB(train, labels_key="cell_type").fit().generate(1000, seed=0)
+    good = sm.evaluate(test, new, max_cells=150, **settings).table.set_index(["metric", "label"])
+    assert good.loc[("self_distance_ratio", "overall"), "value"] > 0.9

@@ -109,6 +109,17 @@ class Sides:
     """Other real cells, in the proportions of `real`."""
     trivial: Mapping[str, Cells]
     """Cells of the trivial generators, by their name, in the proportions of `real`."""
+    all_synthetic: np.ndarray | None = field(default=None, kw_only=True)
+    """Principal components of all synthetic cells, where sides are cut to equal numbers."""
+
+    @property
+    def within(self) -> tuple[np.ndarray, np.ndarray]:
+        """Principal components of real and synthetic cells for looks within each side, which need no equal numbers.
+
+        The more of them, the more is seen: the real ones have the replicate with them.
+        """
+        real = self.real.pcs if self.replicate is None else np.vstack([self.real.pcs, self.replicate.pcs])
+        return real, self.synthetic.pcs if self.all_synthetic is None else self.all_synthetic
 
 
 @dataclass(frozen=True)
@@ -241,7 +252,8 @@ def _cut(data: Sides, label: str | None, *, max_cells: int, min_cells: int, rng:
             rows = shuffled(cells)
         if len(rows) >= min_cells:
             trivial[name] = cells[rows[:n]]
-    return Sides(chosen, data.synthetic[synthetic[:n]], data.train, replicate, trivial)
+    all_synthetic = data.synthetic.pcs[synthetic]
+    return Sides(chosen, data.synthetic[synthetic[:n]], data.train, replicate, trivial, all_synthetic=all_synthetic)
 
 
 def _read_sets(

@@ -19,6 +19,12 @@ MIN_COPY_RATIO = 0.9
 CERTAIN_COPIES = 0.5
 """Smooth but new cells have been seen with a ratio of distances down to 0.8; below this there are copies."""
 
+REPEATS = "self_distance_ratio"
+"""The metric that sees cells that resemble each other."""
+
+MIN_SELF_DISTANCE = 0.95
+"""Below this share of the distance within real cells, synthetic ones repeat each other, or vary too little."""
+
 _ZERO_RATIO = (0.9, 1.1)
 _VARIANCE_RATIO = (0.75, 1.33)
 _MAX_COMPOSITION = 0.05
@@ -86,8 +92,23 @@ def _real_copies_warning(share: float) -> str:
     )
 
 
-def copy_warning(metric: str, value: float, low: float, replicate: float = np.nan) -> str:
-    """What a privacy metric gives away, or an empty text; `replicate` is its value for unseen real cells."""
+def copy_warning(metric: str, value: float, low: float, replicate: float = np.nan, *, high: float = np.nan) -> str:
+    """What a metric of copies or repeats gives away, or an empty text.
+
+    Parameters
+    ----------
+    metric, value
+        Its name and value.
+    low, high
+        Interval of the value.
+    replicate
+        Its value for unseen real cells.
+    """
+    if metric == REPEATS and value < MIN_SELF_DISTANCE and high < 1:
+        return (
+            f"Synthetic cells lie closer to each other than as many real cells do (ratio {value:.2f}): the generator "
+            "repeats some cells, or all vary too little (see variance_ratio)."
+        )
     if metric == "dcr_ratio" and value < MIN_COPY_RATIO:
         closer = f"Synthetic cells lie closer to the training cells than unseen real cells do (ratio {value:.2f}): "
         if value < CERTAIN_COPIES:

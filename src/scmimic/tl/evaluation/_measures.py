@@ -43,7 +43,8 @@ class Outcome:
 
     overall: Mapping[str, Value]
     per_label: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
-    curve: metrics.DiscriminatorResult | None = None
+    curve: metrics.DiscriminatorResult | metrics.SelfDistance | None = None
+    """What the number is taken from, for pictures."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Pair:
     real: Cells
     synthetic: Cells
     train: Cells | None = None
+    within: tuple[np.ndarray, np.ndarray] | None = None
+    """Principal components of all real and of all synthetic cells, for measures that look within each side."""
 
     @property
     def training(self) -> Cells:
@@ -149,8 +152,10 @@ class Measure:
     screen: bool = False
     """Find the best trivial generator with a small run, and measure that one alone."""
     calibrated: bool = True
-    """Whether trivial generators are the other end of a scale. They copy nothing, and are truer to type than real cells
-    are: for privacy and agreement the replicate is unseen real cells, and there is no score."""
+    """Whether trivial generators are the other end of a scale. They copy and repeat nothing, and are truer to type than
+    real cells are: for privacy, repeats and agreement the replicate is unseen real cells, and there is no score."""
+    whole: bool = False
+    """Whether it takes all cells of each side, rather than equal numbers."""
 
     def asked(self, names: Sequence[str]) -> list[Metric]:
         """Its metrics that the user names, or that are of a protocol that the user names."""
@@ -382,6 +387,28 @@ def prdc(pair: Pair, options: Options) -> Outcome:
     """Precision, recall, density and coverage."""
     result = metrics.precision_recall_density_coverage(pair.real.pcs, pair.synthetic.pcs, seed=options.seed)
     return Outcome({name: Value(getattr(result, name)) for name in ("precision", "recall", "density", "coverage")})
+
+
+@measure(
+    Metric(
+        "self_distance_ratio",
+        "Distance within the synthetic cells, ratio",
+        1.0,
+        "closer",
+        "Distance of a synthetic cell to the nearest other one, over that within as many real cells: below 1 cells "
+        "are repeated, or vary too little.",
+    ),
+    group="distribution",
+    source="after Grassberger & Procaccia 1983; Zelnik-Manor & Perona 2004",
+    has_interval=True,
+    calibrated=False,
+    whole=True,
+)
+def self_distance(pair: Pair, options: Options) -> Outcome:
+    """Distances within the synthetic and within the real cells."""
+    real, synthetic = pair.within or (pair.real.pcs, pair.synthetic.pcs)
+    result = metrics.self_distance_ratio(real, synthetic, seed=options.seed, n_jobs=options.n_jobs)
+    return Outcome({"self_distance_ratio": Value(result.ratio, *result.interval)}, curve=result)
 
 
 @measure(

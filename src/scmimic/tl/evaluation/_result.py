@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmimic._keys import OVERALL
-from scmimic.metrics import DiscriminatorResult
+from scmimic.tl.evaluation._diagnostics import REPEATS
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 from scmimic.tl.evaluation._verdict import KEY_METRICS, Verdict, judge
 
@@ -40,8 +40,9 @@ class Evaluation:
     seconds
         Time of each measure.
     curves
-        ROC curves of each forest by its first metric: of the synthetic cells, of the replicate and of the best trivial
-        generator, for :func:`scmimic.pl.roc`.
+        By metric, what its numbers are taken from: the ROC curves of each forest (of the synthetic cells, of the
+        replicate and of the best trivial generator) for :func:`scmimic.pl.roc`, and the distances within the sides for
+        :func:`scmimic.pl.self_distance`.
     failed
         Which measures could not be taken of which cells, and why.
     adata
@@ -65,7 +66,7 @@ class Evaluation:
     table: pd.DataFrame
     params: Mapping[str, Any]
     seconds: Mapping[str, float]
-    curves: Mapping[str, Mapping[str, DiscriminatorResult]]
+    curves: Mapping[str, Mapping[str, Any]]
     failed: tuple[str, ...]
     adata: AnnData
     synthetic: AnnData
@@ -86,9 +87,10 @@ class Evaluation:
 
     @property
     def alarms(self) -> list[str]:
-        """What rows over all cells say against believing the numbers: diagnostics, copies, values beyond chance."""
+        """What rows over all cells say against them: diagnostics, copies, repeats, values beyond chance."""
         rows = self.table[(self.table["label"] == OVERALL) & (self.table["warning"] != "")]
-        alarming = rows["group"].isin(["diagnostic", "privacy"]) & np.isfinite(rows["value"].to_numpy(dtype=float))
+        alarming = rows["group"].isin(["diagnostic", "privacy"]) | (rows["metric"] == REPEATS)
+        alarming &= np.isfinite(rows["value"].to_numpy(dtype=float))
         beyond = np.array([beyond_chance(row) != "" for row in rows.itertuples()], dtype=bool)
         texts = rows["warning"].where(alarming, rows["metric"] + ": " + rows["warning"])
         return list(dict.fromkeys(texts[alarming | beyond]))

@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
 from scmimic.cells import ANNDATA, package_version
-from scmimic.metrics import DiscriminatorResult, TooFewCellsError
+from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
 from scmimic.tl.evaluation._measures import (
@@ -183,7 +183,7 @@ class _Results:
     """By label, source (synthetic, replicate or a trivial generator) and metric."""
     missing: dict[tuple[str, str], _Missing] = field(default_factory=dict)
     """By label and source."""
-    curves: dict[str, DiscriminatorResult] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
 
     def faults(self, name: str) -> list[str]:
         """What the user should know of the sides without a value: each reason once, with where it was met."""
@@ -225,8 +225,8 @@ def _take(measure: Measure, compared: Mapping[str, Sides], options: Options) -> 
 
 
 def _pairs(measure: Measure, sides: Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
-    yield "synthetic", Pair(sides.real, sides.synthetic, sides.train)
-    if not measure.calibrated:
+    yield "synthetic", Pair(sides.real, sides.synthetic, sides.train, sides.within if measure.whole else None)
+    if not measure.calibrated and not (measure.whole and sides.replicate is not None):
         # training cells would be copies: the second half of the unseen real cells stands for new cells here
         half = np.arange(len(sides.real)) % 2 == 0
         yield "replicate", Pair(sides.real[half], sides.real[~half], sides.train)
@@ -291,7 +291,9 @@ def _rows(metric: Metric, measure: Measure, results: _Results, data: EvaluationD
         is_returned = measure.per_label == "returned" and label != OVERALL
         sides = data.compared.get(OVERALL if is_returned else label)
         n = [0, 0]
-        if sides is not None:
+        if sides is not None and measure.whole:
+            n = list(map(len, sides.within))
+        elif sides is not None:
             n = [len(side.rows_of(label)) if is_returned else len(side) for side in (sides.real, sides.synthetic)]
         row = Row(metric.name, measure.group, label, np.nan, ideal=metric.ideal, n_real=n[0], n_synthetic=n[1])
         values = {source: of_source[metric.name] for source, of_source in results.values.get(label, {}).items()}
@@ -323,8 +325,7 @@ def _filled(
     score, warning = np.nan, ""
     if best and np.isfinite(replicate) and measure.calibrated:
         score, warning = metric.score(value, replicate, trivial[best], ideal, n)
-    if measure.group == "privacy":
-        warning = copy_warning(metric.name, value.value, value.low, replicate)
+    warning = copy_warning(metric.name, value.value, value.low, replicate, high=value.high) or warning
     if not np.isfinite(value.value):
         warning = "The metric has no finite value for these cells."
     texts = [metric.beyond_chance(value.value, n), warning]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic._keys import OVERALL
-from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES
+from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES, REPEATS
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 
 Tone = Literal["good", "fair", "bad", "unknown"]
@@ -84,8 +84,9 @@ def _valid(overall: pd.DataFrame) -> Answer:
 
 def _close(overall: pd.DataFrame) -> Answer:
     scores = overall["score"].astype(float).dropna()
+    repeats = [text for text in [overall["warning"].get(REPEATS, "")] if text]
     if scores.empty:
-        return Answer("Close?", "not known", "unknown", "No metric has a calibrated score.")
+        return Answer("Close?", "not known", "unknown", " ".join(["No metric has a calibrated score.", *repeats]))
     median = float(scores.median())
     keys = [name for name in KEY_METRICS if name in scores]
     if keys:
@@ -99,7 +100,7 @@ def _close(overall: pd.DataFrame) -> Answer:
     _, answer, tone = next(of_score for of_score in _ANSWERS if score >= of_score[0])
     if answer == "partly" and high >= _CLOSE:
         answer = "partly, or close"
-    return Answer("Close?", answer, tone, f"{detail} of {len(scores)} metrics.")
+    return Answer("Close?", answer, tone, " ".join([f"{detail} of {len(scores)} metrics.", *repeats]))
 
 
 _ANSWERS: tuple[tuple[float, str, Tone], ...] = (
