@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
-from _common import append_json, environment, mean_and_spread, read_counts, show
+from _common import append_json, environment, json_object, mean_and_spread, read_counts, show
 from sklearn.metrics import r2_score
 
 import scmimic as sm
@@ -96,7 +96,7 @@ def trained(name: str, seen: Any, target: str, seed: int, args: argparse.Namespa
         model = model_class(seen, **kwargs)
     else:
         model = model_class.from_representation(codes)
-    model.train(**QUIET)
+    model.train(**QUIET | args.train_kwargs)
     if folder is not None:
         model.save(folder)
     return model
@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=0, help="trees of the forest of rf_error; 0: none")
     parser.add_argument("--cells", type=int, default=1000, help="largest number of cells of a side for the forest")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--train-kwargs", type=json_object, default={}, help="JSON object, for all trainings")
     parser.add_argument("--models-dir", help="folder of trained models")
     parser.add_argument("--out", required=True, help="folder for the results")
     args = parser.parse_args()
