@@ -125,3 +125,50 @@ def test_evaluate_errors_are_one_line(run, files, tmp_path):
     assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--report", "away/out.html"))
     assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--table", "away/out.csv"))
     assert not list(tmp_path.glob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """A model that knows plate, donor and dose, and the table of its cells."""
+    folder = tmp_path_factory.mktemp("told")
+    adata = sm.datasets.synthetic_counts(n_obs=120, n_vars=20, seed=0)
+    adata.obs["donor"] = ["1015", "1016", "1244"] * 40
+    adata.obs["dose"] = [0.5, 1.0] * 60
+    adata.write_h5ad(folder / "cells.h5ad")
+    keys = ["--labels", "cell_type", "--batch", "batch", "--covariate", "donor", "--continuous-covariate", "dose"]
+    args = ["train", folder / "cells.h5ad", *keys, "--out", folder / "model", "--max-epochs", 1]
+    done = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_generate_by_covariates(run, told):
+    asked = ["--covariate", "donor=1015", "--covariate", "donor=1244", "--covariate", "dose=0.75"]
+    done = run("generate", told / "model", "--n", 10, *asked, "--out", "a.h5ad")
+    assert done.exit_code == 0, done.output
+    obs = ad.read_h5ad("a.h5ad").obs
+    assert obs["donor"].astype(str).value_counts().to_dict() == {"1015": 5, "1244": 5}
+    assert (obs["dose"] == 0.75).all()
+    assert "not seen" in _error(run("generate", told / "model", "--n", 3, "--covariate", "donor=9", "--out", "b.h5ad"))
+    assert "is none" in _error(run("generate", told / "model", "--n", 3, "--covariate", "dose=x", "--out", "b.h5ad"))
+    assert "VALUE" in _error(run("generate", told / "model", "--n", 3, "--covariate", "dose", "--out", "b.h5ad"))
+
+
+def test_generate_like_a_table(run, told):
+    table = pd.DataFrame({"donor": [1244, 1015, 1016], "dose": [1, 0.5, 0.5], "cell_type": ["type_1"] * 3})
+    table.to_csv("like.csv", index=False)
+    done = run("generate", told / "model", "--like", "like.csv", "--out", "a.h5ad")
+    assert done.exit_code == 0, done.output
+    obs = ad.read_h5ad("a.h5ad").obs
+    assert obs["donor"].tolist() == ["1244", "1015", "1016"]
+    assert obs["dose"].tolist() == [1, 0.5, 0.5]
+    done = run("generate", told / "model", "--like", told / "cells.h5ad", "--out", "b.h5ad")
+    assert done.exit_code == 0, done.output
+    keys = ["cell_type", "batch", "donor", "dose"]
+    real, twin = ad.read_h5ad(told / "cells.h5ad").obs, ad.read_h5ad("b.h5ad").obs
+    assert twin[keys].astype(str).to_numpy().tolist() == real[keys].astype(str).to_numpy().tolist()
+    assert "leave --n" in _error(run("generate", told / "model", "--like", "like.csv", "--n", 3, "--out", "c.h5ad"))
+    assert "no file" in _error(run("generate", told / "model", "--like", "no.csv", "--out", "c.h5ad"))
+    assert "must end in" in _error(
+        run("generate", told / "model", "--like", told / "model/model.pt", "--out", "c.h5ad")
+    )

@@ -53,8 +53,8 @@ class ToyModule(CellVAEModule):
 
     def __init__(self, n_input, *, n_latent, n_batch, n_labels):
         super().__init__(n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood="poisson")
-        self.encoder = Encoder(n_input, n_latent, (16,), n_cat=n_batch, log1p=True)
-        self.decoder = CountDecoder(n_latent, n_input, (16,), n_cat=n_batch)
+        self.encoder = Encoder(n_input, n_latent, (16,), n_covariates=self.design.n_columns, log1p=True)
+        self.decoder = CountDecoder(n_latent, n_input, (16,), n_covariates=self.design.n_columns)
         self.px_r = None
 
     def _likelihood(self, decoded, log_library, labels):

@@ -145,6 +145,14 @@ def train(
     file: Annotated[Path, typer.Argument(help="AnnData file (.h5ad) to train on.")],
     labels: Annotated[str | None, typer.Option(help="Column of .obs with the cell types.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("scmimic_model"),
+    batch: Annotated[str | None, typer.Option(help="Column of .obs with the batch.")] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of .obs with a condition, a donor, ... that cells can be asked for by; repeatable."),
+    ] = None,
+    continuous_covariate: Annotated[
+        list[str] | None, typer.Option(help="The same of a column with numbers, such as a dose; repeatable.")
+    ] = None,
     unlabeled: Annotated[
         str, typer.Option(help='Value of --labels that stands for no known type; "" where there is none.')
     ] = _keys.UNLABELED,
@@ -184,7 +192,15 @@ def train(
                 check_output(folder, overwrite=overwrite, folder=True, others={"FILE": file}, **_OUT)
         adata = sc.read_h5ad(file)
         scvi.settings.seed = seed
-        ACTIVA.setup_anndata(adata, layer=layer, labels_key=labels, unlabeled_category=unlabeled or None)
+        ACTIVA.setup_anndata(
+            adata,
+            layer=layer,
+            labels_key=labels,
+            unlabeled_category=unlabeled or None,
+            batch_key=batch,
+            categorical_covariate_keys=covariate or None,
+            continuous_covariate_keys=continuous_covariate or None,
+        )
         model = ACTIVA(adata, gene_likelihood=likelihood)
         try:
             model.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
@@ -217,6 +233,14 @@ def generate(
         list[str] | None,
         typer.Option(help="A cell type; repeat for several. TYPE=COUNT asks for a number of its own, without --n."),
     ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(help="COLUMN=VALUE of the batch or a covariate; repeat for several, which share the cells."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Table (.csv, .tsv) or cells (.h5ad): one cell is made for each row, as its columns say."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="File to write, .h5ad or .zarr.")] = Path("synthetic.h5ad"),
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -234,13 +258,25 @@ def generate(
         ending.message = f"nothing was written to {out}."
         if not model_dir.is_dir():
             raise FileNotFoundError(f"There is no folder {model_dir}: train a model with `scmimic train` first.")
-        request = _parse_labels(labels, n)
-        check_output(out, overwrite=overwrite, endings=CELL_ENDINGS, others={"MODEL_DIR": model_dir}, **_OUT)
+        if like is not None and not like.is_file():
+            raise FileNotFoundError(f"There is no file {like}: give the path of a .csv, .tsv or .h5ad file.")
+        if like is not None and (n is not None or labels or covariate):
+            raise ValueError("--like says what every cell is: leave --n, --labels and --covariate out.")
+        request = None if like is not None else _parse_labels(labels, n)
+        others = {"MODEL_DIR": model_dir} | ({} if like is None else {"--like": like})
+        check_output(out, overwrite=overwrite, endings=CELL_ENDINGS, others=others, **_OUT)
         model = ACTIVA.load(model_dir, allow_pickle=allow_pickle)
         if model.was_interrupted_:
             logger.warning("The training of this model was interrupted before its end.")
         result = model.generate(
-            n, labels=request, seed=seed, path=out, overwrite=overwrite, silent=not console.is_terminal
+            n,
+            labels=request,
+            covariates=_parse_covariates(covariate, model),
+            like=None if like is None else _read_like(like, model),
+            seed=seed,
+            path=out,
+            overwrite=overwrite,
+            silent=not console.is_terminal,
         )
     console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
 
@@ -327,3 +363,34 @@ def _parse_labels(labels: list[str] | None, n: int | None) -> list[str] | dict[s
             raise ValueError(f"--labels {text!r} has no number of cells: write {text}=COUNT, or give --n.")
         counts[name] = counts.get(name, 0) + int(number)
     return counts
+
+
+def _parse_covariates(texts: list[str] | None, model: ACTIVA) -> dict[str, list[Any]] | None:
+    """Read `COLUMN=VALUE`; a column that stands several times has several values."""
+    asked: dict[str, list[Any]] = {}
+    for text in texts or ():
+        key, found, value = text.partition("=")
+        if not found or not value:
+            raise ValueError(f"--covariate {text!r} has no value: write {key}=VALUE.")
+        if key in model.continuous_covariates_:
+            try:
+                asked.setdefault(key, []).append(float(value))
+            except ValueError:
+                raise ValueError(f"--covariate {text!r}: {key!r} holds numbers, and {value!r} is none.") from None
+        else:
+            asked.setdefault(key, []).append(value)
+    return asked or None
+
+
+def _read_like(path: Path, model: ACTIVA) -> Any:
+    """A table whose columns have the types of the training cells', or cells."""
+    import pandas as pd
+    import scanpy as sc
+
+    if path.suffix == ".h5ad":
+        return sc.read_h5ad(path, backed="r")
+    if path.suffix not in (".csv", ".tsv"):
+        raise ValueError(f"--like must end in .csv, .tsv or .h5ad, not {path.name!r}.")
+    # a donor 1015 may be text to the model and a number to pandas
+    table = pd.read_csv(path, sep="," if path.suffix == ".csv" else "\t", dtype=str)
+    return model._attributes.typed(table)

@@ -7,6 +7,12 @@ UNS = "scmimic"
 INTERRUPTED = "interrupted"
 """Key in it of cells from a model: whether its training, or that of what it was made on, was interrupted."""
 
+UNSEEN = "unseen"
+"""Key in it of cells from a model with a batch or covariates: combinations that the training cells have not."""
+
+OBS_SEEN = "seen"
+"""`.obs` column of such cells: whether the training cells have the cell's combination."""
+
 UNLABELED = "Unknown"
 """Value of a label column that means "no type known" by default."""
 

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmimic import _keys
+from scmimic.cells._attributes import Attributes, AttributeValues
 from scmimic.cells._columns import ObsColumn
 from scmimic.cells._generated import ALL_CELLS, assemble, resolve_counts, storable
 
@@ -105,13 +106,20 @@ def test_bad_proportions(shares):
         resolve_counts(5, None, TYPES, None if shares is None else np.array(shares))
 
 
+def _attributes(key, names, codes):
+    columns = Attributes(ObsColumn.named(key, names))
+    return columns, AttributeValues(
+        np.column_stack([codes, np.zeros(len(codes), dtype=int)]), np.empty((len(codes), 0))
+    )
+
+
 def _cells(seed=None, parameters=None):
     var = pd.DataFrame({"symbol": ["x", "y", "z"]}, index=["g2", "g0", "g1"])
     x = np.array([[0, 1, 2], [3, 0, 0]])
     return assemble(
         x,
         var,
-        [(ObsColumn.named("cell_type", TYPES), np.array([2, 0]))],
+        *_attributes("cell_type", TYPES, [2, 0]),
         model_name="Toy",
         parameters=parameters or {},
         seed=seed,
@@ -171,8 +179,8 @@ def test_assemble_refuses_what_does_not_fit():
     common = {"model_name": "Toy", "parameters": {}, "seed": 0}
     with pytest.raises(ValueError, match="columns"):
         assemble(np.ones((2, 3)), var, **common)
-    with pytest.raises(ValueError, match="2 rows, but there are 1 codes of 'k'"):
-        assemble(np.ones((2, 2)), var, [(ObsColumn.named("k", ["x"]), np.array([0]))], **common)
+    with pytest.raises(ValueError, match="2 rows, but there are attributes of 1 cells"):
+        assemble(np.ones((2, 2)), var, *_attributes("k", ["x"], [0]), **common)
 
 
 def test_assemble_without_labels_leaves_training_var_alone():

@@ -7,6 +7,7 @@ from torch import nn
 from scmimic.nn import (
     ACTINNClassifier,
     CountDecoder,
+    CovariateDesign,
     DenseStack,
     Encoder,
     ExpressionDecoder,
@@ -52,13 +53,33 @@ def test_batch_of_one_cell():
 
 
 def test_covariates_are_read():
-    stack = DenseStack(5, (4,), n_cat=3, n_cont=1).eval()
-    x = torch.randn(2, 5).repeat(1, 1)
-    base = stack(x, torch.zeros(2, 1), torch.zeros(2, 1))
-    assert not torch.allclose(base, stack(x, torch.ones(2, 1), torch.zeros(2, 1)))
-    assert not torch.allclose(base, stack(x, torch.zeros(2, 1), torch.ones(2, 1)))
-    samples = stack(x.expand(7, 2, 5), torch.zeros(2, 1), torch.zeros(2, 1))
-    torch.testing.assert_close(samples[3], base)
+    stack = DenseStack(5, (4,), n_covariates=3).eval()
+    x, one, other = torch.randn(2, 5), torch.zeros(2, 2), torch.zeros(2, 1)
+    base = stack(x, one, other)
+    assert not torch.allclose(base, stack(x, one + 1, other))
+    assert not torch.allclose(base, stack(x, one, other + 1))
+    torch.testing.assert_close(stack(x, None, torch.cat([one, other], 1)), base)
+    torch.testing.assert_close(stack(x.expand(7, 2, 5), one, other)[3], base)
+    # a network that is told nothing does not read them
+    alone = DenseStack(5, (4,)).eval()
+    torch.testing.assert_close(alone(x, one), alone(x))
+
+
+def test_a_design_is_one_hot_and_standardised():
+    design = CovariateDesign(3, (1, 2), 1)
+    design.set(torch.tensor([10.0]), torch.tensor([2.0]))
+    batch, categories, numbers = (
+        torch.tensor([[2], [0]]),
+        torch.tensor([[0, 1], [0, 0]]),
+        torch.tensor([[14.0], [10.0]]),
+    )
+    expected = [[0, 0, 1, 0, 1, 2], [1, 0, 0, 1, 0, 0]]
+    assert design.n_columns == 6
+    torch.testing.assert_close(design(batch, categories, numbers), torch.tensor(expected, dtype=torch.float32))
+    assert CovariateDesign(1, (1,))(torch.zeros(2, 1), torch.zeros(2, 1)) is None
+    # a covariate that does not vary is not divided by 0
+    design.set(torch.tensor([10.0]), torch.tensor([0.0]))
+    assert torch.isfinite(design(batch, categories, numbers)).all()
 
 
 def test_actinn_initialisation():

@@ -11,7 +11,19 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
-from scmimic.cells import ALL_CELLS, ANNDATA, Labels, assemble, fingerprint, label_column, read_counts, resolve_counts
+from scmimic.cells import (
+    ALL_CELLS,
+    ANNDATA,
+    LABEL,
+    Attributes,
+    AttributeValues,
+    Labels,
+    assemble,
+    fingerprint,
+    label_column,
+    read_counts,
+    resolve_counts,
+)
 
 BLOCK_ENTRIES = 2**23
 """Values per dense block: 64 MB in double precision."""
@@ -130,13 +142,20 @@ class ReferenceGenerator(ABC):
         return assemble(
             x,
             self._var,
-            [] if self._labels is None else [(self._labels, codes)],
+            *self._attributes(codes),
             model_name=type(self).__name__,
             parameters=self.parameters,
             seed=seed,
             source=fingerprint(counts, self._x.shape, self._x.nnz, self._x.data[:_SAMPLED], self._x.indices[:_SAMPLED]),
             dtype=self._x.dtype,
         )
+
+    def _attributes(self, codes: np.ndarray) -> tuple[Attributes, AttributeValues]:
+        """What cells with these label codes are."""
+        columns = Attributes(self._labels)
+        values = AttributeValues.open(len(codes), columns)
+        values.codes[:, LABEL] = codes
+        return columns, values
 
     @abstractmethod
     def _fit(self, rng: np.random.Generator) -> None:

@@ -1,5 +1,6 @@
 """What reads an AnnData or makes one: checks, columns, layers, units, and generated cells. Not public."""
 
+from scmimic.cells._attributes import BATCH, LABEL, OPEN, Attributes, AttributeValues
 from scmimic.cells._checks import (
     ANNDATA,
     CELLS,
@@ -18,7 +19,16 @@ from scmimic.cells._checks import (
     read_counts,
     warn_of_counts,
 )
-from scmimic.cells._columns import ObsColumn, Value, Values, as_list, check_column, label_array, label_column
+from scmimic.cells._columns import (
+    ObsColumn,
+    Value,
+    Values,
+    as_list,
+    check_column,
+    check_number_column,
+    label_array,
+    label_column,
+)
 from scmimic.cells._fingerprint import Changes, changes, matrix_fingerprint, same_values, take_fingerprint
 from scmimic.cells._generated import (
     ALL_CELLS,
@@ -60,9 +70,14 @@ __all__ = [
     "ALL_CELLS",
     "ANNDATA",
     "BASES",
+    "BATCH",
     "CELLS",
+    "LABEL",
     "LARGEST_COUNT",
+    "OPEN",
     "UNIT_NAMES",
+    "AttributeValues",
+    "Attributes",
     "Changes",
     "ExpressionSpace",
     "Labels",
@@ -80,6 +95,7 @@ __all__ = [
     "check_counts",
     "check_genes",
     "check_no_empty_cells",
+    "check_number_column",
     "check_obsm",
     "check_record",
     "check_registered_counts",

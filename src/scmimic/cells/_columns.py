@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from pandas.api.extensions import ExtensionDtype
-from pandas.api.types import pandas_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype, pandas_dtype
 
 from scmimic import _keys
 
@@ -176,6 +176,34 @@ def check_column(
             "are one value."
         )
     return values
+
+
+def check_number_column(obs: pd.DataFrame, key: str, argument: str, *, name: str = "adata") -> pd.Series:
+    """A complete column of finite numbers, in double precision; or what is wrong with it.
+
+    Parameters
+    ----------
+    obs, key, argument, name
+        As for :func:`complete_column`.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`complete_column`; also if values are infinite.
+    TypeError
+        If the column does not hold numbers.
+    """
+    values = complete_column(obs, key, argument, name=name)
+    column = f"{name}.obs[{key!r}]"
+    if not is_numeric_dtype(values.dtype) or is_bool_dtype(values.dtype):
+        raise TypeError(
+            f"`{argument}`: `{column}` holds {values.dtype}, and a continuous covariate is a column of numbers. "
+            f"Convert it, `{column} = pd.to_numeric({column})`, or name it in `categorical_covariate_keys`."
+        )
+    numbers = values.astype(float)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"`{column}` holds infinite values, which no network can read. Remove these cells.")
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from scmimic import _keys
+from scmimic.cells._attributes import Attributes, AttributeValues
 from scmimic.cells._columns import ObsColumn, Value, Values, as_list
 
 STATISTICS = frozenset(
@@ -302,7 +303,8 @@ def generation_record(model_name: str, parameters: Mapping[str, Any], seed: int 
 def assemble(
     x: sp.spmatrix | np.ndarray,
     var: pd.DataFrame,
-    columns: Iterable[tuple[ObsColumn, np.ndarray]] = (),
+    columns: Attributes | None = None,
+    values: AttributeValues | None = None,
     *,
     model_name: str,
     parameters: Mapping[str, Any],
@@ -320,7 +322,9 @@ def assemble(
     var
         The training ``.var``, in the training order; not changed.
     columns
-        Columns of ``.obs``, such as that of the labels, each with the code of every cell.
+        Columns of ``.obs``, such as that of the labels; None: there are none.
+    values
+        What every cell has in them.
     model_name
         Name of the generating class.
     parameters
@@ -360,11 +364,12 @@ def assemble(
     record = generation_record(model_name, parameters, seed)
     obs = pd.DataFrame(index=cell_names(n, record, source))
     colors: dict[str, list[str]] = {}
-    for column, codes in columns:
-        if len(codes) != n:
-            raise ValueError(f"x has {n} rows, but there are {len(codes)} codes of {column.key!r}.")
-        obs[column.key] = column.restore(codes, obs.index)
-        colors |= column.own_colors(codes)
+    if columns is not None and values is not None:
+        if values.n != n:
+            raise ValueError(f"x has {n} rows, but there are attributes of {values.n} cells.")
+        for name, column, shades in columns.restore(values, obs.index):
+            obs[name] = column
+            colors |= shades
     result = AnnData(X=x, obs=obs, var=gene_annotation(var))
     for key, array in (obsm or {}).items():
         result.obsm[key] = np.asarray(array)

@@ -1,6 +1,7 @@
 """Layers and networks."""
 
 from scmimic.nn._actinn import ACTINNClassifier
+from scmimic.nn._covariates import CovariateDesign
 from scmimic.nn._critic import Critic
 from scmimic.nn._decoders import CountDecoder, ExpressionDecoder
 from scmimic.nn._dense import DenseStack, RealBatchNorm1d, fake_cells
@@ -14,6 +15,7 @@ from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear
 __all__ = [
     "ACTINNClassifier",
     "CountDecoder",
+    "CovariateDesign",
     "Critic",
     "DenseStack",
     "Encoder",

@@ -25,7 +25,7 @@ class GeneDecoder(nn.Module):
         raise NotImplementedError
 
     def hidden(
-        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, covariates: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
         raise NotImplementedError
@@ -42,11 +42,11 @@ class GeneDecoder(nn.Module):
         self,
         z: torch.Tensor,
         log_library: torch.Tensor | None = None,
-        batch_index: torch.Tensor | None = None,
+        covariates: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> Any:
         """What the decoder gives, from codes of shape ``(..., n_latent)``."""
-        return self.read(self.hidden(z, log_library, batch_index), labels)
+        return self.read(self.hidden(z, log_library, covariates), labels)
 
 
 class ExpressionDecoder(GeneDecoder):
@@ -60,8 +60,8 @@ class ExpressionDecoder(GeneDecoder):
         Number of genes.
     n_hidden
         Widths of the hidden layers, latent side first.
-    n_cat
-        Number of batches that are joined to the code as one-hot (1: none).
+    n_covariates
+        Number of columns of covariates that are joined to the code.
     threshold
         Outputs at or below this value become zero. 0 is the plain ReLU.
     dropout_rate
@@ -74,12 +74,12 @@ class ExpressionDecoder(GeneDecoder):
         n_output: int,
         n_hidden: Sequence[int],
         *,
-        n_cat: int = 1,
+        n_covariates: int = 0,
         threshold: float = 0.0,
         dropout_rate: float = 0.0,
     ):
         super().__init__()
-        self.stack = DenseStack(n_latent, n_hidden, n_cat=n_cat, dropout_rate=dropout_rate)
+        self.stack = DenseStack(n_latent, n_hidden, n_covariates=n_covariates, dropout_rate=dropout_rate)
         self.output = WideLinear(self.stack.n_out, n_output)
         self.threshold = threshold
 
@@ -89,10 +89,10 @@ class ExpressionDecoder(GeneDecoder):
         return (self.output,)
 
     def hidden(
-        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, covariates: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The last hidden layer."""
-        return self.stack(z, batch_index)
+        return self.stack(z, covariates)
 
     def finish(self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> torch.Tensor:
         """Expression ``(..., n_output)`` in the space of the training layer, from the head's output."""
@@ -111,8 +111,8 @@ class CountDecoder(GeneDecoder):
         Number of genes.
     n_hidden
         Widths of the hidden layers, latent side first.
-    n_cat
-        Number of batches that are joined to the code as one-hot (1: none).
+    n_covariates
+        Number of columns of covariates that are joined to the code.
     library_covariate
         Join the standardised log library size to the code, so that the proportions of genes may depend on depth.
     zero_inflation
@@ -133,7 +133,7 @@ class CountDecoder(GeneDecoder):
         n_output: int,
         n_hidden: Sequence[int],
         *,
-        n_cat: int = 1,
+        n_covariates: int = 0,
         library_covariate: bool = True,
         zero_inflation: bool = False,
         n_labels: int = 0,
@@ -142,7 +142,7 @@ class CountDecoder(GeneDecoder):
         super().__init__()
         self.library_covariate = library_covariate
         self.stack = DenseStack(
-            n_latent, n_hidden, n_cat=n_cat, n_cont=int(library_covariate), dropout_rate=dropout_rate
+            n_latent, n_hidden, n_covariates=n_covariates + int(library_covariate), dropout_rate=dropout_rate
         )
         self.scale = WideLinear(self.stack.n_out, n_output)
         self.zero_logits = WideLinear(self.stack.n_out, n_output) if zero_inflation else None
@@ -156,12 +156,12 @@ class CountDecoder(GeneDecoder):
         return (self.scale,) if self.zero_logits is None else (self.scale, self.zero_logits)
 
     def hidden(
-        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, covariates: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The last hidden layer, for ``log_library`` of shape ``(n, 1)``."""
         assert log_library is not None
         standard = (log_library - self.log_library_mean) / self.log_library_std
-        return self.stack(z, batch_index, standard)
+        return self.stack(z, covariates, standard if self.library_covariate else None)
 
     def finish(
         self, outputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None

@@ -93,10 +93,8 @@ class DenseStack(nn.Module):
         Number of input features.
     n_hidden
         Widths of the hidden layers, first to last.
-    n_cat
-        Number of categories of a one-hot covariate that is joined to the input; 0 or 1 joins nothing.
-    n_cont
-        Number of continuous covariates that are joined to the input.
+    n_covariates
+        Number of columns that are joined to the input, such as those of a :class:`~scmimic.nn.CovariateDesign`.
     dropout_rate
         Dropout after each layer. The papers' networks have none.
     use_batch_norm
@@ -112,17 +110,15 @@ class DenseStack(nn.Module):
         n_in: int,
         n_hidden: Sequence[int],
         *,
-        n_cat: int = 0,
-        n_cont: int = 0,
+        n_covariates: int = 0,
         dropout_rate: float = 0.0,
         use_batch_norm: bool = True,
         norm_first: bool = False,
         negative_slope: float = 0.0,
     ):
         super().__init__()
-        self.n_cat = n_cat if n_cat > 1 else 0
-        self.n_cont = n_cont
-        widths = [n_in + self.n_cat + n_cont, *n_hidden]
+        self.n_covariates = n_covariates
+        widths = [n_in + n_covariates, *n_hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
             steps: list[nn.Module] = [nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()]
@@ -134,18 +130,15 @@ class DenseStack(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.n_out = widths[-1]
 
-    def forward(
-        self, x: torch.Tensor, category: torch.Tensor | None = None, continuous: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``; covariates have one row per cell."""
-        parts = [x]
-        if self.n_cat:
-            assert category is not None
-            parts.append(F.one_hot(category.squeeze(-1).long(), self.n_cat).to(x.dtype).expand(*x.shape[:-1], -1))
-        if self.n_cont:
-            assert continuous is not None
-            parts.append(continuous.expand(*x.shape[:-1], -1))
-        joined = torch.cat(parts, dim=-1) if len(parts) > 1 else x
-        flat = joined.reshape(-1, joined.shape[-1]) if joined.dim() > 2 else joined
+    def forward(self, x: torch.Tensor, *covariates: torch.Tensor | None) -> torch.Tensor:
+        """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``.
+
+        `covariates`, each ``(n, k)`` with a row per cell, have `n_covariates` columns in all; None joins nothing, and
+        without `n_covariates` they are not read.
+        """
+        if self.n_covariates:
+            columns = [part.to(x.dtype).expand(*x.shape[:-1], -1) for part in covariates if part is not None]
+            x = torch.cat([x, *columns], dim=-1)
+        flat = x.reshape(-1, x.shape[-1]) if x.dim() > 2 else x
         hidden = self.layers(flat)
-        return hidden.reshape(*joined.shape[:-1], -1) if joined.dim() > 2 else hidden
+        return hidden.reshape(*x.shape[:-1], -1) if x.dim() > 2 else hidden

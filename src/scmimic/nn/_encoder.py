@@ -24,8 +24,8 @@ class Encoder(nn.Module):
         Size of the latent space.
     n_hidden
         Widths of the hidden layers.
-    n_cat
-        Number of batches that are joined to the input as one-hot (1: none).
+    n_covariates
+        Number of columns of covariates that are joined to the input.
     head
         ``"linear"``: plain linear outputs, as IntroVAE. ``"relu_bn"``: the authors' program sends the outputs through
         ReLU and batch norm too, which holds the batch KL near 0.82 nats per dimension and makes means and log variances
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         n_latent: int,
         n_hidden: Sequence[int],
         *,
-        n_cat: int = 1,
+        n_covariates: int = 0,
         head: Literal["linear", "relu_bn"] = "linear",
         log1p: bool = False,
         dropout_rate: float = 0.0,
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         self.stack = DenseStack(
             n_input if n_comps is None else n_comps,
             n_hidden,
-            n_cat=n_cat,
+            n_covariates=n_covariates,
             dropout_rate=dropout_rate,
             norm_first=norm_first,
             negative_slope=negative_slope,
@@ -98,11 +98,11 @@ class Encoder(nn.Module):
         self.linear.weight[: len(weight), : len(weight)] = weight
         self.linear.bias[: len(bias)] = bias
 
-    def forward(self, x: torch.Tensor, batch_index: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log variance, each ``(n, n_latent)``."""
+    def forward(self, x: torch.Tensor, covariates: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log variance, each ``(n, n_latent)``; `covariates` of shape ``(n, n_covariates)``."""
         x = torch.log1p(x) if self.log1p else x
         x = x if self.input_map is None else self.input_map(x)
-        mean, log_var = self.head(self.stack(x, batch_index)).chunk(2, dim=-1)
+        mean, log_var = self.head(self.stack(x, covariates)).chunk(2, dim=-1)
         if self.linear is not None:
             mean = mean + self.linear(x)
         # no posterior is wider than the prior's exp(0); the bounds keep the KL of synthetic cells finite

@@ -33,8 +33,8 @@ class MeanDecoder(GeneDecoder):
     link
         ``"identity"``: expression in the units of the data, from standardised outputs. ``"exp"``: expected counts,
         which depend on the code alone. ``"softmax"``: proportions, rows sum to 1.
-    n_cat
-        Number of batches that are joined to the code as one-hot (1: none).
+    n_covariates
+        Number of columns of covariates that are joined to the code.
     library_covariate
         Join the standardised log library size to the code.
     zero_inflation
@@ -64,7 +64,7 @@ class MeanDecoder(GeneDecoder):
         n_hidden: Sequence[int],
         *,
         link: Literal["identity", "exp", "softmax"],
-        n_cat: int = 1,
+        n_covariates: int = 0,
         library_covariate: bool = False,
         zero_inflation: bool = False,
         dropout_rate: float = 0.0,
@@ -79,8 +79,7 @@ class MeanDecoder(GeneDecoder):
         self.stack = DenseStack(
             n_latent,
             n_hidden,
-            n_cat=n_cat,
-            n_cont=int(library_covariate),
+            n_covariates=n_covariates + int(library_covariate),
             dropout_rate=dropout_rate,
             norm_first=norm_first,
             negative_slope=negative_slope,
@@ -113,7 +112,7 @@ class MeanDecoder(GeneDecoder):
         self.mean.weight[: len(weight), self.stack.n_out : self.stack.n_out + len(weight)] = weight
 
     def hidden(
-        self, z: torch.Tensor, log_library: torch.Tensor | None = None, batch_index: torch.Tensor | None = None
+        self, z: torch.Tensor, log_library: torch.Tensor | None = None, covariates: torch.Tensor | None = None
     ) -> torch.Tensor:
         """What the heads read, for ``log_library`` of shape ``(n, 1)``: the last hidden layer, and perhaps the code.
 
@@ -124,9 +123,9 @@ class MeanDecoder(GeneDecoder):
             assert log_library is not None
             standard = (log_library - self.log_library_mean) / self.log_library_std
         if self.split_aggregation is None:
-            hidden = self.stack(z, batch_index, standard)
+            hidden = self.stack(z, covariates, standard)
         else:
-            hidden = self.stack(torch.diag_embed(z).movedim(-2, 0), batch_index, standard)
+            hidden = self.stack(torch.diag_embed(z).movedim(-2, 0), covariates, standard)
         if self.split_aggregation == "sum":
             hidden = hidden.sum(0)
         if self.output_map is not None:

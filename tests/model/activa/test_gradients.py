@@ -45,9 +45,8 @@ def make(gene_likelihood):
 
 def play(module, tensors):
     """All forward passes of the game, in the order in which random numbers are drawn."""
-    x, batch, labels = (
-        tensors[key] for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
-    )
+    x, labels = (tensors[key] for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.LABELS_KEY))
+    batch = module.covariates(tensors)
     torch.manual_seed(1)
     mean, log_var = module.encoder(x, batch)
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
@@ -131,7 +130,7 @@ def test_running_statistics_are_those_of_real_cells():
     reference = copy.deepcopy(module)
     torch.manual_seed(1)
     introspective_gradients(module, tensors, GameWeights(1.0, 0.5, 1e3), fake_statistics="batch")
-    reference.encoder(tensors[REGISTRY_KEYS.X_KEY], tensors[REGISTRY_KEYS.BATCH_KEY])
+    reference.encoder(tensors[REGISTRY_KEYS.X_KEY], reference.covariates(tensors))
     for a, b in zip(module.encoder.buffers(), reference.encoder.buffers(), strict=True):
         torch.testing.assert_close(a, b)
 

@@ -31,7 +31,7 @@ def test_samples_are_cells_of_the_posterior_predictive(gene_likelihood):
     expected = torch.zeros(N, GENES)
     with torch.no_grad():
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-            px = module.decode(mean + std * node, library, tensors["batch"], tensors["labels"])
+            px = module.decode(mean + std * node, library, None, tensors["labels"])
             expected += weight * (px.mean if module.is_count else module.expected(px))
     error = many.std(-1) / 4000**0.5
     assert ((many.mean(-1) - expected).abs() <= 5 * error + 1e-4).all()
@@ -44,8 +44,7 @@ def test_marginal_likelihood_is_the_integral_over_the_code(per_pass):
     library = module.log_library(tensors["X"])
     with torch.no_grad():
         parts = [
-            module.decode(z.expand(N, 1), library, tensors["batch"], tensors["labels"]).log_prob(tensors["X"]).sum(-1)
-            - 0.5 * z**2
+            module.decode(z.expand(N, 1), library, None, tensors["labels"]).log_prob(tensors["X"]).sum(-1) - 0.5 * z**2
             for z in grid
         ]
     step = (grid[1] - grid[0]).log() - 0.5 * np.log(2 * np.pi)
@@ -66,7 +65,7 @@ def test_proportions_are_kept_beside_the_counts():
     for gene_likelihood in ("nb", "zinb", "poisson"):
         module, tensors = make(gene_likelihood)
         z, library = torch.zeros(N, 1), torch.full((N, 1), 3.0)
-        px = module.decode(z, library, tensors["batch"], tensors["labels"])
+        px = module.decode(z, library, None, tensors["labels"])
         scale = px.get_normalized("scale")
         torch.testing.assert_close(scale.sum(1), torch.ones(N))
         rate = px.rate if gene_likelihood == "poisson" else px.mu
@@ -81,5 +80,5 @@ def test_the_decoder_is_told_the_library_size_or_not(told):
     for parameter in module.decoder.parameters():
         torch.nn.init.normal_(parameter)
     z, zeros = torch.zeros(N, 1), torch.zeros(N, 1)
-    small, large = (module.decode(z, torch.full((N, 1), size), zeros, zeros).scale for size in (1.0, 9.0))
+    small, large = (module.decode(z, torch.full((N, 1), size), None, zeros).scale for size in (1.0, 9.0))
     assert torch.allclose(small, large) != told

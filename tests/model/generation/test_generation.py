@@ -294,10 +294,11 @@ def test_cells_of_any_type_are_named_by_the_classifier(mixed):
     """Without a type of its own in the decoder, a cell is what the classifier sees in it, not what its code is near."""
     z = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * 1.5
     library, batch = torch.full((400, 1), 5.0), torch.zeros(400, 1, dtype=torch.long)
+    told = mixed.module.design(batch)
     with torch.inference_mode():
-        px = mixed.module.decode(z, library, batch, torch.zeros_like(batch))
+        px = mixed.module.decode(z, library, told, torch.zeros_like(batch))
         judged = mixed.module.classifier(mixed.module.expected(px)).argmax(1)
-        found = mixed._sampler(seed=0).find_labels(z, library, batch)
+        found = mixed._sampler(seed=0).find_labels(z, library, told)
     assert (found == judged).all()
     near = mixed.posterior_.nearest_labels(z.numpy(), 3)
     assert (near != judged.numpy()).any()
@@ -313,9 +314,11 @@ def test_a_type_that_a_batch_does_not_hold_is_drawn_from_the_others(adata):
     model.train(2, warmup_epochs=2, calibrate_margins=False, calibrate_spread=False, **QUIET)
     code = model.batch_categories_.index(batch)
     label = model.label_categories_.index(first)
-    pool = model.posterior_.pool(label, code)
+    pool = model.posterior_.pool(np.array([label, code]))
     np.testing.assert_array_equal(pool, np.flatnonzero(adata.obs["cell_type"] == first))
-    other = model.posterior_.pool(label + 1, code)
+    other = model.posterior_.pool(np.array([label + 1, code]))
     assert set(adata.obs["batch"].iloc[other]) == {batch}
     cells = model.generate(20, first, transform_batch=batch, seed=0)
     assert (cells.obs["batch"] == batch).all() and (cells.obs["cell_type"] == first).all()
+    assert not cells.obs["seen"].any()
+    assert cells.uns["scmimic"]["unseen"] == {f"{first}, {batch}": 20}

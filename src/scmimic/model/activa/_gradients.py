@@ -67,27 +67,27 @@ def introspective_gradients(
     ``cell_type_loss``, ``loss_encoder`` and ``loss_generator``; ``reconstruction_per_cell`` and ``kl_per_cell``.
     """
     x = tensors[REGISTRY_KEYS.X_KEY]
-    batch_index = tensors.get(REGISTRY_KEYS.BATCH_KEY)
+    covariates = module.covariates(tensors)
     labels = tensors.get(REGISTRY_KEYS.LABELS_KEY)
     encoder = list(module.encoder.parameters())
     stack = list(module.decoder.stack.parameters())
     heads = [parameter for head in module.decoder.heads for parameter in head.parameters()]
     heads += module.dispersion_parameters()
 
-    mean, log_var = module.encoder(x, batch_index)
+    mean, log_var = module.encoder(x, covariates)
     z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
     library = module.log_library(x, tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY))
-    hidden = module.decoder.hidden(z, library, batch_index)
+    hidden = module.decoder.hidden(z, library, covariates)
     # copies at which the gradient of each kind of cells is caught on its way back to the code
     for_loss = hidden.detach().requires_grad_()
     # without adversarial weight there is no second player, and no fake to encode
     if weights.alpha1 > 0:
         with fake_cells(module.decoder, "running"):
-            hidden_prior = module.decoder.hidden(torch.randn_like(mean), library, batch_index)
+            hidden_prior = module.decoder.hidden(torch.randn_like(mean), library, covariates)
         for_reconstructed, for_generated = hidden.detach().requires_grad_(), hidden_prior.detach().requires_grad_()
         px, *judged = module.decode_for_players(for_loss, for_reconstructed, for_generated, library, labels)
         fakes = [module.fake(distribution) for distribution in judged]
-        kl_fake, penalties, cell_gradients = _judge(module, fakes, batch_index, weights, fake_statistics)
+        kl_fake, penalties, cell_gradients = _judge(module, fakes, covariates, weights, fake_statistics)
     else:
         px = module.likelihood(for_loss, library, labels)
         fakes, kl_fake, penalties, cell_gradients = [], [], [], []
@@ -128,7 +128,7 @@ def introspective_gradients(
 def _judge(
     module: ACTIVAModule,
     fakes: list[torch.Tensor],
-    batch_index: torch.Tensor | None,
+    covariates: torch.Tensor | None,
     weights: GameWeights,
     fake_statistics: str,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
@@ -137,9 +137,9 @@ def _judge(
     Returns, for each batch, its mean KL, the encoder's penalty, and the gradient of the generator's loss in its cells.
     """
     cells = torch.cat(fakes).detach().requires_grad_()
-    batches = None if batch_index is None else batch_index.repeat(len(fakes), 1)
+    told = None if covariates is None else covariates.repeat(len(fakes), 1)
     with fake_cells(module.encoder, fake_statistics, n_groups=len(fakes)):
-        kl = kl_standard_normal(*module.encoder(cells, batches))
+        kl = kl_standard_normal(*module.encoder(cells, told))
     means = [part.mean() for part in kl.chunk(len(fakes))]
     penalties = [hinge(value.detach(), weights.m) for value in means]
     won = [value for value, penalty in zip(means, penalties, strict=True) if penalty > 0]

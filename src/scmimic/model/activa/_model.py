@@ -37,10 +37,10 @@ from scmimic.model.activa._module import ACTIVAModule
 from scmimic.model.activa._plan import IntrospectiveTrainingPlan
 from scmimic.model.activa._presets import preset_for
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
-from scmimic.model.base._initialisation import start_from_data
+from scmimic.model.base._initialisation import start_from_data, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
 from scmimic.model.base._vae import GenerativeVAE
-from scmimic.model.generation._sampler import AggregatedPosterior
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 _KINDS = {
     "n_latent": COUNT_OR_NONE,
@@ -145,7 +145,7 @@ class ACTIVA(GenerativeVAE):
         self.module = self._module_cls(
             n_input,
             n_labels=n_labels,
-            n_batch=max(self.summary_stats.get("n_batch", 1), 1),
+            **self._covariate_sizes(),
             n_latent=n_latent,
             n_hidden=n_hidden,
             gene_likelihood=gene_likelihood,
@@ -157,6 +157,8 @@ class ACTIVA(GenerativeVAE):
             dropout_rate=dropout_rate,
             classifier=network,
         )
+        if adata is not None:
+            write_covariate_statistics(self)
         if adata is not None and self.module.is_count:
             x = self._expression()
             check_registered_counts(x, gene_likelihood)
@@ -181,6 +183,8 @@ class ACTIVA(GenerativeVAE):
         unlabeled_category: Value | None = _keys.UNLABELED,
         batch_key: str | None = None,
         size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register the data.
@@ -201,6 +205,12 @@ class ACTIVA(GenerativeVAE):
             Column of ``adata.obs`` with the batch of each cell.
         size_factor_key
             Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals.
+        categorical_covariate_keys
+            Columns of ``adata.obs`` with what else tells cells apart and can be asked of new ones: condition, donor,
+            tissue; of any type, as `labels_key`. Encoder and decoder are told them.
+        continuous_covariate_keys
+            Columns of ``adata.obs`` with numbers, such as dose, time or age, of which the same holds. They are
+            standardised; where effects are multiplicative, register the logarithm.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -220,6 +230,8 @@ class ACTIVA(GenerativeVAE):
             unlabeled_category=unlabeled_category,
             batch_key=batch_key,
             size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
         )
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
@@ -234,6 +246,8 @@ class ACTIVA(GenerativeVAE):
         unlabeled_category: Value | None = _keys.UNLABELED,
         batch_key: str | None = None,
         size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register the expression modality of a MuData.
@@ -248,6 +262,8 @@ class ACTIVA(GenerativeVAE):
         rna_layer
             Layer of the modality that holds the expression; None: its ``X``.
         labels_key, unlabeled_category, batch_key, size_factor_key
+            As in :meth:`setup_anndata`.
+        categorical_covariate_keys, continuous_covariate_keys
             As in :meth:`setup_anndata`.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
@@ -270,6 +286,8 @@ class ACTIVA(GenerativeVAE):
             unlabeled_category=unlabeled_category,
             batch_key=batch_key,
             size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
         )
         register(cls, mdata, field_list, setup_method_args, **kwargs)
 

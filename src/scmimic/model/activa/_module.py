@@ -31,8 +31,8 @@ class ACTIVAModule(CellVAEModule):
         Number of genes.
     n_labels
         Number of label categories, an unlabelled one included.
-    n_batch
-        Number of batches.
+    n_batch, n_cats_per_cov, n_continuous_cov
+        Number of batches, of categories of each categorical covariate, and of continuous covariates.
     n_latent
         Size of the latent space.
     n_hidden
@@ -63,6 +63,8 @@ class ACTIVAModule(CellVAEModule):
         *,
         n_labels: int = 1,
         n_batch: int = 1,
+        n_cats_per_cov: Sequence[int] = (),
+        n_continuous_cov: int = 0,
         n_latent: int = 128,
         n_hidden: Sequence[int] = (1024, 512, 256),
         gene_likelihood: Literal["normal", "nb", "zinb", "poisson"] = "normal",
@@ -75,13 +77,19 @@ class ACTIVAModule(CellVAEModule):
         classifier: nn.Module | None = None,
     ):
         super().__init__(
-            n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood=gene_likelihood
+            n_input,
+            n_latent=n_latent,
+            n_batch=n_batch,
+            n_labels=n_labels,
+            gene_likelihood=gene_likelihood,
+            n_cats_per_cov=n_cats_per_cov,
+            n_continuous_cov=n_continuous_cov,
         )
         self.encoder = Encoder(
             n_input,
             n_latent,
             n_hidden,
-            n_cat=n_batch,
+            n_covariates=self.design.n_columns,
             head=encoder_head,
             log1p=self.is_count,
             dropout_rate=dropout_rate,
@@ -92,7 +100,7 @@ class ACTIVAModule(CellVAEModule):
                 n_latent,
                 n_input,
                 reverse,
-                n_cat=n_batch,
+                n_covariates=self.design.n_columns,
                 library_covariate=library_covariate,
                 zero_inflation=self.zero_inflated,
                 n_labels=n_labels if label_baseline else 0,
@@ -100,7 +108,12 @@ class ACTIVAModule(CellVAEModule):
             )
         else:
             self.decoder = ExpressionDecoder(
-                n_latent, n_input, reverse, n_cat=n_batch, threshold=output_threshold, dropout_rate=dropout_rate
+                n_latent,
+                n_input,
+                reverse,
+                n_covariates=self.design.n_columns,
+                threshold=output_threshold,
+                dropout_rate=dropout_rate,
             )
         self.px_r = None
         if self.has_dispersion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from scvi.model.base import BaseModelClass
 from scvi.utils import attrdict
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, LABEL, LAYER, check_arguments, check_keywords
+from scmimic._arguments import COLUMN, LABEL, LAYER, Listed, check_arguments, check_keywords
 from scmimic._plain import from_plain
 from scmimic.cells import (
     ObsColumn,
     Value,
+    as_list,
     check_column,
+    check_number_column,
     check_size_factor,
     check_structure,
     check_values,
@@ -32,10 +35,12 @@ from scmimic.cells import (
 
 logger = logging.getLogger(__name__)
 
+_COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
 _KINDS = {
     **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
     **dict.fromkeys(("layer", "rna_layer"), LAYER),
     "unlabeled_category": LABEL.or_none,
+    **dict.fromkeys(_COVARIATES, Listed(COLUMN, least=0, alone=True, optional=True)),
 }
 
 # what scvi-tools passes to a set-up that repeats another one
@@ -126,7 +131,102 @@ class ColumnField(fields.CategoricalObsField):
         }
 
 
+class CategoricalCovariatesField(fields.CategoricalJointObsField):
+    """Categorical covariates of any type, which cells can be given back in; see :class:`ObsColumn`.
+
+    Parameters
+    ----------
+    registry_key
+        Key of the field.
+    obs_keys
+        Columns of ``.obs``.
+    name
+        What the cells are called.
+    """
+
+    argument = "categorical_covariate_keys"
+
+    def __init__(self, registry_key: str, obs_keys: list[str], *, name: str = "adata") -> None:
+        super().__init__(registry_key, obs_keys)
+        self.name = name
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Number the values of the columns."""
+        columns = {}
+        for key in self.attr_keys:
+            colors = adata.uns.get(_keys.colors(key))
+            columns[key] = ObsColumn.read(check_column(adata.obs, key, self.argument, name=self.name), colors=colors)
+        return self._numbered(adata, columns)
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs) -> dict:
+        """Give the values of other cells the numbers that the training cells' have."""
+        columns = {}
+        for key in self.attr_keys:
+            column = ObsColumn.from_record(state_registry[ObsColumn.IN_REGISTRY][key])
+            values = check_column(adata_target.obs, key, self.argument, name=self.name)
+            columns[key] = column, column.codes_of(values, name=self.name)
+        return self._numbered(adata_target, columns)
+
+    def _numbered(self, adata: AnnData, columns: dict[str, tuple[ObsColumn, np.ndarray]]) -> dict:
+        adata.obsm[self.attr_key] = pd.DataFrame({key: codes for key, (_, codes) in columns.items()}, adata.obs_names)
+        return {
+            self.MAPPINGS_KEY: {key: np.array(column.names, dtype=object) for key, (column, _) in columns.items()},
+            self.FIELD_KEYS_KEY: self.attr_keys,
+            self.N_CATS_PER_KEY: [len(column.values) for column, _ in columns.values()],
+            ObsColumn.IN_REGISTRY: {key: column.record() for key, (column, _) in columns.items()},
+        }
+
+
+class ContinuousCovariatesField(fields.NumericalJointObsField):
+    """Continuous covariates: columns of ``.obs`` with finite numbers.
+
+    Parameters
+    ----------
+    registry_key
+        Key of the field.
+    obs_keys
+        Columns of ``.obs``.
+    name
+        What the cells are called.
+    """
+
+    argument = "continuous_covariate_keys"
+
+    def __init__(self, registry_key: str, obs_keys: list[str], *, name: str = "adata") -> None:
+        super().__init__(registry_key, obs_keys)
+        self.name = name
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Gather the columns."""
+        values = {key: check_number_column(adata.obs, key, self.argument, name=self.name) for key in self.attr_keys}
+        adata.obsm[self.attr_key] = pd.DataFrame(values, adata.obs_names)
+        dtypes = {key: str(adata.obs[key].dtype) for key in self.attr_keys}
+        return {self.COLUMNS_KEY: np.array(self.attr_keys, dtype=object), "dtypes": dtypes}
+
+
 MuDataColumnField = fields.MuDataWrapper(ColumnField)
+MuDataCategoricalCovariatesField = fields.MuDataWrapper(CategoricalCovariatesField)
+MuDataContinuousCovariatesField = fields.MuDataWrapper(ContinuousCovariatesField)
+
+
+def _check_covariate_keys(
+    labels_key: str | None,
+    batch_key: str | None,
+    categorical_covariate_keys: Sequence[str] | None,
+    continuous_covariate_keys: Sequence[str] | None,
+) -> tuple[list[str], list[str]]:
+    """Keys of categorical and continuous covariates, each of which stands once in the whole registration."""
+    categorical, continuous = as_list(categorical_covariate_keys or ()), as_list(continuous_covariate_keys or ())
+    seen: dict[str, str] = {}
+    given = ([labels_key], [batch_key], categorical, continuous)
+    for argument, keys in zip(("labels_key", "batch_key", *_COVARIATES), given, strict=True):
+        for key in keys:
+            if key is not None and key in seen:
+                twice = f"twice in `{argument}`" if seen[key] == argument else f"in `{seen[key]}` and `{argument}`"
+                raise ValueError(f"The column {key!r} stands {twice}. Name it once: it can only be one of them.")
+            if key is not None:
+                seen[key] = argument
+    return categorical, continuous
 
 
 def anndata_fields(
@@ -137,16 +237,27 @@ def anndata_fields(
     unlabeled_category: Value | None = None,
     batch_key: str | None = None,
     size_factor_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
     needs_known: bool = True,
 ) -> list:
     """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
     check_arguments(locals(), _KINDS)
+    categorical, continuous = _check_covariate_keys(
+        labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
+    )
     check_structure(adata, layer)
     check_values(get_matrix(adata, layer), where_is(layer))
     for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
         if key is not None:
             check_column(adata.obs, key, argument, unlabeled=unlabeled)
     check_size_factor(adata.obs, size_factor_key)
+    # a model that was saved without covariates has no state of their fields
+    covariates: list[fields.BaseAnnDataField] = []
+    if categorical:
+        covariates.append(CategoricalCovariatesField(REGISTRY_KEYS.CAT_COVS_KEY, categorical))
+    if continuous:
+        covariates.append(ContinuousCovariatesField(REGISTRY_KEYS.CONT_COVS_KEY, continuous))
     return [
         # whether X must hold counts depends on the likelihood, which the model knows and checks
         fields.LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
@@ -159,6 +270,7 @@ def anndata_fields(
         ),
         ColumnField(REGISTRY_KEYS.BATCH_KEY, batch_key, "batch_key"),
         fields.NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+        *covariates,
     ]
 
 
@@ -171,9 +283,14 @@ def mudata_fields(
     unlabeled_category: Value | None,
     batch_key: str | None,
     size_factor_key: str | None,
+    categorical_covariate_keys: Sequence[str] | None = None,
+    continuous_covariate_keys: Sequence[str] | None = None,
 ) -> list:
     """Check a MuData and return the fields to register."""
     check_arguments(locals(), _KINDS)
+    categorical, continuous = _check_covariate_keys(
+        labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
+    )
     if not isinstance(mdata, MuData):
         raise TypeError(f"`mdata` must be a MuData, not {type(mdata).__name__}. For AnnData use `setup_anndata`.")
     if modalities.rna_layer not in mdata.mod:
@@ -187,13 +304,22 @@ def mudata_fields(
     tables = {
         argument: ("mdata", mdata.obs) if key is None else (f"mdata.mod[{key!r}]", mdata.mod[key].obs)
         for argument, key in modalities.items()
-        if argument in ("labels_key", "batch_key", "size_factor_key")
+        if argument in ("labels_key", "batch_key", "size_factor_key", *_COVARIATES)
     }
     for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
         name, obs = tables[argument]
         if key is not None:
             check_column(obs, key, argument, name=name, unlabeled=unlabeled)
     check_size_factor(tables["size_factor_key"][1], size_factor_key)
+    kinds = (MuDataCategoricalCovariatesField, MuDataContinuousCovariatesField)
+    registry_keys = (REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
+    covariates = [
+        field(registry_key, keys, name=tables[argument][0], mod_key=modalities[argument])
+        for field, registry_key, argument, keys in zip(
+            kinds, registry_keys, _COVARIATES, (categorical, continuous), strict=True
+        )
+        if keys
+    ]
     return [
         fields.MuDataLayerField(
             REGISTRY_KEYS.X_KEY, rna_layer, mod_key=modalities.rna_layer, is_count_data=False, mod_required=True
@@ -216,6 +342,7 @@ def mudata_fields(
         fields.MuDataNumericalObsField(
             REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, mod_key=modalities.size_factor_key, required=False
         ),
+        *covariates,
     ]
 
 

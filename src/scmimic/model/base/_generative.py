@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 
@@ -25,16 +26,28 @@ from scmimic._arguments import (
 )
 from scmimic._arrays import check_unmasked
 from scmimic._interrupts import interrupted_part
-from scmimic.cells import LARGEST_COUNT, Labels, Value, as_list, fingerprint, made_space, resolve_counts
+from scmimic.cells import (
+    LABEL,
+    LARGEST_COUNT,
+    OPEN,
+    AttributeValues,
+    Labels,
+    Value,
+    as_list,
+    fingerprint,
+    made_space,
+    resolve_counts,
+)
 from scmimic.model.base._model import CellModel
 from scmimic.model.generation._output import CellDescription
-from scmimic.model.generation._sampler import ANY, AggregatedPosterior
+from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 # Arguments of what makes cells; a name means the same in each function that has it.
 _REQUEST = {
     "n": COUNT_OR_NONE,
     "labels": ORDERED,
-    "method": Choice(("posterior", "prior")),
+    **dict.fromkeys(("codes", "method"), Choice(("posterior", "prior"), optional=True)),
     "min_confidence": PROBABILITY.or_none,
     "max_draws": COUNT_OR_NONE,
     "batch_size": COUNT,
@@ -49,10 +62,10 @@ _SAMPLED = 64
 
 
 class Requested(NamedTuple):
-    """Numbers of cells by type and by label code, and in all."""
+    """What is asked of each cell, the number of cells by type, and in all."""
 
+    cells: AttributeValues
     labels: dict[str, int]
-    cells: list[tuple[int, int]]
     total: int
 
 
@@ -63,6 +76,15 @@ class GenerativeModel(CellModel):
     """
 
     posterior_: AggregatedPosterior | None = None
+    composition_: Composition | None = None
+
+    @property
+    def _composition(self) -> Composition:
+        """The groups of the training cells."""
+        if self.composition_ is None:
+            posterior = self._trained_cells()
+            self.composition_ = Composition.of(posterior.attributes, posterior.log_library)
+        return self.composition_
 
     def _check_request(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
@@ -85,21 +107,59 @@ class GenerativeModel(CellModel):
         assert self.posterior_ is not None
         return self.posterior_
 
-    def _requested(self, n: int | None, labels: Labels, *, any_type: bool = False) -> Requested:
-        """How many cells of which type are asked for; with `any_type` they may be of any."""
-        known, posterior = self._labels, self._trained_cells()
-        proportions = None
+    def _requested(
+        self,
+        n: int | None,
+        labels: Labels,
+        *,
+        covariates: Mapping[str, Any] | None = None,
+        like: Any = None,
+        any_type: bool = False,
+    ) -> Requested:
+        """What is asked of each cell; with `any_type` the type may be any where none is asked for."""
+        known, composition = self._attributes, self._composition
+        if like is not None:
+            rows = known.read(like)
+        elif not covariates:
+            rows = self._of_labels(n, labels, AttributeValues.open(1, known), any_type=any_type)
+        else:
+            combinations = known.asked(covariates)
+            if labels is None:
+                n = self._total(n)
+                shares = [n // len(combinations) + (i < n % len(combinations)) for i in range(len(combinations))]
+                parts = zip(shares, combinations, strict=True)
+                rows = AttributeValues.stacked(
+                    [self._of_labels(k, None, one, any_type=any_type) for k, one in parts if k]
+                )
+            else:
+                rows = self._of_labels(n, labels, AttributeValues.open(1, known), any_type=any_type)
+                turn = np.arange(rows.n) % len(combinations)
+                rows = rows.filled(AttributeValues.stacked(combinations).take(turn))
+        counts: dict[str, int] = {}
+        if known.labels is not None and (rows.labels != OPEN).all():
+            codes = pd.unique(rows.labels)
+            counts = {known.labels.names[code]: int((rows.labels == code).sum()) for code in codes}
+            have = set(composition.codes[:, LABEL].tolist())
+            if empty := [known.labels.names[code] for code in codes if code not in have]:
+                raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
+        return Requested(rows, counts, rows.n)
+
+    @staticmethod
+    def _total(n: int | None) -> int:
+        return next(iter(resolve_counts(n, None, None, None).values()))
+
+    def _of_labels(self, n: int | None, labels: Labels, one: AttributeValues, *, any_type: bool) -> AttributeValues:
+        """Rows with the attributes of `one` and, where the model knows types, the types in their numbers."""
+        known, proportions = self._labels, None
         if known is not None:
-            proportions = np.bincount(posterior.labels, minlength=len(known.names))[: len(known.names)]
+            proportions = self._composition.label_proportions(one.codes[0], len(known.names))
         counts = resolve_counts(n, labels, known, proportions)
         total = sum(counts.values())
-        if known is None or any_type:
-            return Requested({} if known is None else counts, [(ANY, total)], total)
-        codes = {name: known.names.index(name) for name in counts}
-        empty = [name for name, code in codes.items() if posterior.cells(code).size == 0]
-        if empty:
-            raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
-        return Requested(counts, [(codes[name], k) for name, k in counts.items()], total)
+        rows = one.take(np.zeros(total, dtype=np.int64))
+        if known is not None and not any_type:
+            codes = [known.names.index(name) for name in counts]
+            rows.codes[:, LABEL] = np.repeat(codes, list(counts.values()))
+        return rows
 
     def _check_codes(self, z: np.ndarray) -> np.ndarray:
         z = numbers("z", z).astype(np.float32)
@@ -111,7 +171,7 @@ class GenerativeModel(CellModel):
 
     def _label_codes(self, labels, n: int) -> np.ndarray:
         if labels is None:
-            return np.full(n, ANY)
+            return np.full(n, OPEN)
         column = self._labels
         if column is None:
             raise ValueError("`labels` was given, but the model was set up without `labels_key`.")
@@ -140,11 +200,17 @@ class GenerativeModel(CellModel):
             model_name=type(self).__name__,
             parameters=parameters,
             seed=seed,
-            labels=self._labels,
-            batches=self._batches,
+            attributes=self._attributes,
             source=fingerprint(weights_sample(self.module), *asked),
             interrupted=interrupted_part(self) is not None,
         )
+
+
+def check_like(like: Any, **others: Any) -> None:
+    """Refuse what says twice which cells are made."""
+    given = [name for name, value in others.items() if value is not None and value != {}]
+    if like is not None and given:
+        raise ValueError(f"`like` says what every cell is, and so does `{given[0]}`: leave one of them out.")
 
 
 def weights_sample(module: torch.nn.Module) -> np.ndarray:

@@ -135,6 +135,13 @@ def start_at_components(
     decoder.start_linear_path(torch.as_tensor(np.diag(std / length)))
 
 
+def write_covariate_statistics(model: RegisteredModel) -> None:
+    """Write mean and standard deviation of the continuous covariates into the module, if there are any."""
+    if REGISTRY_KEYS.CONT_COVS_KEY in model.adata_manager.data_registry:
+        numbers = np.asarray(model.adata_manager.get_from_registry(REGISTRY_KEYS.CONT_COVS_KEY), dtype=np.float64)
+        model.module.design.set(torch.as_tensor(numbers.mean(axis=0)), torch.as_tensor(numbers.std(axis=0)))
+
+
 def write_library_statistics(model: RegisteredModel, x: np.ndarray | sp.spmatrix) -> np.ndarray:
     """Write what is known of library sizes into the module, and return the log of each cell's.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from scmimic._plain import from_plain
 from scmimic.cells import (
     CELLS,
     UNIT_NAMES,
+    Attributes,
     Changes,
     ObsColumn,
     changes,
@@ -40,6 +41,10 @@ from scmimic.cells import (
 class RegisteredModel(BaseModelClass):
     """What was registered, in attributes that are saved with the model."""
 
+    # a model that was saved without them has none
+    covariate_columns_: Sequence[Mapping[str, Any]] = ()
+    continuous_covariates_: Mapping[str, str] = {}
+
     def __init__(self, adata: AnnData | MuData | None = None, registry: Mapping[str, Any] | None = None):
         CELLS.or_none.check(adata=adata)
         super().__init__(adata, from_plain(registry))
@@ -54,6 +59,7 @@ class RegisteredModel(BaseModelClass):
         self.batch_key_ = args.get("batch_key")
         self._remember_column("label", REGISTRY_KEYS.LABELS_KEY, self.labels_key_)
         self._remember_column("batch", REGISTRY_KEYS.BATCH_KEY, self.batch_key_)
+        self._remember_covariates()
         if self.adata is not None:
             data = self._expression_data()
             self.var_ = data.var.copy()
@@ -218,6 +224,30 @@ class RegisteredModel(BaseModelClass):
     def _set_column(self, what: str, column: ObsColumn | None) -> None:
         setattr(self, f"{what}_categories_", None if column is None else column.names)
         setattr(self, f"{what}_column_", None if column is None else column.record())
+
+    def _remember_covariates(self) -> None:
+        """The columns of the covariates."""
+        states = {name: entry["state_registry"] for name, entry in self.registry_["field_registries"].items()}
+        categorical, continuous = (
+            states.get(key, {}) for key in (REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
+        )
+        self.covariate_columns_ = list(categorical.get(ObsColumn.IN_REGISTRY, {}).values())
+        self.continuous_covariates_ = dict(continuous.get("dtypes", {}))
+
+    def _covariate_sizes(self) -> dict[str, Any]:
+        """How many batches and covariates the networks are told of."""
+        return {
+            "n_batch": max(self.summary_stats.get("n_batch", 1), 1),
+            "n_cats_per_cov": [len(column.values) for column in self._attributes.categorical],
+            "n_continuous_cov": len(self._attributes.continuous),
+        }
+
+    @property
+    def _attributes(self) -> Attributes:
+        """What the model was told of its cells besides their expression."""
+        columns = tuple(map(ObsColumn.from_record, self.covariate_columns_))
+        numbers = self.continuous_covariates_
+        return Attributes(self._labels, self._batches, columns, tuple(numbers), numbers)
 
     @property
     def _labels(self) -> ObsColumn | None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
+from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.model.base import VAEMixin
 
+from scmimic._arguments import shown
 from scmimic._random import as_seed
-from scmimic.cells import Labels, Value, Values
-from scmimic.model.base._generative import GenerativeModel, library_sizes, recorded_library_size
+from scmimic.cells import BATCH, LABEL, OPEN, AttributeValues, Labels, Value, Values
+from scmimic.model.base._generative import GenerativeModel, check_like, library_sizes, recorded_library_size
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
-from scmimic.model.generation._sampler import AggregatedPosterior, CellSampler, Stream
+from scmimic.model.generation._sampler import CellSampler, Stream
 from scmimic.model.generation.calibration._calibration import calibrate
 from scmimic.model.generation.calibration._margins import GeneMargins
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
+from scmimic.model.generation.codes._sources import CodeSource, Drawn, PosteriorCodes, PriorCodes
+
+CodeName = Literal["posterior", "prior"]
 
 
 class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
@@ -42,7 +49,10 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         n: int | None = None,
         labels: Labels = None,
         *,
-        method: Literal["posterior", "prior"] = "posterior",
+        covariates: Mapping[str, Values] | None = None,
+        like: pd.DataFrame | AnnData | MuData | None = None,
+        codes: CodeName | None = None,
+        method: CodeName | None = None,
         library_size: float | Sequence[float] | None = None,
         min_confidence: float | None = None,
         max_draws: int | None = None,
@@ -61,18 +71,29 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         n
             Total number of cells.
         labels
-            None: all types, in the proportions of the training data (``method="prior"``: as the prior gives them).
-            One type, a list of types (`n` is shared evenly, the remainder goes to the first), or a dict from type to
-            number of cells (then `n` is left out). Types are given as they stand in the column, or as text.
+            None: all types, in the proportions of the training cells, of those with the asked covariates
+            (``codes="prior"``: as the prior gives them). One type, a list of types (`n` is shared evenly, the remainder
+            goes to the first), or a dict from type to number of cells (then `n` is left out). Types are given as they
+            stand in the column, or as text.
+        covariates
+            What else the cells are: the name of the batch's column or of a covariate to a value, or to several, among
+            which the cells are shared evenly; several columns in all combinations. What is left out is as in the
+            training cells, given the rest. A combination that these do not have is generated too, and flagged.
+        like
+            A table, or cells with such a table in ``.obs``: one cell is made for each row, in their order, with its
+            type, batch and covariates; what there is no column for is left out, as above. `n`, `labels` and
+            `covariates` are then left out.
+        codes
+            Where the latent codes come from. ``"posterior"``: q(z|x) of training cells of what is asked for, each used
+            equally often, with the library size of the same cell; exact and without rejection, and more realistic than
+            the prior (see the benchmarks). ``"prior"``: N(0, I), and cells of a requested type are those that the
+            classifier takes for it (section 2.6 of the paper); library sizes come from the type's log-normal
+            distribution. None: ``"posterior"``.
         method
-            Where the latent codes come from. ``"posterior"`` (default): the aggregated posterior of the requested type,
-            that is q(z|x) of its training cells, each used equally often, with the library size of the same cell; exact
-            and without rejection, and more realistic than the prior (see the benchmarks). ``"prior"``: N(0, I), and
-            cells of a requested type are those that the classifier takes for it (section 2.6 of the paper); library
-            sizes come from the type's log-normal distribution.
+            Former name of `codes`.
         library_size
             Counts per cell: one number, or one for each cell where none is rejected. None: modelled, as said under
-            `method`. Only for count likelihoods.
+            `codes`. Only for count likelihoods.
         min_confidence
             Keep only cells to whose type the classifier gives at least this probability, between 0 and 1. None: with
             ``"posterior"`` every cell is kept, with ``"prior"`` the most probable type decides.
@@ -80,7 +101,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             Bound on the cells drawn per type where cells are rejected. None: 1,000 per requested cell, at least
             100,000.
         transform_batch
-            Batch to generate. None: the batches of the training cells that the codes come from.
+            Batch to generate, as `covariates` with the name of its column.
         match_margins
             Draw each gene within a type towards the distribution that it has in the training cells, the further the
             more cells the type has, by moving each drawn count to the same quantile; dependence between genes and
@@ -109,11 +130,17 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             The requested type, in the type of the training column.
         ``.obsm["X_<model>"]`` : ndarray
             The latent codes.
-        ``.obs[batch_key]``, ``.obs_names``, ``.var``, ``.uns["<column>_colors"]``
-            The batch; names that differ from those of other calls; the training genes without statistics of the
-            training cells; the training cells' colours.
+        ``.obs[batch_key]``, and the covariates
+            In the type of their training columns.
+        ``.obs["seen"]``
+            Of a model with a batch or covariates: whether there are training cells of the same combination, and the
+            continuous covariates lie within theirs.
+        ``.obs_names``, ``.var``, ``.uns["<column>_colors"]``
+            Names that differ from those of other calls; the training genes without statistics of the training cells;
+            the training cells' colours.
         ``.uns["scmimic"]`` : dict
-            Model, version, parameters and seed.
+            Model, version, parameters, seed and, under ``"unseen"``, the number of cells of each combination that the
+            training cells do not have.
 
         Raises
         ------
@@ -127,38 +154,47 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
-        self._check_confidence(min_confidence, method, labels)
-        any_type = method == "prior" and labels is None and min_confidence is None
-        asked = self._requested(n, labels, any_type=any_type)
+        source = self._check_codes_of(codes, method)
+        covariates = self._check_covariates(covariates, transform_batch)
+        check_like(like, n=n, labels=labels, covariates=covariates)
+        self._check_confidence(min_confidence, source, labels)
+        any_type = source == "prior" and labels is None and min_confidence is None
+        asked = self._requested(n, labels, covariates=covariates, like=like, any_type=any_type)
+        judged = min_confidence is not None or (source == "prior" and (asked.cells.labels != OPEN).any())
+        if judged and like is not None:
+            raise ValueError(
+                "`like` keeps the order of its rows, and cells that the classifier may reject come type by type: leave "
+                "`min_confidence` out, and take codes that are no prior's."
+            )
         seed = as_seed(seed)
         sampler = self._sampler(
+            source,
             seed=seed,
-            method=method,
             library_size=self._check_library_size(library_size, asked.total),
+            judged=judged,
             min_confidence=min_confidence,
-            batch=self._batch_code(transform_batch),
             max_draws=max(100_000, 1000 * asked.total) if max_draws is None else max_draws,
             margins=self._check_margins(match_margins, library_size),
         )
-        if library_size is not None and np.ndim(library_size) > 0 and sampler.rejects(asked.cells):
+        if library_size is not None and np.ndim(library_size) > 0 and judged:
             raise ValueError(
                 "`library_size` must be one number where cells may be rejected, that is with `min_confidence` or with "
                 "types from the prior."
             )
-        about = self._describe_cells(
-            seed,
-            {
-                "n": asked.total,
-                "labels": asked.labels,
-                "method": method,
-                "library_size": recorded_library_size(library_size),
-                "min_confidence": min_confidence,
-                "transform_batch": transform_batch,
-                "match_margins": sampler.margins is not None,
-            },
-        )
+        parameters = {
+            "n": asked.total,
+            "labels": asked.labels,
+            "codes": source,
+            "library_size": recorded_library_size(library_size),
+            "min_confidence": min_confidence,
+            "match_margins": sampler.margins is not None,
+        }
+        if self._attributes.keys:
+            parameters["covariates"] = covariates
+        rows = () if like is None else (asked.cells.codes, asked.cells.numbers)
+        about = self._describe_cells(seed, parameters, *rows)
         self.module.eval()
-        blocks = sampler.run(asked.cells, shuffle=labels is None)
+        blocks = sampler.run(asked.cells, shuffle=labels is None and like is None)
         return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()
@@ -167,6 +203,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         z: np.ndarray,
         *,
         labels: Values | None = None,
+        covariates: Mapping[str, Value] | None = None,
         library_size: float | Sequence[float] | None = None,
         transform_batch: Value | None = None,
         share_noise: bool = False,
@@ -185,11 +222,14 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             Type of every cell, or one for all: the type whose baseline, library sizes and dispersion are used. None:
             the type of the training cell with the nearest code; for a model without a baseline per type, the type that
             the classifier sees in the decoded cell.
+        covariates
+            What else the cells are: the name of the batch's column or of a covariate to its value. What is left out is
+            at random as in the training cells, given the rest.
         library_size
             Counts per cell, one number or one for each. None: drawn from the log-normal distribution of the training
             cells (of the type, where `labels` is given).
         transform_batch
-            Batch to decode into. None: batches at random as in the training data.
+            Batch to decode into, as `covariates` with the name of its column.
         share_noise
             Give all cells of one of `labels` the library size and the batch of one training cell, so that codes alone
             tell them apart. The draw from the likelihood stays that of each cell.
@@ -208,15 +248,18 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         self._check_request(locals())
         z = self._check_codes(z)
         label = self._label_codes(labels, len(z))
+        covariates = self._check_covariates(covariates, transform_batch)
+        asked = self._one_combination(covariates).take(np.zeros(len(z), dtype=np.int64))
+        asked.codes[:, LABEL] = label
         library = self._check_library_size(library_size, len(z))
         seed = as_seed(seed)
-        sampler = self._sampler(
-            seed=seed, method="prior", library_size=library, batch=self._batch_code(transform_batch)
-        )
+        sampler = self._sampler("prior", seed=seed, library_size=library)
         self.module.eval()
-        chunks = list(sampler.decode(z, label, share_noise))
+        chunks = list(sampler.decode(z, asked, share_noise))
         order = np.argsort(np.concatenate([index for index, _ in chunks]))
-        parameters = {"n": len(z), "method": "decode", "transform_batch": transform_batch, "share_noise": share_noise}
+        parameters = {"n": len(z), "method": "decode", "share_noise": share_noise}
+        if self._attributes.keys:
+            parameters["covariates"] = covariates
         about = self._describe_cells(seed, parameters, z, label, library)
         return collect([in_order((chunk for _, chunk in chunks), order)], about)
 
@@ -226,6 +269,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         z: np.ndarray,
         *,
         labels: Values | None = None,
+        covariates: Mapping[str, Value] | None = None,
         library_size: float | Sequence[float] | None = None,
         transform_batch: Value | None = None,
         batch_size: int = 1024,
@@ -238,10 +282,13 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             Codes, shape ``(n, n_latent)``.
         labels
             Type of every cell, or one for all. None: the type of the training cell with the nearest code.
+        covariates
+            What else the cells are: the name of the batch's column or of a covariate to its value. What is left out is
+            as in the largest group of training cells that has the rest.
         library_size
             Counts per cell, one number or one for each. None: the geometric mean of the training cells'.
         transform_batch
-            Batch to decode into. None: the most frequent one.
+            Batch to decode into, as `covariates` with the name of its column.
         batch_size
             Cells per pass.
 
@@ -256,24 +303,71 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         """
         self._check_request(locals())
         z = self._check_codes(z)
-        posterior, module = self._trained_cells(), self.module
+        posterior, module, composition = self.posterior_, self.module, self._composition
         label = self._label_codes(labels, len(z))
-        if labels is None and self.label_categories_ is not None:
+        if labels is None and self.label_categories_ is not None and posterior is not None:
             label = posterior.nearest_labels(z, len(self.label_categories_))
         library = self._check_library_size(library_size, len(z))
-        log_library = np.full(len(z), posterior.log_library.mean()) if library is None else np.log(library)
-        batch = self._batch_code(transform_batch)
-        batch = int(np.bincount(posterior.batches).argmax()) if batch is None else batch
-        columns = (z, log_library[:, None].astype(np.float32), np.full((len(z), 1), batch), label.clip(0)[:, None])
+        log_library = np.full(len(z), composition.mean_library) if library is None else np.log(library)
+        one = self._one_combination(self._check_covariates(covariates, transform_batch))
+        one = composition.largest(one)
+        told = self._sampler("prior", seed=0).told(one)
+        columns = (z, log_library[:, None].astype(np.float32), label.clip(0)[:, None])
         module.eval()
         parts = []
         for start in range(0, len(z), batch_size):
-            block = (torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns)
-            parts.append(module.expected(module.decode(*block)).cpu().numpy())
+            part, library_part, labels_part = (
+                torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns
+            )
+            covariates_part = None if told is None else told.expand(len(part), -1)
+            px = module.decode(part, library_part, covariates_part, labels_part)
+            parts.append(module.expected(px).cpu().numpy())
         return np.concatenate(parts)
 
-    def _sampler(self, **settings: Any) -> CellSampler:
-        return CellSampler(self.module, self._trained_cells(), names=self.label_categories_, **settings)
+    def _one_combination(self, covariates: Mapping[str, Any]) -> AttributeValues:
+        """What is asked of all cells alike."""
+        found = self._attributes.asked(covariates)
+        if len(found) > 1:
+            raise ValueError(f"`covariates` must give one value for each column here, not {dict(covariates)}.")
+        return found[0]
+
+    def _check_covariates(self, covariates: Mapping[str, Any] | None, transform_batch: Value | None) -> dict[str, Any]:
+        """Covariates with the batch among them."""
+        if covariates is not None and not isinstance(covariates, Mapping):
+            raise TypeError(
+                f"`covariates` must be a dict from the name of a column to a value, not {shown(covariates)}."
+            )
+        asked = dict(covariates or {})
+        if transform_batch is not None:
+            self._batch_code(transform_batch)
+            assert self.batch_key_ is not None
+            if self.batch_key_ in asked:
+                raise ValueError(
+                    f"The batch is asked for twice: by `transform_batch` and `covariates[{self.batch_key_!r}]`."
+                )
+            asked[self.batch_key_] = transform_batch
+        return asked
+
+    def _check_codes_of(self, codes: CodeName | None, method: CodeName | None) -> str:
+        """Where codes come from."""
+        if codes is not None and method is not None and codes != method:
+            raise ValueError(f"`codes={codes!r}` and `method={method!r}` contradict; `method` is its former name.")
+        return codes or method or "posterior"
+
+    def _code_source(self, codes: str) -> CodeSource:
+        if codes == "posterior":
+            return PosteriorCodes(self._trained_cells())
+        return PriorCodes(self._composition)
+
+    def _sampler(self, codes: str = "posterior", **settings: Any) -> CellSampler:
+        return CellSampler(
+            self.module,
+            self._code_source(codes),
+            self._composition,
+            posterior=self.posterior_,
+            names=self.label_categories_,
+            **settings,
+        )
 
     def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
         """Take from the training cells what generation is matched with."""
@@ -292,7 +386,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
 
     def _prepare_generation(self) -> None:
         # a map from the counts of other weights
-        self.margins_ = None
+        self.margins_ = self.composition_ = None
         self._remember_posterior()
         self._check_generation()
 
@@ -303,11 +397,10 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         codes = torch.as_tensor(np.concatenate([posterior.mean, posterior.std]))
         self._check_useful("the codes of its training cells", codes)
         cells = np.arange(0, len(posterior), max(len(posterior) // n_cells, 1))
-        label = posterior.labels[cells]
-        sampler = self._sampler(seed=0)
-        stream = sampler.stream(Stream.BLOCKS, 0)
-        z, log_library, batches = sampler.latents(sampler.codes, cells, label, None, stream)
-        px = module.decode(z, log_library, batches, torch.as_tensor(label, device=z.device).unsqueeze(1))
+        sampler, drawn = self._sampler(seed=0), Drawn(posterior.attributes.take(cells), cells)
+        z, log_library = sampler.latents(sampler.codes, drawn, None, sampler.stream(Stream.BLOCKS, 0))
+        label = torch.as_tensor(drawn.attributes.labels, device=z.device).unsqueeze(1)
+        px = module.decode(z, log_library, sampler.told(drawn.attributes), label)
         self._check_useful("the cells that it generates", module.expected(px), is_count=module.is_count)
 
     @torch.inference_mode()
@@ -318,17 +411,29 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         for tensors in self._training_batches():
             tensors = {key: value.to(self.module.device) for key, value in tensors.items()}
             out = self.module.inference(**self.module._get_inference_input(tensors))
+            columns = [tensors[REGISTRY_KEYS.LABELS_KEY], tensors[REGISTRY_KEYS.BATCH_KEY]]
+            if REGISTRY_KEYS.CAT_COVS_KEY in tensors:
+                columns.append(tensors[REGISTRY_KEYS.CAT_COVS_KEY])
+            numbers = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)
             parts.append(
                 (
                     out["qz_mean"],
                     (0.5 * out["qz_log_var"]).exp(),
                     out["library"].squeeze(-1),
-                    tensors[REGISTRY_KEYS.LABELS_KEY].squeeze(-1),
-                    tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1),
+                    torch.cat([column.long() for column in columns], dim=1),
+                    out["qz_mean"][:, :0] if numbers is None else numbers,
                 )
             )
-        mean, std, library, labels, batches = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-        self.posterior_ = AggregatedPosterior(mean, std, library, labels.astype(np.int64), batches.astype(np.int64))
+        mean, std, library, codes, numbers = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        self.posterior_ = AggregatedPosterior(
+            mean,
+            std,
+            library,
+            codes[:, LABEL],
+            codes[:, BATCH],
+            covariates=codes[:, BATCH + 1 :] if codes.shape[1] > BATCH + 1 else None,
+            numbers=numbers.astype(np.float64) if numbers.shape[1] else None,
+        )
 
     def _check_margins(self, match_margins: bool | None, library_size) -> GeneMargins | None:
         margins = self.margins_
@@ -355,8 +460,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             indices = cells if indices is None else indices[cells]
         return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
-    def _check_confidence(self, min_confidence: float | None, method: str, labels) -> None:
-        needs = min_confidence is not None or (method == "prior" and labels is not None)
+    def _check_confidence(self, min_confidence: float | None, codes: str, labels) -> None:
+        needs = min_confidence is not None or (codes == "prior" and labels is not None)
         if needs and getattr(self.module, "classifier", None) is None:
             raise ValueError("This model has no classifier; `min_confidence` and types from the prior need one.")
 

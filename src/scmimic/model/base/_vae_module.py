@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.distributions import Normal as TorchNormal
 
 from scmimic._compat import MODULE_KEYS
 from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution
-from scmimic.nn import CountDecoder, Encoder, ExpressionDecoder, MeanDecoder
+from scmimic.nn import CountDecoder, CovariateDesign, Encoder, ExpressionDecoder, MeanDecoder
 
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
 LOG_DISPERSION_START = 3.0
@@ -31,6 +32,8 @@ class CellVAEModule(BaseModuleClass):
     ----------
     n_input, n_latent, n_batch, n_labels
         Numbers of genes, latent dimensions, batches and labels.
+    n_cats_per_cov, n_continuous_cov
+        Number of categories of each categorical covariate, and of continuous covariates.
     gene_likelihood
         ``"normal"``, or one of :data:`COUNT_LIKELIHOODS`.
     """
@@ -41,9 +44,20 @@ class CellVAEModule(BaseModuleClass):
     px_r: nn.Parameter | None
     log_counts_per_size_factor: torch.Tensor
 
-    def __init__(self, n_input: int, *, n_latent: int, n_batch: int, n_labels: int, gene_likelihood: str):
+    def __init__(
+        self,
+        n_input: int,
+        *,
+        n_latent: int,
+        n_batch: int,
+        n_labels: int,
+        gene_likelihood: str,
+        n_cats_per_cov: Sequence[int] = (),
+        n_continuous_cov: int = 0,
+    ):
         super().__init__()
         self.n_input, self.n_latent, self.n_batch, self.n_labels = n_input, n_latent, n_batch, n_labels
+        self.design = CovariateDesign(n_batch, n_cats_per_cov, n_continuous_cov)
         self.gene_likelihood = gene_likelihood
         self.is_count = gene_likelihood in COUNT_LIKELIHOODS
         self.classifier = None
@@ -77,6 +91,11 @@ class CellVAEModule(BaseModuleClass):
         """The log inverse dispersion, where the likelihood has one."""
         return [] if self.px_r is None else [self.px_r]
 
+    def covariates(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """What the networks read of the batch and the covariates of cells; None where there are none."""
+        keys = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
+        return self.design(*(tensors.get(key) for key in keys))
+
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
         """What the encoder reads of cells ``x``."""
         return x
@@ -94,11 +113,14 @@ class CellVAEModule(BaseModuleClass):
         self,
         z: torch.Tensor,
         log_library: torch.Tensor | None,
-        batch_index: torch.Tensor | None = None,
+        covariates: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> CellDistribution:
-        """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``."""
-        return self._likelihood(self.decoder(z, log_library, batch_index, labels), log_library, labels)
+        """The distribution p(x|z) of scvi-tools' classes, for ``z`` of shape ``(..., n_latent)``.
+
+        `covariates` are columns of :class:`~scmimic.nn.CovariateDesign`.
+        """
+        return self._likelihood(self.decoder(z, log_library, covariates, labels), log_library, labels)
 
     def likelihood(
         self, hidden: torch.Tensor, log_library: torch.Tensor | None, labels: torch.Tensor | None = None
@@ -138,6 +160,8 @@ class CellVAEModule(BaseModuleClass):
         return {
             "x": tensors[REGISTRY_KEYS.X_KEY],
             "batch_index": tensors.get(REGISTRY_KEYS.BATCH_KEY),
+            "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
             "size_factor": tensors.get(REGISTRY_KEYS.SIZE_FACTOR_KEY),
         }
 
@@ -148,6 +172,8 @@ class CellVAEModule(BaseModuleClass):
             "z": inference_outputs[MODULE_KEYS.Z_KEY],
             "library": inference_outputs[MODULE_KEYS.LIBRARY_KEY],
             "batch_index": tensors.get(REGISTRY_KEYS.BATCH_KEY),
+            "cat_covs": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
+            "cont_covs": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
             "y": tensors.get(REGISTRY_KEYS.LABELS_KEY),
         }
 
@@ -156,12 +182,15 @@ class CellVAEModule(BaseModuleClass):
         self,
         x: torch.Tensor,
         batch_index: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        cont_covs: torch.Tensor | None = None,
         size_factor: torch.Tensor | None = None,
         n_samples: int = 1,
     ) -> dict[str, torch.Tensor | CellDistribution]:
         """Posterior q(z|x), a sample of it, and the log library size."""
         library = self.log_library(x, size_factor)
-        mean, log_var = self.encoder(self.encoder_input(x, library), batch_index)
+        covariates = self.design(batch_index, cat_covs, cont_covs)
+        mean, log_var = self.encoder(self.encoder_input(x, library), covariates)
         qz = TorchNormal(mean, (0.5 * log_var).exp(), validate_args=False)
         z = qz.rsample() if n_samples == 1 else qz.rsample((n_samples,))
         return {
@@ -180,6 +209,8 @@ class CellVAEModule(BaseModuleClass):
         z: torch.Tensor,
         library: torch.Tensor,
         batch_index: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        cont_covs: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
         transform_batch: torch.Tensor | int | None = None,
     ) -> dict[str, CellDistribution]:
@@ -187,7 +218,7 @@ class CellVAEModule(BaseModuleClass):
         if transform_batch is not None:
             assert batch_index is not None
             batch_index = torch.ones_like(batch_index) * transform_batch
-        px = self.decode(z, library, batch_index, y)
+        px = self.decode(z, library, self.design(batch_index, cat_covs, cont_covs), y)
         pz = TorchNormal(torch.zeros_like(z), torch.ones_like(z), validate_args=False)
         return {MODULE_KEYS.PX_KEY: px, MODULE_KEYS.PZ_KEY: pz}
 

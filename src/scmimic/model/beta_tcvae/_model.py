@@ -32,14 +32,14 @@ from scmimic._arguments import (
 from scmimic.cells import check_registered_counts, warn_of_counts
 from scmimic.metrics.parts import mean_kl
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
-from scmimic.model.base._initialisation import start_mean_decoder
+from scmimic.model.base._initialisation import start_mean_decoder, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
 from scmimic.model.base._training import SINGLE
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
 from scmimic.model.beta_tcvae._restarts import Restarts, check_restarts
-from scmimic.model.generation._sampler import AggregatedPosterior
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class BetaTCVAE(GenerativeVAE):
             self._module_cls,
             n_input,
             n_labels=max(self.summary_stats.get("n_labels", 1), 1),
-            n_batch=max(self.summary_stats.get("n_batch", 1), 1),
+            **self._covariate_sizes(),
             n_latent=n_latent,
             n_hidden=n_hidden,
             beta=beta,
@@ -217,6 +217,7 @@ class BetaTCVAE(GenerativeVAE):
                 check_registered_counts(x, gene_likelihood)
             else:
                 warn_of_counts(x, "the registered expression")
+            write_covariate_statistics(self)
             start_mean_decoder(self, x)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
@@ -234,6 +235,8 @@ class BetaTCVAE(GenerativeVAE):
         batch_key: str | None = None,
         labels_key: str | None = None,
         size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register the data.
@@ -253,6 +256,12 @@ class BetaTCVAE(GenerativeVAE):
         size_factor_key
             Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals
             with ``library="observed"``; their mean stands for the mean total.
+        categorical_covariate_keys
+            Columns of ``adata.obs`` with what else tells cells apart and can be asked of new ones: condition, donor,
+            tissue; of any type, as `labels_key`. Encoder and decoder are told them.
+        continuous_covariate_keys
+            Columns of ``adata.obs`` with numbers, such as dose, time or age, of which the same holds. They are
+            standardised; where effects are multiplicative, register the logarithm.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
 
@@ -271,6 +280,8 @@ class BetaTCVAE(GenerativeVAE):
             labels_key=labels_key,
             batch_key=batch_key,
             size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
         )
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
@@ -284,6 +295,8 @@ class BetaTCVAE(GenerativeVAE):
         batch_key: str | None = None,
         labels_key: str | None = None,
         size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         """Register the expression modality of a MuData.
@@ -298,6 +311,8 @@ class BetaTCVAE(GenerativeVAE):
         rna_layer
             Layer of the modality that holds the expression; None: its ``X``.
         batch_key, labels_key, size_factor_key
+            As in :meth:`setup_anndata`.
+        categorical_covariate_keys, continuous_covariate_keys
             As in :meth:`setup_anndata`.
         **kwargs
             Passed on by scvi-tools when it transfers a registration.
@@ -320,6 +335,8 @@ class BetaTCVAE(GenerativeVAE):
             unlabeled_category=None,
             batch_key=batch_key,
             size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
         )
         register(cls, mdata, field_list, setup_method_args, **kwargs)
 

@@ -50,8 +50,8 @@ class BetaTCVAEModule(CellVAEModule):
         Number of genes.
     n_labels
         Number of label categories, which the networks are not told.
-    n_batch
-        Number of batches.
+    n_batch, n_cats_per_cov, n_continuous_cov
+        Number of batches, of categories of each categorical covariate, and of continuous covariates.
     n_latent
         Size of the latent space.
     n_hidden
@@ -91,6 +91,8 @@ class BetaTCVAEModule(CellVAEModule):
         *,
         n_labels: int = 1,
         n_batch: int = 1,
+        n_cats_per_cov: Sequence[int] = (),
+        n_continuous_cov: int = 0,
         n_latent: int = 10,
         n_hidden: Sequence[int] = (512, 256),
         beta: float = 20.0,
@@ -107,7 +109,13 @@ class BetaTCVAEModule(CellVAEModule):
         split_aggregation: Literal["sum", "logsumexp"] | None = None,
     ):
         super().__init__(
-            n_input, n_latent=n_latent, n_batch=n_batch, n_labels=n_labels, gene_likelihood=gene_likelihood
+            n_input,
+            n_latent=n_latent,
+            n_batch=n_batch,
+            n_labels=n_labels,
+            gene_likelihood=gene_likelihood,
+            n_cats_per_cov=n_cats_per_cov,
+            n_continuous_cov=n_continuous_cov,
         )
         self.beta = beta
         self.kl_weight = kl_weight
@@ -117,7 +125,7 @@ class BetaTCVAEModule(CellVAEModule):
         self.posterior_gradients = posterior_gradients
         self._aggregate = AggregateDensity()
         style: dict[str, Any] = {
-            "n_cat": n_batch,
+            "n_covariates": self.design.n_columns,
             "dropout_rate": dropout_rate,
             "norm_first": True,
             "negative_slope": NEGATIVE_SLOPE,

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, NATURAL, SHARE, Choice, check_arguments, check_widths
 from scmimic._arrays import as_dense
 from scmimic._random import as_seed, draw_members
-from scmimic.cells import Labels, Units, Values, check_registered_counts, count_units
+from scmimic.cells import OPEN, Labels, Units, Values, check_registered_counts, count_units
 from scmimic.model.base._generative import GenerativeModel, library_sizes, recorded_library_size
 from scmimic.model.base._training import SINGLE
 from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Output
@@ -22,7 +22,8 @@ from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
 from scmimic.model.generation._output import check_path, collect, deliver
-from scmimic.model.generation._sampler import ANY, AggregatedPosterior, BlockSampler, Stream
+from scmimic.model.generation._sampler import BlockSampler, Stream
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 _SIZES = {
     "n_latent": COUNT,
@@ -229,8 +230,9 @@ class GenerativeGAN(GenerativeModel):
     @torch.no_grad()
     def _prepare_generation(self) -> None:
         posterior = self.posterior_ = self._cells_of_training()
-        sampler = BlockSampler(self.module, posterior, seed=0)
-        source = draw_members(self._pool(ANY), _STATISTICS_CELLS, np.random.default_rng(0))
+        self.composition_ = None
+        sampler = BlockSampler(self.module, seed=0)
+        source = draw_members(self._pool(OPEN), _STATISTICS_CELLS, np.random.default_rng(0))
         stream, n = sampler.stream(Stream.STATISTICS), len(source)
         z = posterior.sample(source, sampler.noise(n, self.module.n_latent, stream))
         noise = sampler.noise(n, self.module.n_noise, stream)
@@ -264,10 +266,10 @@ class GenerativeGAN(GenerativeModel):
         return source
 
     def _pool(self, code: int) -> np.ndarray:
-        """Training cells of a label; those of any label but the unlabelled ones for `ANY`."""
+        """Training cells of a label; those of any label but the unlabelled ones for `OPEN`."""
         posterior = self._trained_cells()
-        pool = posterior.cells(None if code == ANY else code)
-        if code == ANY and self.label_categories_ is not None:
+        pool = posterior.cells(None if code == OPEN else code)
+        if code == OPEN and self.label_categories_ is not None:
             pool = pool[posterior.labels < len(self.label_categories_)]
         if len(pool) == 0:
             raise ValueError(f"The training data hold no cells of {self.label_categories_[code]!r}.")
@@ -353,7 +355,7 @@ class GenerativeGAN(GenerativeModel):
         parameters = {"n": asked.total, "labels": asked.labels}
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        blocks = self._sampler(seed, as_counts, library).run(asked.cells, labels is None)
+        blocks = self._sampler(seed, as_counts, library).run(asked.cells, shuffle=labels is None)
         return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
 
     @torch.inference_mode()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
+from scmimic.cells import AttributeValues
 from scmimic.model.gan._counts import counts_of_logarithms, round_at_random, scale_to
 from scmimic.model.gan._module import Draw, GANModule
 from scmimic.model.generation._output import Chunk
-from scmimic.model.generation._sampler import AggregatedPosterior, BlockSampler, Stream
+from scmimic.model.generation._sampler import BlockSampler, Stream
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 
 class GANSampler(BlockSampler):
@@ -48,13 +50,16 @@ class GANSampler(BlockSampler):
         library_size: np.ndarray | None = None,
         share_noise: bool = False,
     ):
-        super().__init__(module, posterior, seed=seed)
+        super().__init__(module, seed=seed)
+        self.posterior = posterior
         self.as_counts, self.logged, self.library_size = as_counts, logged, library_size
         self.shared = self.noise(1, module.n_noise, self.stream(Stream.SHARED_NOISE)) if share_noise else None
 
-    def run(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
-        """Cells for ``(label code, n)`` requests, in order, or mixed."""
-        source, _ = self.training_cells(requests, shuffle)
+    def run(self, asked: AttributeValues, *, shuffle: bool) -> Iterator[Chunk]:
+        """A cell for each row, in order, or mixed."""
+        rng = self.cell_stream()
+        source = self.posterior.draw(asked, rng)
+        source = source[rng.permutation(asked.n)] if shuffle else source
         for number, rows in self.blocks(len(source)):
             stream = self.stream(Stream.BLOCKS, number)
             z = self.posterior.sample(source[rows], self.noise(len(source[rows]), self.module.n_latent, stream))
@@ -81,4 +86,5 @@ class GANSampler(BlockSampler):
         elif self.as_counts or module.log_counts:
             x = counts_of_logarithms(x, total) if self.logged else scale_to(x, total)
             x = round_at_random(x, stream) if self.as_counts else x
-        return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), labels, np.zeros(n, dtype=np.int64))
+        attributes = self.posterior.attributes.take(source)
+        return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), attributes, np.ones(n, dtype=bool))

@@ -21,17 +21,27 @@ from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
-from scmimic.cells import ObsColumn, assemble, cell_names, gene_annotation, generated_type, generation_record, in_type
+from scmimic.cells import (
+    Attributes,
+    AttributeValues,
+    assemble,
+    cell_names,
+    gene_annotation,
+    generated_type,
+    generation_record,
+    in_type,
+    storable,
+)
 
 
 @dataclass
 class Chunk:
-    """Some generated cells: values (CSR), codes, label codes and batch codes."""
+    """Some generated cells: values (CSR), codes, attributes, and whether the training cells have the combination."""
 
     x: sp.csr_matrix
     z: np.ndarray
-    labels: np.ndarray
-    batches: np.ndarray
+    attributes: AttributeValues
+    seen: np.ndarray
 
 
 @dataclass
@@ -43,8 +53,7 @@ class CellDescription:
     model_name: str
     parameters: dict[str, Any]
     seed: int
-    labels: ObsColumn | None
-    batches: ObsColumn | None
+    attributes: Attributes
     source: str
     """Fingerprint of the model, and of what the parameters do not say of the request."""
     interrupted: bool
@@ -53,10 +62,10 @@ class CellDescription:
     def __post_init__(self) -> None:
         self.dtype = generated_type(self.dtype)
 
-    def columns(self, labels: np.ndarray, batches: np.ndarray) -> list[tuple[ObsColumn, np.ndarray]]:
-        """Columns of ``.obs`` with the code of each cell."""
-        pairs = ((self.labels, labels), (self.batches, batches))
-        return [(column, codes) for column, codes in pairs if column is not None]
+    def unseen(self, values: AttributeValues, seen: np.ndarray) -> dict[str, int]:
+        """Cells of each combination that the training cells have not."""
+        codes, n = np.unique(values.codes[~seen], axis=0, return_counts=True)
+        return {self.attributes.describe(row): int(k) for row, k in zip(codes, n, strict=True)}
 
 
 def deliver(
@@ -89,7 +98,9 @@ def _merge(blocks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
 def _stack(chunks: list[Chunk]) -> Chunk:
     return Chunk(
         sp.vstack([chunk.x for chunk in chunks], format="csr"),
-        *(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("z", "labels", "batches")),
+        np.concatenate([chunk.z for chunk in chunks]),
+        AttributeValues.stacked([chunk.attributes for chunk in chunks]),
+        np.concatenate([chunk.seen for chunk in chunks]),
     )
 
 
@@ -104,26 +115,28 @@ def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chu
 def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:
     """All chunks as one, whose cell i is the cell ``order[i]`` of theirs."""
     whole = _stack(list(chunks))
-    return Chunk(whole.x[order], whole.z[order], whole.labels[order], whole.batches[order])
+    return Chunk(whole.x[order], whole.z[order], whole.attributes.take(order), whole.seen[order])
 
 
 def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     """Gather all chunks into one AnnData in memory."""
-    parts = list(chunks)
-    labels = np.concatenate([part.labels for part in parts])
-    batches = np.concatenate([part.batches for part in parts])
+    whole = _stack(list(chunks))
     result = assemble(
-        sp.vstack([part.x for part in parts], format="csr"),
+        whole.x,
         about.var,
-        about.columns(labels, batches),
+        about.attributes,
+        whole.attributes,
         model_name=about.model_name,
         parameters=about.parameters,
         seed=about.seed,
         source=about.source,
-        obsm={_keys.latent(about.model_name): np.concatenate([part.z for part in parts])},
+        obsm={_keys.latent(about.model_name): whole.z},
         dtype=about.dtype,
     )
     result.uns[_keys.UNS][_keys.INTERRUPTED] = about.interrupted
+    if about.attributes.keys:
+        result.obs[_keys.OBS_SEEN] = whole.seen
+        result.uns[_keys.UNS][_keys.UNSEEN] = storable(about.unseen(whole.attributes, whole.seen))
     return result
 
 
@@ -158,7 +171,7 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         del group["raw"]
     x: Any = None
     latent: Any = None
-    labels, batches, start = [], [], 0
+    attributes, seen, start = [], [], 0
     for chunk in chunks:
         values = in_type(chunk.x, about.dtype)
         # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
@@ -171,13 +184,18 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
             x.append(values)
         latent[start : start + len(chunk.z)] = chunk.z
         start += len(chunk.z)
-        labels.append(chunk.labels)
-        batches.append(chunk.batches)
+        attributes.append(chunk.attributes)
+        seen.append(chunk.seen)
     obs = pd.DataFrame(index=cell_names(n, record, about.source))
-    for column, codes in about.columns(np.concatenate(labels), np.concatenate(batches)):
-        obs[column.key] = _writable(column.restore(codes, obs.index))
-        for key, colors in column.own_colors(codes).items():
-            write_elem(group["uns"], key, colors)
+    values = AttributeValues.stacked(attributes)
+    for name, column, colors in about.attributes.restore(values, obs.index):
+        obs[name] = _writable(column)
+        for key, shades in colors.items():
+            write_elem(group["uns"], key, shades)
+    if about.attributes.keys:
+        obs[_keys.OBS_SEEN] = np.concatenate(seen)
+        unseen = about.unseen(values, np.concatenate(seen))
+        write_elem(group[f"uns/{_keys.UNS}"], _keys.UNSEEN, storable(unseen))
     # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
     consent = {"allow_write_nullable_strings": True} if "string" in map(str, obs.dtypes) else {}
     with ad.settings.override(**consent):

@@ -1,167 +1,23 @@
-"""Draws of cells, block by block: from the training cells to codes, and from codes to cells.
-
-What is kept of the training cells stands first, then where codes come from, then who draws.
-"""
+"""Draws of cells, block by block: from what is asked for to codes, and from codes to cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from scvi.module.base import BaseModuleClass
-from sklearn.metrics import pairwise_distances_argmin
 
-from scmimic._plain import saved_as
-from scmimic._random import draw_members
+from scmimic.cells import LABEL, OPEN, AttributeValues
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation.calibration._dispersion import zero_probability
 from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
-
-ANY = -1
-"""Label code of a cell whose type is not asked for."""
-
-
-@saved_as("AggregatedPosterior")
-@dataclass
-class AggregatedPosterior:
-    """q(z|x), library size, label and batch of every training cell.
-
-    Attributes
-    ----------
-    mean, std
-        Posterior mean and standard deviation, ``(n_cells, n_latent)`` float32.
-    log_library
-        Log of the library size, ``(n_cells,)``.
-    labels, batches
-        Codes of the registered label and batch, ``(n_cells,)``.
-    spread, center
-        Cells are generated from codes that lie `spread` times as far from `center` as the posterior means, of the shape
-        of `mean`, or, where it is None, from these.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    log_library: np.ndarray
-    labels: np.ndarray
-    batches: np.ndarray
-    spread: float = 1.0
-    center: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-    def cells(self, label: int | None = None, batch: int | None = None) -> np.ndarray:
-        """Indices of the cells of a label and a batch; None means any."""
-        keep = np.ones(len(self), dtype=bool)
-        if label is not None:
-            keep &= self.labels == label
-        if batch is not None:
-            keep &= self.batches == batch
-        return np.flatnonzero(keep)
-
-    def mean_codes(self, cells: np.ndarray) -> np.ndarray:
-        """Means of the codes that are generated from for training cells."""
-        mean = self.mean[cells]
-        if self.center is None:
-            return mean
-        return self.center[cells] + np.float32(self.spread) * (mean - self.center[cells])
-
-    def nearest_labels(self, z: np.ndarray, n_labels: int) -> np.ndarray:
-        """Label of the training cell whose mean code is nearest to each row of ``z``, of those with a label.
-
-        Cells without one have a code of ``n_labels`` or more.
-        """
-        pool = np.flatnonzero(self.labels < n_labels)
-        return self.labels[pool[self.nearest(z, pool)]]
-
-    def nearest(self, z: np.ndarray, pool: np.ndarray) -> np.ndarray:
-        """Position in ``pool`` of the training cell whose mean code is nearest to each row of ``z``."""
-        return pairwise_distances_argmin(z, self.mean[pool])
-
-    def library_parameters(self, label: int | None, batch: int | None) -> tuple[float, float]:
-        """Mean and standard deviation of the log library size of a label, for sampling from the prior."""
-        pool = self.cells(label, batch)
-        values = self.log_library[pool if len(pool) else self.cells(label)]
-        return float(values.mean()), float(values.std())
-
-    def sample(self, cells: np.ndarray, noise: torch.Tensor) -> torch.Tensor:
-        """A code from the posterior of each of these training cells, by standard normal `noise` of its shape.
-
-        Cells of which no codes are kept have codes from N(0, I).
-        """
-        if self.mean.shape[1] == 0:
-            return noise
-        mean, std = (torch.as_tensor(x, device=noise.device) for x in (self.mean_codes(cells), self.std[cells]))
-        return mean + std * noise
-
-    def pool(self, label: int, batch: int | None = None) -> np.ndarray:
-        """Indices of the cells of a label code (`ANY`: all) and a batch; of other batches too if it has none there."""
-        code = None if label == ANY else label
-        cells = self.cells(code, batch)
-        return cells if len(cells) else self.cells(code)
-
-
-class Latents(NamedTuple):
-    """What some cells are decoded from: codes, log library sizes ``(n, 1)`` and batch codes."""
-
-    z: torch.Tensor
-    log_library: torch.Tensor
-    batches: np.ndarray
-
-
-class PosteriorCodes:
-    """Codes of training cells, with the library sizes and the batches of the same cells.
-
-    Parameters
-    ----------
-    posterior
-        The training cells.
-    batch
-        Code of the batch to generate; None: the cells' own.
-    """
-
-    def __init__(self, posterior: AggregatedPosterior, batch: int | None = None):
-        self.posterior, self.batch = posterior, batch
-
-    def sample(self, cells: np.ndarray | None, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
-        """One code for each of the training cells `cells`."""
-        assert cells is not None
-        log_library = torch.as_tensor(self.posterior.log_library[cells], device=noise.device).unsqueeze(1)
-        batches = self.posterior.batches[cells] if self.batch is None else np.full(len(cells), self.batch)
-        return Latents(self.posterior.sample(cells, noise), log_library, batches)
-
-
-class PriorCodes:
-    """Codes from N(0, I), with library sizes and batches as the training cells of the type have them.
-
-    Parameters
-    ----------
-    posterior
-        The training cells.
-    batch
-        Code of the batch to generate; None: those of the training cells, by their frequency.
-    """
-
-    def __init__(self, posterior: AggregatedPosterior, batch: int | None = None):
-        self.posterior, self.batch = posterior, batch
-
-    def sample(self, cells: np.ndarray | None, label: int, noise: torch.Tensor, stream: torch.Generator) -> Latents:
-        """One code for each row of `noise`, for cells of a label code."""
-        n, device = len(noise), noise.device
-        mean, std = self.posterior.library_parameters(None if label == ANY else label, self.batch)
-        log_library = mean + std * torch.randn(n, 1, generator=stream, device=device)
-        if self.batch is not None:
-            return Latents(noise, log_library, np.full(n, self.batch))
-        pool = self.posterior.pool(label)
-        pick = torch.randint(len(pool), (n,), generator=stream, device=device).cpu().numpy()
-        return Latents(noise, log_library, self.posterior.batches[pool[pick]])
-
+from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
+from scmimic.model.generation.codes._sources import CodeSource, Drawn, PosteriorCodes
 
 # Cells that are decoded together. Fixed, so that a seed gives the same cells whatever the user's batch size: matrix
 # products of another height round differently, which is enough to flip a count.
@@ -195,16 +51,12 @@ class BlockSampler:
     ----------
     module
         The trained networks.
-    posterior
-        The training cells.
     seed
         Seed of all draws.
-    batch
-        Code of the batch to generate, or None for the training cells' own.
     """
 
-    def __init__(self, module: BaseModuleClass, posterior: AggregatedPosterior, *, seed: int, batch: int | None = None):
-        self.module, self.posterior, self.seed, self.batch = module, posterior, seed, batch
+    def __init__(self, module: BaseModuleClass, *, seed: int):
+        self.module, self.seed = module, seed
 
     def stream(self, *stream_id: int) -> torch.Generator:
         """The random numbers of one block."""
@@ -218,20 +70,9 @@ class BlockSampler:
         """Number and rows of each block of `n` cells."""
         return ((number, slice(start, min(start + BLOCK, n))) for number, start in enumerate(range(0, n, BLOCK)))
 
-    def training_cells(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
-        """A training cell for each cell of the ``(label code, n)`` requests, and its label code; in order, or mixed."""
-        rng = np.random.default_rng([self.seed, Stream.CELLS])
-        cells = np.concatenate([draw_members(self.posterior.pool(code, self.batch), n, rng) for code, n in requests])
-        labels = requested_labels(requests)
-        if shuffle:
-            order = rng.permutation(len(cells))
-            cells, labels = cells[order], labels[order]
-        return cells, labels
-
-
-def requested_labels(requests: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The label code of each cell of ``(label code, n)`` requests."""
-    return np.concatenate([np.full(n, code) for code, n in requests])
+    def cell_stream(self) -> np.random.Generator:
+        """The random numbers by which it is drawn who the cells are."""
+        return np.random.default_rng([self.seed, Stream.CELLS])
 
 
 class CellSampler(BlockSampler):
@@ -241,22 +82,24 @@ class CellSampler(BlockSampler):
     ----------
     module
         The trained networks.
-    posterior
-        The training cells.
+    codes
+        Where codes come from.
+    composition
+        The groups of the training cells.
     seed
         Seed of all draws.
+    posterior
+        The training cells; None: none are kept.
     names
         The types, or None where there are none.
-    method
-        Where codes come from: ``"posterior"`` or ``"prior"``.
     library_size
         Fixed library size, one per cell, or None for the modelled one.
+    judged
+        Whether the classifier must take a cell for its type (section 2.6 of the ACTIVA paper).
     min_confidence
         Least probability of the requested type by the classifier, or None.
-    batch
-        Code of the batch to generate, or None for the training cells' own.
     max_draws
-        Bound on the proposals per requested type.
+        Bound on the proposals per requested combination.
     margins
         Where counts get the margins of the training cells, the map to them, or what notes counts for such a map.
     """
@@ -266,146 +109,154 @@ class CellSampler(BlockSampler):
     def __init__(
         self,
         module: CellVAEModule,
-        posterior: AggregatedPosterior,
+        codes: CodeSource,
+        composition: Composition,
         *,
         seed: int,
+        posterior: AggregatedPosterior | None = None,
         names: list[str] | None = None,
-        method: str = "posterior",
         library_size: np.ndarray | None = None,
+        judged: bool = False,
         min_confidence: float | None = None,
-        batch: int | None = None,
         max_draws: int = 100_000,
         margins: GeneMargins | MarginRecorder | None = None,
     ):
-        super().__init__(module, posterior, seed=seed, batch=batch)
+        super().__init__(module, seed=seed)
+        self.codes, self.composition, self.posterior = codes, composition, posterior
         self.names = names
-        self.from_prior = method == "prior"
-        self.codes = (PriorCodes if self.from_prior else PosteriorCodes)(posterior, batch)
         self.library_size = library_size
-        self.min_confidence = min_confidence
+        self.judged, self.min_confidence = judged, min_confidence
         self.max_draws = max_draws
         self.margins = margins
 
-    def rejects(self, requests: Sequence[tuple[int, int]]) -> bool:
-        """Whether the classifier judges what is drawn."""
-        return self.min_confidence is not None or (self.from_prior and requests[0][0] != ANY)
-
-    def run(self, requests: Sequence[tuple[int, int]], shuffle: bool) -> Iterator[Chunk]:
-        """Cells for ``(label code, n)`` requests, in order, or mixed."""
-        if self.rejects(requests):
-            for label, n in requests:
-                yield from self._accepted(label, n)
-        elif self.from_prior:
-            yield from self._blocks(None, requested_labels(requests))
+    def run(self, asked: AttributeValues, shuffle: bool) -> Iterator[Chunk]:
+        """A cell for each row, in order, or mixed."""
+        if self.judged:
+            patterns, index = asked.patterns()
+            for number, n in enumerate(np.bincount(index)):
+                yield from self._accepted(patterns.take([number]), int(n), number)
         else:
-            yield from self._blocks(*self.training_cells(requests, shuffle))
+            rng = self.cell_stream()
+            found = self.drawn(self.codes, asked, rng)
+            yield from self._blocks(found.take(rng.permutation(asked.n)) if shuffle else found)
+
+    def drawn(self, codes: CodeSource, asked: AttributeValues, rng: np.random.Generator) -> Drawn:
+        """Who the cells are that are asked for; a type that is not asked for is found when the cell is decoded."""
+        found = codes.draw(asked, rng)
+        if self.names is not None:
+            found.attributes.codes[:, LABEL] = asked.labels
+        return found
 
     def resample(self, cells: np.ndarray) -> Iterator[Chunk]:
-        """One cell of the type and from the code of each of these training cells, in order."""
-        yield from self._blocks(cells, self.posterior.labels[cells])
+        """One cell with the attributes and from the code of each of these training cells, in order."""
+        assert self.posterior is not None
+        yield from self._blocks(Drawn(self.posterior.attributes.take(cells), cells))
 
-    def decode(self, z: np.ndarray, labels: np.ndarray, share_noise: bool) -> Iterator[tuple[np.ndarray, Chunk]]:
-        """Cells of given codes and label codes, with the rows of `z` that they are of.
+    def decode(self, z: np.ndarray, asked: AttributeValues, share_noise: bool) -> Iterator[tuple[np.ndarray, Chunk]]:
+        """Cells of given codes, with the rows of `z` that they are of.
 
         Parameters
         ----------
         z
             Codes.
-        labels
-            Label code of each.
+        asked
+            What is known of each cell.
         share_noise
             Give all cells of a label the library size and the batch of one training cell.
         """
-        for code in np.unique(labels):
-            rows, source = np.flatnonzero(labels == code), None
-            codes = self.codes
+        for code in np.unique(asked.labels):
+            rows = np.flatnonzero(asked.labels == code)
+            rng = np.random.default_rng([self.seed, Stream.SHARED_CELL, int(code) + 1])
+            known, codes, source = asked.take(rows), self.codes, np.arange(len(rows))
             if share_noise:
-                rng = np.random.default_rng([self.seed, Stream.SHARED_CELL, int(code) + 1])
-                source = rng.choice(self.posterior.pool(code, self.batch), 1)
-                codes = PosteriorCodes(self.posterior, self.batch)
+                codes = self.codes if self.posterior is None else PosteriorCodes(self.posterior)
+                source[:] = 0
+            found = self.drawn(codes, known.take(source[: 1 if share_noise else None]), rng).take(source)
             for number, block in self.blocks(len(rows)):
                 index = rows[block]
                 stream = self.stream(Stream.DECODED_BLOCKS, int(code) + 1, number)
-                shared = None if source is None else source.repeat(len(index))
                 library = None if self.library_size is None else self.library_size[index]
-                _, log_library, batches = self.latents(codes, shared, labels[index], library, stream)
+                drawn = found.take(block)
+                _, log_library = self.latents(codes, drawn, library, stream)
                 block_z = torch.as_tensor(z[index], device=self.module.device)
-                yield index, self._cells(block_z, log_library, batches, labels[index], stream)
+                yield index, self._cells(block_z, log_library, drawn.attributes, stream)
 
     def latents(
-        self,
-        codes: PosteriorCodes | PriorCodes,
-        cells: np.ndarray | None,
-        labels: np.ndarray,
-        library: np.ndarray | None,
-        stream: torch.Generator,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Codes, log library sizes and batches of one block."""
-        noise = self.noise(len(labels), self.module.n_latent, stream)
-        z, log_library, batches = codes.sample(cells, int(labels[0]), noise, stream)
+        self, codes: CodeSource, drawn: Drawn, library: np.ndarray | None, stream: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes and log library sizes of one block."""
+        noise = self.noise(drawn.attributes.n, self.module.n_latent, stream)
+        z, log_library = codes.sample(drawn, noise, stream)
         if library is not None:
-            log_library = torch.as_tensor(np.log(library), dtype=torch.float32, device=noise.device).unsqueeze(1)
-        return z, log_library.float(), torch.as_tensor(batches, device=noise.device).unsqueeze(1)
+            log_library = torch.as_tensor(np.log(library), device=noise.device).unsqueeze(1)
+        return z, log_library.float()
 
-    def _blocks(self, cells: np.ndarray | None, labels: np.ndarray) -> Iterator[Chunk]:
-        for number, block in self.blocks(len(labels)):
+    def told(self, attributes: AttributeValues) -> torch.Tensor | None:
+        """What the networks read of the cells' batch and covariates."""
+        codes = torch.as_tensor(attributes.codes[:, LABEL + 1 :], device=self.module.device)
+        numbers = torch.as_tensor(attributes.numbers, device=self.module.device)
+        return self.module.design(codes[:, :1], codes[:, 1:], numbers)
+
+    def _blocks(self, drawn: Drawn) -> Iterator[Chunk]:
+        for number, block in self.blocks(drawn.attributes.n):
             stream = self.stream(Stream.BLOCKS, number)
-            index = None if cells is None else cells[block]
             library = None if self.library_size is None else self.library_size[block]
-            latents = self.latents(self.codes, index, labels[block], library, stream)
-            yield self._cells(*latents, labels[block], stream)
+            part = drawn.take(block)
+            yield self._cells(*self.latents(self.codes, part, library, stream), part.attributes, stream)
 
     def _cells(
-        self,
-        z: torch.Tensor,
-        log_library: torch.Tensor,
-        batches: torch.Tensor,
-        labels: np.ndarray,
-        stream: torch.Generator,
+        self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues, stream: torch.Generator
     ) -> Chunk:
         """Decode one block; a label that is not known yet is found first."""
-        module = self.module
-        known = torch.as_tensor(labels, device=z.device)
-        if self.names is not None and (known == ANY).any():
-            known = self.find_labels(z, log_library, batches)
-        px = module.decode(z, log_library, batches, known.clamp_min(0).unsqueeze(1))
+        module, covariates = self.module, self.told(attributes)
+        known = torch.as_tensor(attributes.labels, device=z.device)
+        if self.names is not None and (known == OPEN).any():
+            known = self.find_labels(z, log_library, covariates)
+        px = module.decode(z, log_library, covariates, known.clamp_min(0).unsqueeze(1))
         counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
-        labels = known.cpu().numpy()
+        codes = attributes.codes.copy()
+        codes[:, LABEL] = known.cpu().numpy()
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
             zero = zero_probability(px).cpu().numpy()
-            counts = self.margins.apply(counts, labels.clip(0), uniform, zero)
-        return Chunk(counts, z.cpu().numpy(), labels, batches.squeeze(1).cpu().numpy())
+            counts = self.margins.apply(counts, codes[:, LABEL].clip(0), uniform, zero)
+        found = AttributeValues(codes, attributes.numbers)
+        return Chunk(counts, z.cpu().numpy(), found, self.composition.seen(found))
 
-    def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, batches: torch.Tensor) -> torch.Tensor:
+    def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, covariates: torch.Tensor | None) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""
         module = self.module
         if module.has_label_baseline or module.classifier is None:
+            if self.posterior is None:
+                raise ValueError("The model keeps no training cells that would name the type of a code: give `labels`.")
             n_labels = 0 if self.names is None else len(self.names)
             return torch.as_tensor(self.posterior.nearest_labels(z.cpu().numpy(), n_labels), device=z.device)
-        px = module.decode(z, log_library, batches, torch.zeros_like(batches))
+        px = module.decode(z, log_library, covariates, torch.zeros_like(log_library).long())
         return module.classifier(module.expected(px)).argmax(-1)
 
-    def _accepted(self, label: int, n: int) -> Iterator[Chunk]:
+    def _accepted(self, asked: AttributeValues, n: int, pattern: int) -> Iterator[Chunk]:
         """Cells that the classifier takes for the requested type (section 2.6 of the ACTIVA paper)."""
-        module = self.module
+        module, label = self.module, int(asked.labels[0])
         assert module.classifier is not None
-        rng = np.random.default_rng([self.seed, Stream.ACCEPTED_CELLS, label])
+        is_label_alone = (asked.codes[0, LABEL + 1 :] == OPEN).all() and np.isnan(asked.numbers).all()
+        name = [label] if is_label_alone else [label, 1 + pattern]
+        rng = np.random.default_rng([self.seed, Stream.ACCEPTED_CELLS, *name])
         done, drawn, number = 0, 0, 0
         while done < n:
             if drawn >= self.max_draws:
-                name = label if self.names is None else self.names[label]
+                kind = label if self.names is None else self.names[label]
                 raise RuntimeError(
-                    f"Only {done} of {drawn} drawn cells ({done / drawn:.2%}) were accepted as {name!r}, "
+                    f"Only {done} of {drawn} drawn cells ({done / drawn:.2%}) were accepted as {kind!r}, "
                     f"{n} were asked for. Raise `max_draws`, lower `min_confidence`, train longer, or use "
-                    "method='posterior' without `min_confidence`, which rejects none."
+                    "codes='posterior' without `min_confidence`, which rejects none."
                 )
-            stream = self.stream(Stream.ACCEPTED_BLOCKS, label, number)
-            labels = np.full(BLOCK, label)
-            cells = None if self.from_prior else rng.choice(self.posterior.pool(label, self.batch), BLOCK)
+            stream = self.stream(Stream.ACCEPTED_BLOCKS, *name, number)
+            proposed = self.codes.draw(asked.take(np.zeros(BLOCK, dtype=np.int64)), rng)
             library = None if self.library_size is None else np.resize(self.library_size, BLOCK)
-            z, log_library, batches = self.latents(self.codes, cells, labels, library, stream)
-            px = module.decode(z, log_library, batches, torch.as_tensor(labels, device=z.device).unsqueeze(1))
+            z, log_library = self.latents(self.codes, proposed, library, stream)
+            covariates = self.told(proposed.attributes)
+            labels = torch.as_tensor(proposed.attributes.labels, device=z.device).unsqueeze(1)
+            px = module.decode(z, log_library, covariates, labels)
             probability = module.classifier(module.expected(px)).softmax(-1)
             keep = probability.argmax(-1) == label
             if self.min_confidence is not None:
@@ -413,5 +264,5 @@ class CellSampler(BlockSampler):
             keep = torch.nonzero(keep).squeeze(1)[: n - done]
             drawn, number = drawn + BLOCK, number + 1
             if len(keep):
-                yield self._cells(z[keep], log_library[keep], batches[keep], labels[: len(keep)], stream)
+                yield self._cells(z[keep], log_library[keep], proposed.attributes.take(keep.cpu().numpy()), stream)
                 done += len(keep)

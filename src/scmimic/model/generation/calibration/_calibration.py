@@ -12,11 +12,15 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import log_normalise
+from scmimic.cells import LABEL
 from scmimic.model.base._vae_module import CellVAEModule
-from scmimic.model.generation._sampler import AggregatedPosterior, CellSampler
+from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
 from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, MarginRecorder, histogram
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
+from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
+from scmimic.model.generation.codes._sources import PosteriorCodes
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +137,7 @@ def match_spread(
     variance = WithinLabelVariance(x, calibration.posterior.labels[cells], rng)
 
     def ratio(of: Calibration) -> float:
-        sampler = CellSampler(module, of.posterior, seed=int(rng.integers(2**31)), margins=of.margins)
+        sampler = posterior_sampler(module, of.posterior, seed=int(rng.integers(2**31)), margins=of.margins)
         return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
     target, unspread = 1 - variance.error, ratio(calibration)
@@ -183,11 +187,22 @@ def compare_margins(
         Least number per label.
     """
     present = cells_per_label(module, posterior)
-    requests = [(code, max(min_cells, round(n_cells * n / present.sum()))) for code, n in enumerate(present) if n > 0]
+    wanted = [max(min_cells, round(n_cells * n / present.sum())) if n else 0 for n in present]
+    asked = posterior.attributes.take(np.zeros(sum(wanted), dtype=np.int64)).opened()
+    asked.codes[:, LABEL] = np.repeat(np.arange(len(present)), wanted)
     recorder = MarginRecorder(len(present), module.n_input)
-    for _ in CellSampler(module, posterior, seed=seed, margins=recorder).run(requests, shuffle=False):
+    for _ in posterior_sampler(module, posterior, seed=seed, margins=recorder).run(asked, shuffle=False):
         pass
     return GeneMargins(recorder, observed)
+
+
+def posterior_sampler(
+    module: CellVAEModule, posterior: AggregatedPosterior, *, seed: int, margins: GeneMargins | MarginRecorder | None
+) -> CellSampler:
+    """A sampler whose codes are those of the training cells."""
+    composition = Composition.of(posterior.attributes, posterior.log_library)
+    codes = PosteriorCodes(posterior)
+    return CellSampler(module, codes, composition, seed=seed, posterior=posterior, margins=margins)
 
 
 def cells_per_label(module: CellVAEModule, posterior: AggregatedPosterior) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Where the codes of generated cells come from."""
