@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -43,11 +43,14 @@ from scmimic.model.generation._output import CellDescription
 from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
+CodeName = Literal["posterior", "mixture", "flow", "kernel", "prior"]
+"""Where codes come from."""
+
 # Arguments of what makes cells; a name means the same in each function that has it.
 _REQUEST = {
     "n": COUNT_OR_NONE,
     "labels": ORDERED,
-    **dict.fromkeys(("codes", "method"), Choice(("posterior", "prior"), optional=True)),
+    **dict.fromkeys(("codes", "method"), Choice(get_args(CodeName), optional=True)),
     "min_confidence": PROBABILITY.or_none,
     "max_draws": COUNT_OR_NONE,
     "batch_size": COUNT,
@@ -91,7 +94,7 @@ class GenerativeModel(CellModel):
         check_arguments(arguments, _REQUEST)
         if arguments.get("library_size") is not None:
             _positive("library_size", arguments["library_size"])
-        self._trained_cells()
+        self._check_generates()
 
     @abstractmethod
     def generate(self, n: int | None = None, labels: Labels = None, *, seed: int | None = None) -> AnnData:
@@ -103,9 +106,17 @@ class GenerativeModel(CellModel):
 
     def _trained_cells(self) -> AggregatedPosterior:
         """What is kept of the training cells."""
-        self._check_trained(has_cells=self.posterior_ is not None)
-        assert self.posterior_ is not None
+        self._check_generates()
+        if self.posterior_ is None:
+            raise ValueError(
+                f"This {type(self).__name__} was saved with `shareable=True`, without its training cells, which this "
+                "needs. It generates with codes='mixture' or 'prior', and decodes with `labels`."
+            )
         return self.posterior_
+
+    def _check_generates(self) -> None:
+        """Refuse a model that is not trained."""
+        self._check_trained(has_cells=self.posterior_ is not None or self.composition_ is not None)
 
     def _requested(
         self,

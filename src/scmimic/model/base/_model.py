@@ -21,6 +21,7 @@ from scmimic._plain import from_plain, to_plain
 from scmimic.cells import CELLS, check_genes, check_units, get_matrix, package_version
 from scmimic.model.base._saving import (
     ATTEMPTS,
+    CARD_FILE,
     DATA_FILES,
     FORMAT,
     MODEL_FILE,
@@ -53,6 +54,8 @@ class CellModel(TrainableModel):
         save_anndata: bool = False,
         save_kwargs: dict[str, Any] | None = None,
         legacy_mudata_format: bool = False,
+        *,
+        shareable: bool = False,
         **anndata_write_kwargs,
     ) -> None:
         """Save the whole model: networks, classifier, posterior of the training cells, history.
@@ -75,6 +78,12 @@ class CellModel(TrainableModel):
             Passed to :func:`torch.save`.
         legacy_mudata_format
             Save the gene names of a MuData as one list of all modalities.
+        shareable
+            Leave out whatever is of a single training cell: codes, library sizes, row numbers, and gene margins and all
+            else of groups of fewer than 20 cells, whose types are not generated. Codes then come from mixtures
+            (``codes="mixture"``). A model card, ``model_card.md``, says what is there. Of
+            :class:`~scmimic.model.ACTIVA` and :class:`~scmimic.model.BetaTCVAE`. The networks have seen the cells all
+            the same; see the user guide on privacy.
         **anndata_write_kwargs
             Passed to :meth:`anndata.AnnData.write_h5ad`, such as ``compression="gzip"``.
 
@@ -97,6 +106,10 @@ class CellModel(TrainableModel):
         PATH.check(dir_path=dir_path)
         TEXT.or_none.check(prefix=prefix)
         FLAG.check(overwrite=overwrite, save_anndata=save_anndata, legacy_mudata_format=legacy_mudata_format)
+        FLAG.check(shareable=shareable)
+        if shareable and save_anndata:
+            raise ValueError("`shareable=True` leaves every training cell out, and `save_anndata=True` saves them all.")
+        written = self._shareable() if shareable else self
         SETTINGS.or_none.check(save_kwargs=save_kwargs)
         target = check_output(dir_path, overwrite=overwrite, folder=True, name="`dir_path`")
         prefix = prefix or ""
@@ -114,13 +127,27 @@ class CellModel(TrainableModel):
                 target / f"{prefix}{old[0]}",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        written = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({'|'.join((MODEL_FILE, *DATA_FILES))})")
-        with replacing(target, overwrite=overwrite, keep=lambda name: written.fullmatch(name) is None) as folder:
+        files = "|".join((MODEL_FILE, CARD_FILE, *DATA_FILES))
+        own = re.compile(rf"{re.escape(prefix)}({REPRESENTATION_PREFIX})*({files})")
+        with replacing(target, overwrite=overwrite, keep=lambda name: own.fullmatch(name) is None) as folder:
             folder.mkdir()
-            self._write(folder, prefix, save_kwargs, legacy_mudata_format)
+            written._write(folder, prefix, save_kwargs, legacy_mudata_format)
+            if shareable:
+                (folder / f"{prefix}{CARD_FILE}").write_text(written._card(), encoding="utf-8")
             if save_anndata:
                 name = DATA_FILES[isinstance(self.adata, MuData)]
                 self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
+
+    def _shareable(self) -> CellModel:
+        """A copy that holds nothing of a single training cell."""
+        raise ValueError(
+            f"A {type(self).__name__} cannot be saved with `shareable=True`: only ACTIVA and BetaTCVAE know how to "
+            "generate without their training cells."
+        )
+
+    def _card(self) -> str:
+        """What a shareable model holds, as Markdown."""
+        raise NotImplementedError
 
     def _write(
         self,
@@ -144,13 +171,16 @@ class CellModel(TrainableModel):
                 # what is passed on to `setup_anndata` and to the class comes without another word
                 "registry_": {
                     key: to_plain(value, f"registry_[{key!r}]", arrays=key != "setup_args")
-                    for key, value in self.registry_.items()
+                    for key, value in self._registry_to_save().items()
                 },
                 "init_params_": plain_parameters(self.init_params_),
                 "scmimic_": {**about, "attributes": attributes},
             },
         }
         torch.save(content, folder / f"{prefix}{MODEL_FILE}", **(save_kwargs or {}))
+
+    def _registry_to_save(self) -> Mapping[str, Any]:
+        return self.registry_
 
     def _take_saved(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved["attributes"].items():

@@ -29,6 +29,7 @@ REPRESENTATION_PREFIX = "representation_"
 FORMAT = 1
 """Version of what is written; a file of a later one is refused."""
 
+CARD_FILE = "model_card.md"
 MODEL_FILE, DATA_FILES = "model.pt", ("adata.h5ad", "mdata.h5mu")
 
 # Times that a model is loaded whose directory is replaced meanwhile.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,18 +19,22 @@ from scvi.model.base import VAEMixin
 from scmimic._arguments import shown
 from scmimic._random import as_seed
 from scmimic.cells import BATCH, LABEL, OPEN, AttributeValues, Labels, Value, Values
-from scmimic.model.base._generative import GenerativeModel, check_like, library_sizes, recorded_library_size
+from scmimic.model.base._generative import CodeName, GenerativeModel, check_like, library_sizes, recorded_library_size
 from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
+from scmimic.model.base._sharing import model_card, shareable
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
 from scmimic.model.generation._sampler import CellSampler, Stream
 from scmimic.model.generation.calibration._calibration import calibrate
 from scmimic.model.generation.calibration._margins import GeneMargins
+from scmimic.model.generation.codes._flow import CodeFlow
+from scmimic.model.generation.codes._kernel import KernelCodes
+from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
-from scmimic.model.generation.codes._sources import CodeSource, Drawn, PosteriorCodes, PriorCodes
+from scmimic.model.generation.codes._sources import CodeSource, Drawn, FittedCodes, PosteriorCodes, PriorCodes
 
-CodeName = Literal["posterior", "prior"]
+FITTED: dict[str, type[CodeMixture] | type[CodeFlow]] = {"mixture": CodeMixture, "flow": CodeFlow}
 
 
 class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
@@ -40,6 +45,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
 
     module: CellVAEModule
     margins_: GeneMargins | None = None
+    fitted_codes_: Mapping[str, CodeMixture | CodeFlow] = MappingProxyType({})
+    shared_: dict[str, Any] | None = None
+    _shared_registry: dict[str, Any] | None = None
 
     _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 
@@ -88,7 +96,10 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             equally often, with the library size of the same cell; exact and without rejection, and more realistic than
             the prior (see the benchmarks). ``"prior"``: N(0, I), and cells of a requested type are those that the
             classifier takes for it (section 2.6 of the paper); library sizes come from the type's log-normal
-            distribution. None: ``"posterior"``.
+            distribution. ``"mixture"``: Gaussian mixtures of the codes and log library sizes of each type, whose groups
+            borrow from one another. ``"flow"``: a conditional flow of both (needs ``scmimic[flow]``). ``"kernel"``:
+            codes of training cells, smoothed within their type. Mixture and flow are fitted when they are first asked
+            for, and kept. None: ``"posterior"``.
         method
             Former name of `codes`.
         library_size
@@ -352,12 +363,27 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         """Where codes come from."""
         if codes is not None and method is not None and codes != method:
             raise ValueError(f"`codes={codes!r}` and `method={method!r}` contradict; `method` is its former name.")
-        return codes or method or "posterior"
+        return codes or method or ("posterior" if self.posterior_ is not None else "mixture")
+
+    def _shareable(self) -> GenerativeVAE:
+        return shareable(self)
+
+    def _card(self) -> str:
+        return model_card(self)
+
+    def _registry_to_save(self) -> Mapping[str, Any]:
+        """Of a model without training cells, without what they were like."""
+        return self._shared_registry or super()._registry_to_save()
 
     def _code_source(self, codes: str) -> CodeSource:
-        if codes == "posterior":
-            return PosteriorCodes(self._trained_cells())
-        return PriorCodes(self._composition)
+        """Where codes come from; what is fitted for it is kept."""
+        if codes == "prior":
+            return PriorCodes(self._composition)
+        if codes in FITTED:
+            if codes not in self.fitted_codes_:
+                self.fitted_codes_ = {**self.fitted_codes_, codes: FITTED[codes].fit(self._trained_cells())}
+            return FittedCodes(self._composition, self.fitted_codes_[codes])
+        return (KernelCodes if codes == "kernel" else PosteriorCodes)(self._trained_cells())
 
     def _sampler(self, codes: str = "posterior", **settings: Any) -> CellSampler:
         return CellSampler(
@@ -387,6 +413,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     def _prepare_generation(self) -> None:
         # a map from the counts of other weights
         self.margins_ = self.composition_ = None
+        self.fitted_codes_ = {}
         self._remember_posterior()
         self._check_generation()
 

@@ -134,6 +134,16 @@ class _Distribution:
         """Leave what can be computed out of copies."""
         return {name: value for name, value in self.__dict__.items() if name != "steps"}
 
+    def without(self, rows: np.ndarray) -> _Distribution:
+        """All mass of these rows at zero."""
+        of = self.keys // _ROW
+        kept = ~np.isin(of, rows) | (self.keys % _ROW == 0)
+        keys, cdf = self.keys[kept], self.cdf[kept].copy()
+        cdf[np.isin(keys // _ROW, rows)] = 1.0
+        found = _Distribution.__new__(_Distribution)
+        found._set(keys, cdf)
+        return found
+
     def saved_state(self) -> dict[str, np.ndarray]:
         """What the others can be computed from."""
         return {"keys": self.keys, "cdf": self.cdf}
@@ -335,6 +345,17 @@ class GeneMargins:
         with np.errstate(invalid="ignore", divide="ignore"):
             flip = 1 - self._to.zero / self._from.zero
         return np.where(self._from.zero > 0, np.clip(flip, 0, 1), 0).astype(np.float32).reshape(-1, self.n_genes)
+
+    def without(self, labels: Sequence[int]) -> GeneMargins:
+        """A map that knows nothing of these labels, and leaves their counts as they are drawn."""
+        rows = (np.asarray(labels, dtype=np.int64)[:, None] * self.n_genes + np.arange(self.n_genes)).ravel()
+        margins = type(self).__new__(type(self))
+        odds, weights = (None if x is None else x.copy().ravel() for x in (self._odds, self.weights))
+        for values, neutral in ((odds, 1), (weights, 0)):
+            if values is not None:
+                values[rows] = neutral
+        margins._set(self._from.without(rows), self._to.without(rows), odds, weights, self.n_genes)
+        return margins
 
     def saved_state(self) -> dict[str, Any]:
         """What the map is made of."""

@@ -48,7 +48,7 @@ class Composition:
         rows = np.split(order, np.cumsum(n_cells)[:-1])
         groups = [rows[group] for group in kept]
         n_numbers = attributes.numbers.shape[1]
-        quantiles = [np.quantile(attributes.numbers[part], LEVELS, axis=0, method="nearest") for part in groups]
+        quantiles = [_quantiles(attributes.numbers[part]) for part in groups]
         every = attributes.numbers if min_cells == 1 else np.concatenate([*quantiles, np.empty((0, n_numbers))])
         return cls(
             codes=codes[kept],
@@ -131,3 +131,12 @@ def _shared(n: int, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray
     """Positions of `weights`, `n` in all, each as often as its share says but for less than one, in random order."""
     ends = np.cumsum(weights / weights.sum()) * n
     return rng.permutation(np.searchsorted(ends, np.arange(n) + rng.uniform(), side="right").clip(0, len(weights) - 1))
+
+
+def _quantiles(numbers: np.ndarray) -> np.ndarray:
+    """Quantiles of each column: values that occur where these repeat, as doses do, else values between two cells."""
+    ordered = np.sort(numbers, axis=0)
+    rank = (LEVELS * (len(ordered) - 1)).astype(np.int64)
+    low, high = ordered[rank], ordered[(rank + 1).clip(max=len(ordered) - 1)]
+    repeats = np.array([len(np.unique(column)) <= len(column) / 2 for column in ordered.T], dtype=bool)
+    return np.where(repeats, low, (low + high) / 2)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,14 @@ class AggregatedPosterior:
         covariates = none.astype(np.int64) if self.covariates is None else self.covariates
         codes = np.column_stack([self.labels, self.batches, covariates]).astype(np.int64)
         return AttributeValues(codes, none if self.numbers is None else self.numbers)
+
+    def select(self, rows: Any) -> AggregatedPosterior:
+        """Some of the cells."""
+        rows = np.asarray(rows)
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return AggregatedPosterior(
+            **{name: value[rows] if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        )
 
     def cells(self, label: int | None = None) -> np.ndarray:
         """Indices of the cells of a label; None means any."""

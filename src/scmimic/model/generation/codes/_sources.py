@@ -1,4 +1,4 @@
-"""Sources of codes that need no fit: posteriors of training cells, and the prior."""
+"""Where codes come from, as a sampler asks for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from scmimic.cells import AttributeValues
 from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.codes._flow import CodeFlow
+from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 
@@ -103,3 +105,23 @@ class PriorCodes(ComposedCodes):
         mean, std = (torch.as_tensor(x, device=noise.device) for x in self.composition.library(drawn.attributes))
         normal = torch.randn(len(noise), 1, generator=stream, device=noise.device)
         return noise, mean.unsqueeze(1) + std.unsqueeze(1) * normal
+
+
+class FittedCodes(ComposedCodes):
+    """Codes and library sizes from a distribution that was fitted to those of the training cells.
+
+    Parameters
+    ----------
+    composition
+        The groups of the training cells.
+    fitted
+        The distribution.
+    """
+
+    def __init__(self, composition: Composition, fitted: CodeMixture | CodeFlow):
+        super().__init__(composition)
+        self.fitted = fitted
+
+    def sample(self, drawn: Drawn, noise: torch.Tensor, stream: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes of cells with these attributes."""
+        return self.fitted.sample(drawn.attributes, noise, stream)
