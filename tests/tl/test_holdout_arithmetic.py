@@ -476,3 +476,32 @@ def test_the_vae_is_a_rival(stimulated):
     assert "VAE arithmetic" not in beside_a_vae(stimulated).index
     with pytest.raises(TypeError, match="bank"):
         beside_a_vae(stimulated, vae={"plan_kwargs": {"bank": 1}})
+
+
+def test_a_model_that_is_told_both_is_asked_for_the_combination():
+    """ACTIVA with the condition among its covariates predicts without arithmetic; it has one row."""
+    rng = np.random.default_rng(0)
+    adata = sm.datasets.synthetic_counts(n_obs=900, n_vars=40, n_labels=3, seed=0)
+    adata.obs["condition"] = rng.choice(["ctrl", "stim"], 900)
+    rate = adata.X.toarray()
+    rate[:, :8] *= np.where(adata.obs["condition"] == "stim", 8, 1)[:, None]
+    adata.X = type(adata.X)(rng.poisson(rate).astype(np.float32))
+    asked = []
+
+    def fit(train, seed):
+        scvi.settings.seed = seed
+        sm.ACTIVA.setup_anndata(train, labels_key="cell_type", categorical_covariate_keys=["condition"])
+        model = sm.ACTIVA(train, n_latent=4, n_hidden=(32,))
+        model.train(30, enable_progress_bar=False)
+        generate = model.generate
+        model.generate = lambda *args, **options: asked.append((args, options)) or generate(*args, **options)
+        return model
+
+    keys = {"group_key": "cell_type", "condition_key": "condition", "control": "ctrl", "n_trees": 20}
+    table = sm.tl.holdout_arithmetic(adata, **keys, fit={"ACTIVA": fit}, targets=[("type_1", "stim")])
+    assert table["method"].tolist() == ["ACTIVA", "control cells", "mean shift", "linear model"]
+    (args, options), *_ = asked
+    assert args[1] == "type_1" and options["covariates"] == {"condition": "stim"}
+    own, control = (table.set_index("method")["r2"][name] for name in ("ACTIVA", "control cells"))
+    assert own > 0.9 > control
+    assert np.isfinite(table["delta_entropy"][0])

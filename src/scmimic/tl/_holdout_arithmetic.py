@@ -65,7 +65,9 @@ def holdout_arithmetic(
 
     For each combination and seed a model is fitted without its cells, :func:`~scmimic.tl.latent_arithmetic` predicts
     them, and they are compared with the real ones; with `together=True` one model, fitted without the cells of all
-    `targets`, predicts each of them. Always beside it:
+    `targets`, predicts each of them. A model that was told both columns, such as :class:`~scmimic.model.ACTIVA` set up
+    with ``labels_key=group_key`` and ``condition_key`` among its covariates, is asked for the combination itself
+    (``generate``); its codes are not moved. Always beside it:
 
     - `"control cells"`: the cells that the prediction starts from, as they are. A prediction that is no nearer to the
       real cells has learned nothing of the condition.
@@ -96,7 +98,7 @@ def holdout_arithmetic(
         As in :func:`~scmimic.tl.latent_arithmetic`. Name the control condition, or untreated cells are predicted too.
     codes
         `"sample"` gives the row named as the model, `"mean"` the row `"..., mean codes"`: arithmetic on posterior means
-        as scGen has it.
+        as scGen has it. A model that is asked for the combination itself has one row.
     layer
         Layer with the values in the space of the decoded cells, counts for count models; `.X` by default.
     layers

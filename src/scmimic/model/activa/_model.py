@@ -43,6 +43,7 @@ from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 _KINDS = {
+    "encode_covariates": FLAG,
     "n_latent": COUNT_OR_NONE,
     "dispersion": Choice(("gene", "gene-label")),
     "encoder_head": Choice(("linear", "relu_bn")),
@@ -95,6 +96,8 @@ class ACTIVA(GenerativeVAE):
         types, or any :class:`torch.nn.Module` that returns logits ``(n, n_types)`` from expression
         ``(n, n_genes)``: copied, and left as it is unless ``plan_kwargs={"n_epochs_classifier": ...}`` trains it on.
         Without labels there is none, and the model is a plain IntroVAE.
+    encode_covariates
+        Tell batch and covariates to the encoder, as the decoder is told them.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -130,6 +133,7 @@ class ACTIVA(GenerativeVAE):
         label_baseline: float = 0.5,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
+        encode_covariates: bool = True,
         registry: dict[str, Any] | None = None,
     ):
         check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
@@ -146,6 +150,7 @@ class ACTIVA(GenerativeVAE):
             n_input,
             n_labels=n_labels,
             **self._covariate_sizes(),
+            encode_covariates=encode_covariates,
             n_latent=n_latent,
             n_hidden=n_hidden,
             gene_likelihood=gene_likelihood,

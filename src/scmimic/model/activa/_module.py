@@ -33,6 +33,8 @@ class ACTIVAModule(CellVAEModule):
         Number of label categories, an unlabelled one included.
     n_batch, n_cats_per_cov, n_continuous_cov
         Number of batches, of categories of each categorical covariate, and of continuous covariates.
+    encode_covariates
+        Tell them to the encoder too.
     n_latent
         Size of the latent space.
     n_hidden
@@ -65,6 +67,7 @@ class ACTIVAModule(CellVAEModule):
         n_batch: int = 1,
         n_cats_per_cov: Sequence[int] = (),
         n_continuous_cov: int = 0,
+        encode_covariates: bool = True,
         n_latent: int = 128,
         n_hidden: Sequence[int] = (1024, 512, 256),
         gene_likelihood: Literal["normal", "nb", "zinb", "poisson"] = "normal",
@@ -89,7 +92,7 @@ class ACTIVAModule(CellVAEModule):
             n_input,
             n_latent,
             n_hidden,
-            n_covariates=self.design.n_columns,
+            n_covariates=self.design.n_columns if encode_covariates else 0,
             head=encoder_head,
             log1p=self.is_count,
             dropout_rate=dropout_rate,

@@ -50,6 +50,7 @@ MIN_EPOCHS, MAX_EPOCHS = 20, 400
 RESTART_SHARE = 0.25
 """Part of a training that each restart is given."""
 _KINDS = {
+    "encode_covariates": FLAG,
     "n_latent": COUNT,
     "beta": NON_NEGATIVE,
     "kl_weight": NON_NEGATIVE,
@@ -120,6 +121,8 @@ class BetaTCVAE(GenerativeVAE):
         has a pass of its own through hidden layers that all share, and the passes are added up, before the link, or
         the log of their mean exponential is taken, as in DRVI (Moinfar and Theis 2024). Latents cannot act on each
         other's effect then. ``"logsumexp"`` takes about `n_latent` times as long.
+    encode_covariates
+        Tell batch and covariates to the encoder, as the decoder is told them.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -174,6 +177,7 @@ class BetaTCVAE(GenerativeVAE):
         dropout_rate: float = 0.0,
         start: Literal["random", "pca"] = "random",
         split_aggregation: Literal["sum", "logsumexp"] | None = None,
+        encode_covariates: bool = True,
         registry: dict[str, Any] | None = None,
     ):
         check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
@@ -195,6 +199,7 @@ class BetaTCVAE(GenerativeVAE):
             n_input,
             n_labels=max(self.summary_stats.get("n_labels", 1), 1),
             **self._covariate_sizes(),
+            encode_covariates=encode_covariates,
             n_latent=n_latent,
             n_hidden=n_hidden,
             beta=beta,

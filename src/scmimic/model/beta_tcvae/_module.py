@@ -52,6 +52,8 @@ class BetaTCVAEModule(CellVAEModule):
         Number of label categories, which the networks are not told.
     n_batch, n_cats_per_cov, n_continuous_cov
         Number of batches, of categories of each categorical covariate, and of continuous covariates.
+    encode_covariates
+        Tell them to the encoder too.
     n_latent
         Size of the latent space.
     n_hidden
@@ -93,6 +95,7 @@ class BetaTCVAEModule(CellVAEModule):
         n_batch: int = 1,
         n_cats_per_cov: Sequence[int] = (),
         n_continuous_cov: int = 0,
+        encode_covariates: bool = True,
         n_latent: int = 10,
         n_hidden: Sequence[int] = (512, 256),
         beta: float = 20.0,
@@ -125,7 +128,6 @@ class BetaTCVAEModule(CellVAEModule):
         self.posterior_gradients = posterior_gradients
         self._aggregate = AggregateDensity()
         style: dict[str, Any] = {
-            "n_covariates": self.design.n_columns,
             "dropout_rate": dropout_rate,
             "norm_first": True,
             "negative_slope": NEGATIVE_SLOPE,
@@ -138,6 +140,7 @@ class BetaTCVAEModule(CellVAEModule):
             standardize=standardize,
             n_comps=n_comps,
             linear_path=start == "pca",
+            n_covariates=self.design.n_columns if encode_covariates else 0,
             **style,
         )
         link: Literal["identity", "exp", "softmax"] = "identity"
@@ -152,6 +155,7 @@ class BetaTCVAEModule(CellVAEModule):
             zero_inflation=self.zero_inflated,
             n_comps=n_comps if start == "pca" else None,
             split_aggregation=split_aggregation,
+            n_covariates=self.design.n_columns,
             **style,
         )
         self.px_r = None

@@ -135,28 +135,46 @@ class HoldoutRun:
             except _REFUSALS as error:
                 yield from refused(error, trial)
                 continue
-            for code in self.codes:
+            for code in self.codes[:1] if self._is_told(model) else self.codes:
                 yield self._prediction(fitted, trial, score, observed, code)
+
+    def _is_told(self, model: Any) -> bool:
+        """Whether the model makes cells of a group and a condition that it is asked for, in place of moving codes."""
+        told, labels = getattr(model, "_attributes", None), getattr(model, "labels_key_", None)
+        return (
+            told is not None and labels == self.combinations.group_key and self.combinations.condition_key in told.keys
+        )
+
+    def _made(self, fitted: _Fitted, target: Target, n: int, code: Code) -> tuple[AnnData, np.ndarray]:
+        """Predicted cells and their codes."""
+        model = fitted.model
+        if self._is_told(model):
+            new = model.generate(
+                n, target[0], covariates={self.combinations.condition_key: target[1]}, seed=fitted.seed
+            )
+            return new, new.obsm[_keys.latent(type(model).__name__)]
+        new = latent_arithmetic(
+            fitted.train,
+            model,
+            target=target,
+            **self._moves(),
+            code=code,
+            n=n,
+            decode_kwargs=self.decode_kwargs,
+            seed=fitted.seed,
+        )
+        return new, new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
 
     def _prediction(
         self, fitted: _Fitted, trial: HoldoutTrial, score: HoldoutScores, observed: Posterior, code: Code
     ) -> Row:
-        target, n, seed, method = trial.target, trial.real.shape[0], fitted.seed, method_name(fitted.name, code)
+        target, n, seed = trial.target, trial.real.shape[0], fitted.seed
+        method = fitted.name if self._is_told(fitted.model) else method_name(fitted.name, code)
         try:
-            new = latent_arithmetic(
-                fitted.train,
-                fitted.model,
-                target=target,
-                **self._moves(),
-                code=code,
-                n=n,
-                decode_kwargs=self.decode_kwargs,
-                seed=seed,
-            )
+            new, z = self._made(fitted, target, n, code)
             measured = score(self.spaces.compared(new, fitted.model, f"cells of {method}"))
         except _REFUSALS as error:
             return _failed(target, seed, method, n, error)
-        z = new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
         of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
         logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
         delta = of_predicted - of_observed
