@@ -499,7 +499,7 @@ def test_a_model_that_is_told_both_is_asked_for_the_combination():
 
     keys = {"group_key": "cell_type", "condition_key": "condition", "control": "ctrl", "n_trees": 20}
     table = sm.tl.holdout_arithmetic(adata, **keys, fit={"ACTIVA": fit}, targets=[("type_1", "stim")])
-    assert table["method"].tolist() == ["ACTIVA", "control cells", "mean shift", "linear model"]
+    assert table["method"].tolist()[:3] == ["ACTIVA", "control cells", "mean shift"]
     (args, options), *_ = asked
     assert args[1] == "type_1" and options["covariates"] == {"condition": "stim"}
     own, control = (table.set_index("method")["r2"][name] for name in ("ACTIVA", "control cells"))

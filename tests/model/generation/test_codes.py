@@ -1,6 +1,8 @@
 """Where codes come from: distributions of known codes, groups that borrow, and what is kept."""
 
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from scmimic.model.generation.codes._mixture import PRIOR_CELLS, CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import FittedCodes, PosteriorCodes
 
+NEEDS_ZUKO = pytest.mark.skipif(find_spec("zuko") is None, reason="zuko is not installed")
+FLOW = pytest.param("flow", marks=NEEDS_ZUKO)
 COVARIANCE = np.array([[1.0, 0.8], [0.8, 1.0]])
 
 
@@ -55,7 +59,7 @@ def drawn(codes, label, batch, n, seed=0):
     return z.numpy(), library.numpy().ravel(), who
 
 
-@pytest.mark.parametrize("name", ["posterior", "mixture", "flow", "kernel"])
+@pytest.mark.parametrize("name", ["posterior", "mixture", FLOW, "kernel"])
 def test_codes_are_distributed_as_those_of_the_cells(name, monkeypatch):
     monkeypatch.setattr(_flow, "MAX_STEPS", 800)
     of = posterior(SIZES)
@@ -131,7 +135,7 @@ def test_small_groups_can_be_left_out():
     assert CodeMixture.fit(of, min_cells=10).groups.tolist() == [[0, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("cls", [CodeMixture, CodeFlow])
+@pytest.mark.parametrize("cls", [CodeMixture, pytest.param(CodeFlow, marks=NEEDS_ZUKO)])
 def test_a_fit_is_kept_as_it_is(cls, monkeypatch):
     monkeypatch.setattr(_flow, "MAX_STEPS", 30)
     of = posterior([(0, 0, 200), (1, 0, 100), (1, 1, 60)])
@@ -150,3 +154,9 @@ def test_codes_that_were_moved_apart_are_fitted_where_they_lie():
     apart = replace(of, center=np.tile(of.mean.mean(0), (400, 1)), spread=1.5)
     near, far = (drawn(source("mixture", x), 1, 0, 4000)[0].std(0) for x in (of, apart))
     np.testing.assert_allclose(far / near, 1.5, rtol=0.08)
+
+
+def test_a_flow_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    with pytest.raises(ImportError, match=r"scmimic\[flow\]"):
+        CodeFlow.fit(posterior([(0, 0, 50)]))

@@ -145,14 +145,14 @@ class HoldoutRun:
             told is not None and labels == self.combinations.group_key and self.combinations.condition_key in told.keys
         )
 
-    def _made(self, fitted: _Fitted, target: Target, n: int, code: Code) -> tuple[AnnData, np.ndarray]:
-        """Predicted cells and their codes."""
+    def _made(self, fitted: _Fitted, target: Target, n: int, code: Code) -> tuple[AnnData, np.ndarray, float]:
+        """Predicted cells, their codes, and how far they can be trusted."""
         model = fitted.model
         if self._is_told(model):
             new = model.generate(
                 n, target[0], covariates={self.combinations.condition_key: target[1]}, seed=fitted.seed
             )
-            return new, new.obsm[_keys.latent(type(model).__name__)]
+            return new, new.obsm[_keys.latent(type(model).__name__)], np.nan
         new = latent_arithmetic(
             fitted.train,
             model,
@@ -163,7 +163,7 @@ class HoldoutRun:
             decode_kwargs=self.decode_kwargs,
             seed=fitted.seed,
         )
-        return new, new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)]
+        return new, new.obsm[_keys.latent(_keys.LATENT_ARITHMETIC)], new.uns[_keys.LATENT_ARITHMETIC]["trust"]
 
     def _prediction(
         self, fitted: _Fitted, trial: HoldoutTrial, score: HoldoutScores, observed: Posterior, code: Code
@@ -171,14 +171,13 @@ class HoldoutRun:
         target, n, seed = trial.target, trial.real.shape[0], fitted.seed
         method = fitted.name if self._is_told(fitted.model) else method_name(fitted.name, code)
         try:
-            new, z = self._made(fitted, target, n, code)
+            new, z, trust = self._made(fitted, target, n, code)
             measured = score(self.spaces.compared(new, fitted.model, f"cells of {method}"))
         except _REFUSALS as error:
             return _failed(target, seed, method, n, error)
         of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
         logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
         delta = of_predicted - of_observed
-        trust = new.uns[_keys.LATENT_ARITHMETIC]["trust"]
         known = {"delta_entropy": delta, "trust": trust, "seconds": fitted.seconds}
         return _row(target, seed, method, n, new.n_obs, measured, **known)
 
