@@ -178,8 +178,17 @@ class HoldoutRun:
         of_observed, of_predicted = entropies(observed, z, code=code, rng=stream(seed, 0), max_cells=self.n_cells)
         logger.info("%s, seed %d, %s: RF error %.2f", target, seed, method, measured["rf_error"])
         delta = of_predicted - of_observed
-        known = {"delta_entropy": delta, "trust": trust, "seconds": fitted.seconds}
-        return _row(target, seed, method, n, new.n_obs, measured, **known)
+        return _row(
+            target,
+            seed,
+            method,
+            n,
+            new.n_obs,
+            measured,
+            delta_entropy=delta,
+            trust=trust,
+            seconds=fitted.seconds,
+        )
 
     def _of_vae(
         self,
