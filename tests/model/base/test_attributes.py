@@ -69,13 +69,14 @@ def test_columns_come_back_in_their_types(model):
 def test_what_is_left_out_is_as_in_the_data_given_the_rest(model):
     """Open attributes together are those of training cells with the asked ones."""
     real = model.adata.obs
-    new = model.generate(300, covariates={"condition": "ctrl", "plate": 20}, seed=0).obs
-    assert (new["condition"] == "ctrl").all() and (new["plate"] == 20).all()
-    keys = ["cell_type", "treated", "dose", "hours"]
     pool = real[(real["condition"] == "ctrl") & (real["plate"] == 20)]
-    assert set(map(tuple, new[keys].astype(str).to_numpy())) <= set(map(tuple, pool[keys].astype(str).to_numpy()))
-    share, expected = (x["cell_type"].value_counts(normalize=True, sort=False) for x in (new, pool))
-    np.testing.assert_allclose(share, expected, atol=1 / 300)
+    for codes, keys in (("posterior", ["cell_type", "treated", "dose", "hours"]), ("mixture", ["cell_type", "dose"])):
+        new = model.generate(300, covariates={"condition": "ctrl", "plate": 20}, codes=codes, seed=0).obs
+        assert (new["condition"] == "ctrl").all() and (new["plate"] == 20).all()
+        assert set(map(tuple, new[keys].astype(str).to_numpy())) <= set(map(tuple, pool[keys].astype(str).to_numpy()))
+        share, expected = (x["cell_type"].value_counts(normalize=True, sort=False) for x in (new, pool))
+        np.testing.assert_allclose(share, expected, atol=1 / 300)
+        assert new["hours"].mean() == pytest.approx(pool["hours"].mean(), abs=0.6)
 
 
 @pytest.mark.parametrize("labels", [None, "type_1", ["type_1", "type_2"], {"type_1": 4, "type_2": 7}])

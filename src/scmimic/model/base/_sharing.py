@@ -47,7 +47,7 @@ def shareable(model: GenerativeVAE) -> GenerativeVAE:
     with torch.no_grad():
         _forget_types(found.module, few)
     members = posterior.select([label in kept for label in posterior.labels.tolist()])
-    found.posterior_ = None
+    found.posterior_, found.codes_ = None, "mixture"
     found.composition_ = composition
     found.fitted_codes_ = {"mixture": CodeMixture.fit(members, min_cells=SHARED_CELLS)}
     found.margins_ = None if model.margins_ is None else model.margins_.without(few)

@@ -46,6 +46,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     module: CellVAEModule
     margins_: GeneMargins | None = None
     fitted_codes_: Mapping[str, CodeMixture | CodeFlow] = MappingProxyType({})
+    # a model that was saved without them generates from the posteriors, as it did
+    codes_: str = "posterior"
     shared_: dict[str, Any] | None = None
     _shared_registry: dict[str, Any] | None = None
 
@@ -92,14 +94,15 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             type, batch and covariates; what there is no column for is left out, as above. `n`, `labels` and
             `covariates` are then left out.
         codes
-            Where the latent codes come from. ``"posterior"``: q(z|x) of training cells of what is asked for, each used
-            equally often, with the library size of the same cell; exact and without rejection, and more realistic than
-            the prior (see the benchmarks). ``"prior"``: N(0, I), and cells of a requested type are those that the
-            classifier takes for it (section 2.6 of the paper); library sizes come from the type's log-normal
-            distribution. ``"mixture"``: Gaussian mixtures of the codes and log library sizes of each type, whose groups
-            borrow from one another. ``"flow"``: a conditional flow of both (needs ``scmimic[flow]``). ``"kernel"``:
-            codes of training cells, smoothed within their type. Mixture and flow are fitted when they are first asked
-            for, and kept. None: ``"posterior"``.
+            Where the latent codes come from. ``"mixture"`` (None, for models that are trained): Gaussian mixtures of
+            the codes and log library sizes of each type, whose groups borrow from one another; no cell is made from
+            one training cell. ``"posterior"``: q(z|x) of training cells of what is asked for, each used equally often,
+            with the library size of the same cell. ``"flow"``: a conditional flow of code and log library size (needs
+            ``scmimic[flow]``). ``"kernel"``: posteriors, smoothed within their type. ``"prior"``: N(0, I), and cells of
+            a requested type are those that the classifier takes for it (section 2.6 of the paper); library sizes come
+            from a log-normal distribution. All but the prior are exact in number and without rejection, and more
+            realistic (see the benchmarks). A flow is fitted when it is first asked for. Gene margins are those of cells
+            from the mixture. A model that was saved before there were mixtures draws from the posterior.
         method
             Former name of `codes`.
         library_size
@@ -363,7 +366,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         """Where codes come from."""
         if codes is not None and method is not None and codes != method:
             raise ValueError(f"`codes={codes!r}` and `method={method!r}` contradict; `method` is its former name.")
-        return codes or method or ("posterior" if self.posterior_ is not None else "mixture")
+        return codes or method or self.codes_
 
     def _shareable(self) -> GenerativeVAE:
         return shareable(self)
@@ -406,6 +409,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             margins=margins,
         )
         self.posterior_, self.margins_ = calibration.posterior, calibration.margins
+        self.fitted_codes_ = {"mixture": calibration.codes}
 
     def _after_training(self, plan: LightningModule) -> None:
         self._prepare_generation()
@@ -413,7 +417,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     def _prepare_generation(self) -> None:
         # a map from the counts of other weights
         self.margins_ = self.composition_ = None
-        self.fitted_codes_ = {}
+        self.fitted_codes_, self.codes_ = {}, "mixture"
         self._remember_posterior()
         self._check_generation()
 

@@ -19,8 +19,9 @@ from scmimic.model.generation.calibration._dispersion import match_zeros, pool_d
 from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, MarginRecorder, histogram
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
 from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
-from scmimic.model.generation.codes._sources import PosteriorCodes
+from scmimic.model.generation.codes._sources import CodeSource, FittedCodes, PosteriorCodes
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,14 @@ class Calibration:
     ----------
     posterior
         The training cells, with the spread of their codes.
+    codes
+        What codes come from.
     margins
-        Map to the gene margins of the training cells; None: not compared.
+        Map to the gene margins of the training cells, of cells from these codes; None: not compared.
     """
 
     posterior: AggregatedPosterior
+    codes: CodeMixture
     margins: GeneMargins | None = None
 
 
@@ -73,7 +77,7 @@ def calibrate(
     """
     module.eval()
     if not module.is_count:
-        return Calibration(posterior)
+        return Calibration(posterior, CodeMixture.fit(posterior))
     learned = None if module.px_r is None else module.px_r.clone()
     try:
         return match(module, posterior, batches, dispersion=dispersion, spread=spread, margins=margins)
@@ -96,32 +100,37 @@ def match(
     if dispersion and module.px_r is not None:
         pool_dispersion(module, batches(None))
         match_zeros(module, batches(None))
-    observed, calibration = None, Calibration(posterior)
+    observed = None
     if margins:
-        seed = int(torch.randint(2**31 - 1, ()))
-        observed = histogram(counts_and_labels(batches(None)), len(cells_per_label(module, posterior)), module.n_input)
-        calibration = replace(calibration, margins=compare_margins(module, posterior, observed, seed))
-    return match_spread(module, calibration, batches, observed) if spread else calibration
+        labels = len(cells_per_label(module, posterior))
+        observed = histogram(counts_and_labels(batches(None)), labels, module.n_input)
+    if spread:
+        posterior = match_spread(module, posterior, batches, observed)
+    codes = CodeMixture.fit(posterior)
+    if observed is None:
+        return Calibration(posterior, codes)
+    seed = int(torch.randint(2**31 - 1, ()))
+    return Calibration(posterior, codes, compare_margins(module, posterior, observed, seed, codes))
 
 
 def match_spread(
     module: CellVAEModule,
-    calibration: Calibration,
+    posterior: AggregatedPosterior,
     batches: Batches,
     observed: Histogram | None,
     max_cells: int = 5_000,
-) -> Calibration:
+) -> AggregatedPosterior:
     """Move codes apart until generated cells vary within types as the training cells do, but for their error.
 
     The ratio of variances at the largest spread and at none are taken for a line. With margins, it is that of cells
-    whose margins are matched at that spread.
+    whose margins are matched at that spread. Cells are those of the training cells' posteriors, one from each.
 
     Parameters
     ----------
     module
         The trained networks.
-    calibration
-        The training cells, and the margins without a spread.
+    posterior
+        The training cells, without a spread.
     batches
         The training cells.
     observed
@@ -130,37 +139,33 @@ def match_spread(
         Training cells to look at.
     """
     rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
-    cells = np.sort(rng.permutation(len(calibration.posterior))[:max_cells])
+    cells = np.sort(rng.permutation(len(posterior))[:max_cells])
     if len(cells) < MIN_SPREAD_CELLS:
-        return calibration
+        return posterior
     x = log_normalise(sp.vstack([x for x, _ in counts_and_labels(batches(cells))]))
-    variance = WithinLabelVariance(x, calibration.posterior.labels[cells], rng)
+    variance = WithinLabelVariance(x, posterior.labels[cells], rng)
 
-    def ratio(of: Calibration) -> float:
-        sampler = posterior_sampler(module, of.posterior, seed=int(rng.integers(2**31)), margins=of.margins)
+    def ratio(of: AggregatedPosterior) -> float:
+        margins = None
+        if observed is not None:
+            margins = compare_margins(module, of, observed, int(rng.integers(2**31)))
+        sampler = sampler_of(module, of, PosteriorCodes(of), seed=int(rng.integers(2**31)), margins=margins)
         return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
-    target, unspread = 1 - variance.error, ratio(calibration)
+    target, unspread = 1 - variance.error, ratio(posterior)
     if unspread >= target:
-        return calibration
-    center = local_centers(calibration.posterior.mean, calibration.posterior.labels)
-
-    def spread_by(value: float) -> Calibration:
-        posterior = replace(calibration.posterior, center=center, spread=value)
-        if observed is None:
-            return Calibration(posterior)
-        return Calibration(posterior, compare_margins(module, posterior, observed, int(rng.integers(2**31))))
-
-    slope = (ratio(spread_by(MAX_SPREAD)) - unspread) / (MAX_SPREAD - 1)
+        return posterior
+    center = local_centers(posterior.mean, posterior.labels)
+    slope = (ratio(replace(posterior, center=center, spread=MAX_SPREAD)) - unspread) / (MAX_SPREAD - 1)
     if slope <= 0:
-        return calibration
-    spread = spread_by(min(1 + (target - unspread) / slope, MAX_SPREAD))
+        return posterior
+    spread = min(1 + (target - unspread) / slope, MAX_SPREAD)
     logger.info(
         "Cells varied within types %.1f %% less than the training cells; their codes are moved apart by %.0f %%.",
         100 * (1 - unspread),
-        100 * (spread.posterior.spread - 1),
+        100 * (spread - 1),
     )
-    return spread
+    return replace(posterior, center=center, spread=spread)
 
 
 def compare_margins(
@@ -168,6 +173,7 @@ def compare_margins(
     posterior: AggregatedPosterior,
     observed: Histogram,
     seed: int,
+    codes: CodeMixture | None = None,
     n_cells: int = 20_000,
     min_cells: int = 500,
 ) -> GeneMargins:
@@ -181,6 +187,8 @@ def compare_margins(
         Counts of the training cells.
     seed
         Seed of the generated ones.
+    codes
+        What they come from; None: the posteriors of the training cells.
     n_cells
         Cells to generate for it, over all labels; their number bounds the error of the model's distributions.
     min_cells
@@ -191,17 +199,23 @@ def compare_margins(
     asked = posterior.attributes.take(np.zeros(sum(wanted), dtype=np.int64)).opened()
     asked.codes[:, LABEL] = np.repeat(np.arange(len(present)), wanted)
     recorder = MarginRecorder(len(present), module.n_input)
-    for _ in posterior_sampler(module, posterior, seed=seed, margins=recorder).run(asked, shuffle=False):
+    composition = Composition.of(posterior.attributes, posterior.log_library)
+    source = PosteriorCodes(posterior) if codes is None else FittedCodes(composition, codes)
+    for _ in sampler_of(module, posterior, source, seed=seed, margins=recorder).run(asked, shuffle=False):
         pass
     return GeneMargins(recorder, observed)
 
 
-def posterior_sampler(
-    module: CellVAEModule, posterior: AggregatedPosterior, *, seed: int, margins: GeneMargins | MarginRecorder | None
+def sampler_of(
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    codes: CodeSource,
+    *,
+    seed: int,
+    margins: GeneMargins | MarginRecorder | None,
 ) -> CellSampler:
-    """A sampler whose codes are those of the training cells."""
+    """A sampler of the training cells' combinations."""
     composition = Composition.of(posterior.attributes, posterior.log_library)
-    codes = PosteriorCodes(posterior)
     return CellSampler(module, codes, composition, seed=seed, posterior=posterior, margins=margins)
 
 
