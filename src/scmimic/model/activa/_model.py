@@ -39,6 +39,7 @@ from scmimic.model.activa._presets import preset_for
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
+from scmimic.model.base._saving import parameter
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -97,7 +98,8 @@ class ACTIVA(GenerativeVAE):
         ``(n, n_genes)``: copied, and left as it is unless ``plan_kwargs={"n_epochs_classifier": ...}`` trains it on.
         Without labels there is none, and the model is a plain IntroVAE.
     encode_covariates
-        Tell batch and covariates to the encoder, as the decoder is told them.
+        Tell batch and covariates to the encoder too. Only the decoder is told by default, as in
+        :class:`scvi.model.SCVI`, so that codes of a condition can be decoded into another.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -133,13 +135,14 @@ class ACTIVA(GenerativeVAE):
         label_baseline: float = 0.5,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
-        encode_covariates: bool = True,
+        encode_covariates: bool = False,
         registry: dict[str, Any] | None = None,
     ):
         check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
         preset = preset_for(gene_likelihood)
         n_latent = preset.n_latent if n_latent is None else n_latent
         n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)
+        encode_covariates = parameter("encode_covariates", encode_covariates, before=True)
         super().__init__(adata, registry)
         self._remember_registration()
         n_input = self.summary_stats.n_vars
@@ -212,7 +215,7 @@ class ACTIVA(GenerativeVAE):
             Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals.
         categorical_covariate_keys
             Columns of ``adata.obs`` with what else tells cells apart and can be asked of new ones: condition, donor,
-            tissue; of any type, as `labels_key`. Encoder and decoder are told them.
+            tissue; of any type, as `labels_key`. The decoder is told them.
         continuous_covariate_keys
             Columns of ``adata.obs`` with numbers, such as dose, time or age, of which the same holds. They are
             standardised; where effects are multiplicative, register the logarithm.

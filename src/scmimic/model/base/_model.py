@@ -27,6 +27,7 @@ from scmimic.model.base._saving import (
     MODEL_FILE,
     OF_SCVI,
     REPRESENTATION_PREFIX,
+    loading,
     plain_parameters,
     read_model,
     warn_of_changes,
@@ -260,7 +261,8 @@ class CellModel(TrainableModel):
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)
-        model = super().load(str(dir_path), adata=adata, **kwargs)
+        with loading(saved):
+            model = super().load(str(dir_path), adata=adata, **kwargs)
         if model.adata is not None:
             warn_of_changes(saved["attr_dict"]["registry_"], model)
         return model

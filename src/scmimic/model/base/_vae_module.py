@@ -96,6 +96,14 @@ class CellVAEModule(BaseModuleClass):
         keys = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
         return self.design(*(tensors.get(key) for key in keys))
 
+    @torch.no_grad()
+    def shrink_covariates(self, factor: float) -> None:
+        """Multiply the weights by which the decoder reads batch and covariates."""
+        stack = self.decoder.stack
+        first = stack.layers[0].weight
+        start = first.shape[1] - stack.n_covariates
+        first[:, start : start + self.design.n_columns].mul_(factor)
+
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
         """What the encoder reads of cells ``x``."""
         return x

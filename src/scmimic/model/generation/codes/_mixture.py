@@ -27,7 +27,7 @@ PRIOR_CELLS = 16.0
 MAX_COMPONENTS = 10
 CELLS_PER_COMPONENT = 40
 """A type has no more components than so many cells each."""
-MAX_CELLS = 20_000
+MAX_CELLS = 5_000
 """Cells of a type that its mixture is fitted to at most."""
 SHAPE_CELLS = 2_000
 """Cells of a type by which the shape that all share is found at most."""
