@@ -141,7 +141,7 @@ def test_requests(models, name, kwargs, error, message):
         ({"match_margins": 0}, ValueError, "`match_margins`"),
         ({"min_confidence": 1.5}, ValueError, "`min_confidence`"),
         ({"min_confidence": "high"}, ValueError, "`min_confidence`"),
-        ({"method": "Posterior"}, ValueError, "`method` must be 'posterior' or 'prior'"),
+        ({"method": "Posterior"}, ValueError, "`method` must be 'posterior', 'mixture'"),
         ({"library_size": "large"}, TypeError, "`library_size` must be a number or an array of numbers"),
         ({"library_size": True}, TypeError, "`library_size`"),
         ({"library_size": {1000}}, TypeError, "`library_size`"),

@@ -130,6 +130,12 @@ class DenseStack(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.n_out = widths[-1]
 
+    @property
+    def covariate_weight(self) -> torch.Tensor:
+        """The part of the first layer's weight that reads the covariates, ``(n_hidden[0], n_covariates)``."""
+        weight = next(self.layers.parameters())
+        return weight[:, weight.shape[1] - self.n_covariates :]
+
     def forward(self, x: torch.Tensor, *covariates: torch.Tensor | None) -> torch.Tensor:
         """Map ``(..., n_in)`` to ``(..., n_hidden[-1])``.
 

@@ -221,7 +221,7 @@ def _check_covariate_keys(
     given = ([labels_key], [batch_key], categorical, continuous)
     for argument, keys in zip(("labels_key", "batch_key", *_COVARIATES), given, strict=True):
         for key in keys:
-            if key is not None and key in seen:
+            if key in seen and argument in _COVARIATES:
                 twice = f"twice in `{argument}`" if seen[key] == argument else f"in `{seen[key]}` and `{argument}`"
                 raise ValueError(f"The column {key!r} stands {twice}. Name it once: it can only be one of them.")
             if key is not None:

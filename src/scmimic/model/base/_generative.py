@@ -217,11 +217,12 @@ class GenerativeModel(CellModel):
         )
 
 
-def check_like(like: Any, **others: Any) -> None:
+def check_like(like: Any, n: int | None, labels: Labels, covariates: Mapping[str, Any]) -> None:
     """Refuse what says twice which cells are made."""
-    given = [name for name, value in others.items() if value is not None and value != {}]
-    if like is not None and given:
-        raise ValueError(f"`like` says what every cell is, and so does `{given[0]}`: leave one of them out.")
+    given = {"n": n is not None, "labels": labels is not None, "covariates": bool(covariates)}
+    if like is not None and any(given.values()):
+        name = next(name for name, is_given in given.items() if is_given)
+        raise ValueError(f"`like` says what every cell is, and so does `{name}`: leave one of them out.")
 
 
 def weights_sample(module: torch.nn.Module) -> np.ndarray:

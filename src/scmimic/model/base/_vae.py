@@ -170,7 +170,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         path = check_path(path, overwrite)
         source = self._check_codes_of(codes, method)
         covariates = self._check_covariates(covariates, transform_batch)
-        check_like(like, n=n, labels=labels, covariates=covariates)
+        check_like(like, n, labels, covariates)
         self._check_confidence(min_confidence, source, labels)
         any_type = source == "prior" and labels is None and min_confidence is None
         asked = self._requested(n, labels, covariates=covariates, like=like, any_type=any_type)

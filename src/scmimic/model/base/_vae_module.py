@@ -99,10 +99,8 @@ class CellVAEModule(BaseModuleClass):
     @torch.no_grad()
     def shrink_covariates(self, factor: float) -> None:
         """Multiply the weights by which the decoder reads batch and covariates."""
-        stack = self.decoder.stack
-        first = stack.layers[0].weight
-        start = first.shape[1] - stack.n_covariates
-        first[:, start : start + self.design.n_columns].mul_(factor)
+        weight = self.decoder.stack.covariate_weight[:, : self.design.n_columns]
+        weight.mul_(factor)
 
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
         """What the encoder reads of cells ``x``."""
