@@ -1,6 +1,6 @@
 """Cells of a type and a donor, or a type and a condition: are they what was asked, and what of a pair never seen?
 
-    python benchmarks/attributes.py --data kang2018_donors_control.h5ad --labels cell_type --covariate donor \\
+    python benchmarks/attributes.py --data kang2018_donors_control.h5ad --labels cell_type --covariate donor --batch \\
         --held "CD14+ Monocytes" 1244 --seed 0 1 2 --out out
     python benchmarks/attributes.py --data kang2018_pbmc_ifnb.h5ad --labels cell_type --covariate condition \\
         --held "CD4+ T cells" stimulated --cells 6000 --out out
@@ -37,8 +37,10 @@ import scmimic as sm
 
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
-    "encoder told": {"encode_covariates": True},
-    "encoder not told": {"encode_covariates": False},
+    "encoder not told": {"init": {"encode_covariates": False}},
+    "no decay": {"plan": {"batch_decay": 0.0}},
+    "decay 2": {"plan": {"batch_decay": 2.0, "covariate_decay": 2.0}},
+    "decay 20": {"plan": {"batch_decay": 20.0, "covariate_decay": 20.0}},
 }
 N_DE = 100
 MEASURES = ("recognised_real", "recognised", "excess", "auc", "error", "r2", "r2_de", "train_s")
@@ -68,15 +70,19 @@ def gene_means(cells: ad.AnnData) -> np.ndarray:
 
 def fitted(row: str, train: ad.AnnData, args: argparse.Namespace, seed: int) -> tuple[sm.ACTIVA, float]:
     """Train, or load what was trained before."""
-    place = args.out / f"{Path(args.data).stem}_{row.replace(' ', '_')}_{seed}_{args.epochs}"
+    place = (
+        args.out
+        / f"{Path(args.data).stem}_{row.replace(' ', '_')}_{'batch' if args.batch else 'covariate'}_{seed}_{args.epochs}"
+    )
     if (place / "seconds.txt").exists():
         return sm.ACTIVA.load(place), float((place / "seconds.txt").read_text())
     scvi.settings.seed = seed
     train = train.copy()
-    sm.ACTIVA.setup_anndata(train, labels_key=args.labels, categorical_covariate_keys=[args.covariate])
-    model = sm.ACTIVA(train, **ROWS[row])
+    keys = {"batch_key": args.covariate} if args.batch else {"categorical_covariate_keys": [args.covariate]}
+    sm.ACTIVA.setup_anndata(train, labels_key=args.labels, **keys)
+    model = sm.ACTIVA(train, **ROWS[row].get("init", {}))
     start = time.perf_counter()
-    model.train(max_epochs=args.epochs, enable_progress_bar=False)
+    model.train(max_epochs=args.epochs, plan_kwargs=ROWS[row].get("plan"), enable_progress_bar=False)
     seconds = time.perf_counter() - start
     model.save(place, overwrite=True)
     (place / "seconds.txt").write_text(str(seconds))
@@ -143,6 +149,7 @@ def main() -> None:
     parser.add_argument("--labels", required=True, help="column of obs with the cell types")
     parser.add_argument("--covariate", required=True, help="column of obs with the donor, the condition, ...")
     parser.add_argument("--held", nargs=2, required=True, metavar=("TYPE", "VALUE"), help="pair without training cells")
+    parser.add_argument("--batch", action="store_true", help="register the column as batch")
     parser.add_argument("--row", nargs="+", choices=ROWS, default=["default"])
     parser.add_argument("--codes", nargs="+", default=["mixture", "posterior"])
     parser.add_argument("--cells", type=int, help="take so many cells; default: all")
@@ -157,7 +164,7 @@ def main() -> None:
     train, test, held = load(args)
     path, about = (
         args.out / "attributes.jsonl",
-        {"data": Path(args.data).name, "held": args.held, "epochs": args.epochs},
+        {"data": Path(args.data).name, "held": args.held, "batch": args.batch, "epochs": args.epochs},
     )
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     rows: list[dict[str, Any]] = []

@@ -39,7 +39,6 @@ from scmimic.model.activa._presets import preset_for
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
-from scmimic.model.base._saving import parameter
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -98,8 +97,8 @@ class ACTIVA(GenerativeVAE):
         ``(n, n_genes)``: copied, and left as it is unless ``plan_kwargs={"n_epochs_classifier": ...}`` trains it on.
         Without labels there is none, and the model is a plain IntroVAE.
     encode_covariates
-        Tell batch and covariates to the encoder too. Only the decoder is told by default, as in
-        :class:`scvi.model.SCVI`, so that codes of a condition can be decoded into another.
+        Tell batch and covariates to the encoder too, so that the code need not hold them. False: to the decoder alone,
+        as :class:`scvi.model.SCVI`; no worse on the cells of the benchmark.
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
@@ -135,14 +134,13 @@ class ACTIVA(GenerativeVAE):
         label_baseline: float = 0.5,
         dropout_rate: float = 0.0,
         classifier: ACTINN | nn.Module | None = None,
-        encode_covariates: bool = False,
+        encode_covariates: bool = True,
         registry: dict[str, Any] | None = None,
     ):
         check_arguments(locals(), _KINDS | {"gene_likelihood": likelihood_names()})
         preset = preset_for(gene_likelihood)
         n_latent = preset.n_latent if n_latent is None else n_latent
         n_hidden = check_widths("n_hidden", preset.n_hidden if n_hidden is None else n_hidden)
-        encode_covariates = parameter("encode_covariates", encode_covariates, before=True)
         super().__init__(adata, registry)
         self._remember_registration()
         n_input = self.summary_stats.n_vars
@@ -210,12 +208,13 @@ class ACTIVA(GenerativeVAE):
             Value in that column that means "no type known"; these cells train the VAE, not the classifier. None: all
             are types.
         batch_key
-            Column of ``adata.obs`` with the batch of each cell.
+            Column of ``adata.obs`` with the batch of each cell, or its donor: an effect that is small beside those of
+            types, and is learned with restraint (``plan_kwargs={"batch_decay": ...}``).
         size_factor_key
             Column of ``adata.obs`` with positive size factors, in any unit, to be used in place of the cells' totals.
         categorical_covariate_keys
             Columns of ``adata.obs`` with what else tells cells apart and can be asked of new ones: condition, donor,
-            tissue; of any type, as `labels_key`. The decoder is told them.
+            tissue; of any type, as `labels_key`.
         continuous_covariate_keys
             Columns of ``adata.obs`` with numbers, such as dose, time or age, of which the same holds. They are
             standardised; where effects are multiplicative, register the logarithm.

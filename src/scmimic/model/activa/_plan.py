@@ -50,10 +50,12 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         networks' rate it is still far from its optimum when they have converged.
     betas, eps, weight_decay
         Adam's, for encoder and generator.
-    covariate_decay
-        Decay of the weights by which the generator reads batch and covariates: each step multiplies them by 1 less this
-        times the learning rate. Without it the accidents of a donor's training cells are learned as the donor, and a
-        combination that was never seen gets them too; with 20, the donor is hardly learned at all (see the benchmarks).
+    batch_decay, covariate_decay
+        Decay of the weights by which the generator reads the batch, and the covariates: each step multiplies them by 1
+        less this times the learning rate. Without it the accidents of a donor's training cells are learned as the
+        donor, and a type that was never seen in the donor gets them too; with 20, the donor is hardly learned at all.
+        A large effect, such as a drug's, is held back by it, so that covariates have none by default (see the
+        benchmarks).
     lr_final_factor
         Encoder's and generator's learning rate falls to this fraction of `lr` along a cosine over the last
         `lr_decay_fraction` of the run; 1 keeps it constant, as the paper.
@@ -98,7 +100,8 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        covariate_decay: float = 2.0,
+        batch_decay: float = 2.0,
+        covariate_decay: float = 0.0,
         lr_final_factor: float = 1.0,
         lr_decay_fraction: float = 0.4,
         n_epochs_classifier: int | None = None,
@@ -130,7 +133,7 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         self.m = m
         self.m_factor = m_factor
         self.lr_dispersion_factor = lr_dispersion_factor
-        self.covariate_decay = covariate_decay
+        self.batch_decay, self.covariate_decay = batch_decay, covariate_decay
         self.betas = betas
         self.lr_final_factor = lr_final_factor
         self.lr_decay_fraction = lr_decay_fraction
@@ -266,8 +269,9 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         )
         encoder.step()
         generator.step()
-        if self.covariate_decay and module.design.n_columns:
-            module.shrink_covariates(1 - min(1.0, generator.param_groups[0]["lr"] * self.covariate_decay))
+        if (self.batch_decay or self.covariate_decay) and module.design.n_columns:
+            lr = generator.param_groups[0]["lr"]
+            module.shrink_covariates(*(1 - min(1.0, lr * x) for x in (self.batch_decay, self.covariate_decay)))
 
     def on_train_epoch_start(self):
         """Freeze or free the classifier, and fix the hinge constant when the game starts."""

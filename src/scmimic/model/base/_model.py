@@ -27,7 +27,6 @@ from scmimic.model.base._saving import (
     MODEL_FILE,
     OF_SCVI,
     REPRESENTATION_PREFIX,
-    loading,
     plain_parameters,
     read_model,
     warn_of_changes,
@@ -261,8 +260,7 @@ class CellModel(TrainableModel):
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)
-        with loading(saved):
-            model = super().load(str(dir_path), adata=adata, **kwargs)
+        model = super().load(str(dir_path), adata=adata, **kwargs)
         if model.adata is not None:
             warn_of_changes(saved["attr_dict"]["registry_"], model)
         return model

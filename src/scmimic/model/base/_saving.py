@@ -11,9 +11,7 @@ import logging
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +37,6 @@ ATTEMPTS = 10
 
 # Attributes that scvi-tools itself reads from the file.
 OF_SCVI = ("registry_", "init_params_")
-
-
-# Names of the parameters in the file that is being loaded.
-_PARAMETERS: ContextVar[frozenset[str] | None] = ContextVar("parameters of the saved model", default=None)
-
-
-@contextmanager
-def loading(content: Mapping[str, Any]) -> Iterator[None]:
-    """A block in which a model is made by the parameters of a saved one."""
-    kinds = content["attr_dict"].get("init_params_", {})
-    token = _PARAMETERS.set(frozenset(name for values in kinds.values() for name in values))
-    try:
-        yield
-    finally:
-        _PARAMETERS.reset(token)
-
-
-def parameter(name: str, value: Any, *, before: Any) -> Any:
-    """A parameter of a model, or what it was `before` there was one, where a model is loaded that has none."""
-    known = _PARAMETERS.get()
-    return value if known is None or name in known else before
 
 
 def warn_of_changes(saved: Mapping[str, Any], model: Any) -> None:

@@ -91,8 +91,9 @@ _TRAIN = {
 # Settings of all training plans, likewise.
 _PLAN = {
     **dict.fromkeys(("lr", "eps", "lr_dispersion_factor", "lr_classifier", "softadapt_beta", "m_factor"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "weight_decay_classifier", "batch_decay"), NON_NEGATIVE),
     **dict.fromkeys(
-        ("weight_decay", "weight_decay_classifier", "covariate_decay", "alpha1", "alpha2", "alpha_cell_type"),
+        ("covariate_decay", "alpha1", "alpha2", "alpha_cell_type"),
         NON_NEGATIVE,
     ),
     **dict.fromkeys(("kl_weight", "gradient_penalty", "prediction", "mutual_information_weight"), NON_NEGATIVE),

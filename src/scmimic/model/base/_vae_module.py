@@ -97,10 +97,11 @@ class CellVAEModule(BaseModuleClass):
         return self.design(*(tensors.get(key) for key in keys))
 
     @torch.no_grad()
-    def shrink_covariates(self, factor: float) -> None:
-        """Multiply the weights by which the decoder reads batch and covariates."""
-        weight = self.decoder.stack.covariate_weight[:, : self.design.n_columns]
-        weight.mul_(factor)
+    def shrink_covariates(self, of_batch: float, of_covariates: float) -> None:
+        """Multiply the weights by which the decoder reads the batch, and those by which it reads covariates."""
+        weight, n_batch = self.decoder.stack.covariate_weight, self.n_batch if self.n_batch > 1 else 0
+        weight[:, :n_batch].mul_(of_batch)
+        weight[:, n_batch : self.design.n_columns].mul_(of_covariates)
 
     def encoder_input(self, x: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
         """What the encoder reads of cells ``x``."""
