@@ -70,10 +70,8 @@ def gene_means(cells: ad.AnnData) -> np.ndarray:
 
 def fitted(row: str, train: ad.AnnData, args: argparse.Namespace, seed: int) -> tuple[sm.ACTIVA, float]:
     """Train, or load what was trained before."""
-    place = (
-        args.out
-        / f"{Path(args.data).stem}_{row.replace(' ', '_')}_{'batch' if args.batch else 'covariate'}_{seed}_{args.epochs}"
-    )
+    told = "batch" if args.batch else "covariate"
+    place = args.out / f"{Path(args.data).stem}_{row.replace(' ', '_')}_{told}_{seed}_{args.epochs}"
     if (place / "seconds.txt").exists():
         return sm.ACTIVA.load(place), float((place / "seconds.txt").read_text())
     scvi.settings.seed = seed
