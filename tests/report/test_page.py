@@ -86,7 +86,7 @@ def test_page_is_whole_and_says_what_it_must(written):
     order = [text.index(part) for part in ("Of a real and a synthetic cell", "The diagnostic", "The quality", "Copies")]
     assert order == sorted(order)
     assert sm.__version__ in text
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
     for metric in ("Forest AUC, genes", "MMD²", "Distance to closest training cell, ratio"):
         assert metric in text
 
