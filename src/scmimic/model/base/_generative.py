@@ -79,15 +79,13 @@ class GenerativeModel(CellModel):
     """
 
     posterior_: AggregatedPosterior | None = None
+    # of a model that was saved without its training cells
     composition_: Composition | None = None
 
     @property
     def _composition(self) -> Composition:
         """The groups of the training cells."""
-        if self.composition_ is None:
-            posterior = self._trained_cells()
-            self.composition_ = Composition.of(posterior.attributes, posterior.log_library)
-        return self.composition_
+        return self._trained_cells().composition if self.composition_ is None else self.composition_
 
     def _check_request(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments (the local variables of a function as it begins) that are no such thing."""
@@ -212,6 +210,7 @@ class GenerativeModel(CellModel):
             parameters=parameters,
             seed=seed,
             attributes=self._attributes,
+            composition=self._composition,
             source=fingerprint(weights_sample(self.module), *asked),
             interrupted=interrupted_part(self) is not None,
         )

@@ -171,16 +171,13 @@ class CellModel(TrainableModel):
                 # what is passed on to `setup_anndata` and to the class comes without another word
                 "registry_": {
                     key: to_plain(value, f"registry_[{key!r}]", arrays=key != "setup_args")
-                    for key, value in self._registry_to_save().items()
+                    for key, value in self.registry_.items()
                 },
                 "init_params_": plain_parameters(self.init_params_),
                 "scmimic_": {**about, "attributes": attributes},
             },
         }
         torch.save(content, folder / f"{prefix}{MODEL_FILE}", **(save_kwargs or {}))
-
-    def _registry_to_save(self) -> Mapping[str, Any]:
-        return self.registry_
 
     def _take_saved(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved["attributes"].items():

@@ -54,9 +54,7 @@ def shareable(model: GenerativeVAE) -> GenerativeVAE:
     found.train_indices_ = None
     found.var_ = gene_annotation(model.var_)
     found.shared_ = {"min_cells": SHARED_CELLS, "left_out": [] if model._labels is None else _names(model, few)}
-    registry = copy.copy(model.registry_)
-    registry.pop(_keys.FINGERPRINT, None)
-    found._shared_registry = registry
+    found.registry_ = {key: value for key, value in model.registry_.items() if key != _keys.FINGERPRINT}
     return found
 
 

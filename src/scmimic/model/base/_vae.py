@@ -49,7 +49,6 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     # a model that was saved without them generates from the posteriors, as it did
     codes_: str = "posterior"
     shared_: dict[str, Any] | None = None
-    _shared_registry: dict[str, Any] | None = None
 
     _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 
@@ -374,10 +373,6 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     def _card(self) -> str:
         return model_card(self)
 
-    def _registry_to_save(self) -> Mapping[str, Any]:
-        """Of a model without training cells, without what they were like."""
-        return self._shared_registry or super()._registry_to_save()
-
     def _code_source(self, codes: str) -> CodeSource:
         """Where codes come from; what is fitted for it is kept."""
         if codes == "prior":
@@ -392,7 +387,6 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         return CellSampler(
             self.module,
             self._code_source(codes),
-            self._composition,
             posterior=self.posterior_,
             names=self.label_categories_,
             **settings,

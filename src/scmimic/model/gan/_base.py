@@ -230,7 +230,6 @@ class GenerativeGAN(GenerativeModel):
     @torch.no_grad()
     def _prepare_generation(self) -> None:
         posterior = self.posterior_ = self._cells_of_training()
-        self.composition_ = None
         sampler = BlockSampler(self.module, seed=0)
         source = draw_members(self._pool(OPEN), _STATISTICS_CELLS, np.random.default_rng(0))
         stream, n = sampler.stream(Stream.STATISTICS), len(source)

@@ -87,4 +87,4 @@ class GANSampler(BlockSampler):
             x = counts_of_logarithms(x, total) if self.logged else scale_to(x, total)
             x = round_at_random(x, stream) if self.as_counts else x
         attributes = self.posterior.attributes.take(source)
-        return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), attributes, np.ones(n, dtype=bool))
+        return Chunk(sp.csr_matrix(x.cpu().numpy()), z.cpu().numpy(), attributes)

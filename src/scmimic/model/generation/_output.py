@@ -32,16 +32,16 @@ from scmimic.cells import (
     in_type,
     storable,
 )
+from scmimic.model.generation.codes._composition import Composition
 
 
 @dataclass
 class Chunk:
-    """Some generated cells: values (CSR), codes, attributes, and whether the training cells have the combination."""
+    """Some generated cells: values (CSR), codes and attributes."""
 
     x: sp.csr_matrix
     z: np.ndarray
     attributes: AttributeValues
-    seen: np.ndarray
 
 
 @dataclass
@@ -54,6 +54,8 @@ class CellDescription:
     parameters: dict[str, Any]
     seed: int
     attributes: Attributes
+    composition: Composition
+    """The groups of the training cells."""
     source: str
     """Fingerprint of the model, and of what the parameters do not say of the request."""
     interrupted: bool
@@ -62,10 +64,11 @@ class CellDescription:
     def __post_init__(self) -> None:
         self.dtype = generated_type(self.dtype)
 
-    def unseen(self, values: AttributeValues, seen: np.ndarray) -> dict[str, int]:
-        """Cells of each combination that the training cells have not."""
+    def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, int]]:
+        """Whether the training cells have each cell's combination; the number of cells of each that they have not."""
+        seen = self.composition.seen(values)
         codes, n = np.unique(values.codes[~seen], axis=0, return_counts=True)
-        return {self.attributes.describe(row): int(k) for row, k in zip(codes, n, strict=True)}
+        return seen, {self.attributes.describe(row): int(k) for row, k in zip(codes, n, strict=True)}
 
 
 def deliver(
@@ -100,7 +103,6 @@ def _stack(chunks: list[Chunk]) -> Chunk:
         sp.vstack([chunk.x for chunk in chunks], format="csr"),
         np.concatenate([chunk.z for chunk in chunks]),
         AttributeValues.stacked([chunk.attributes for chunk in chunks]),
-        np.concatenate([chunk.seen for chunk in chunks]),
     )
 
 
@@ -115,7 +117,7 @@ def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chu
 def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:
     """All chunks as one, whose cell i is the cell ``order[i]`` of theirs."""
     whole = _stack(list(chunks))
-    return Chunk(whole.x[order], whole.z[order], whole.attributes.take(order), whole.seen[order])
+    return Chunk(whole.x[order], whole.z[order], whole.attributes.take(order))
 
 
 def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
@@ -135,8 +137,8 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     )
     result.uns[_keys.UNS][_keys.INTERRUPTED] = about.interrupted
     if about.attributes.keys:
-        result.obs[_keys.OBS_SEEN] = whole.seen
-        result.uns[_keys.UNS][_keys.UNSEEN] = storable(about.unseen(whole.attributes, whole.seen))
+        result.obs[_keys.OBS_SEEN], unseen = about.seen(whole.attributes)
+        result.uns[_keys.UNS][_keys.UNSEEN] = storable(unseen)
     return result
 
 
@@ -171,7 +173,7 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         del group["raw"]
     x: Any = None
     latent: Any = None
-    attributes, seen, start = [], [], 0
+    attributes, start = [], 0
     for chunk in chunks:
         values = in_type(chunk.x, about.dtype)
         # 64-bit offsets from the start: the whole may outgrow what the first chunk needs
@@ -185,7 +187,6 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         latent[start : start + len(chunk.z)] = chunk.z
         start += len(chunk.z)
         attributes.append(chunk.attributes)
-        seen.append(chunk.seen)
     obs = pd.DataFrame(index=cell_names(n, record, about.source))
     values = AttributeValues.stacked(attributes)
     for name, column, colors in about.attributes.restore(values, obs.index):
@@ -193,8 +194,7 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         for key, shades in colors.items():
             write_elem(group["uns"], key, shades)
     if about.attributes.keys:
-        obs[_keys.OBS_SEEN] = np.concatenate(seen)
-        unseen = about.unseen(values, np.concatenate(seen))
+        obs[_keys.OBS_SEEN], unseen = about.seen(values)
         write_elem(group[f"uns/{_keys.UNS}"], _keys.UNSEEN, storable(unseen))
     # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
     consent = {"allow_write_nullable_strings": True} if "string" in map(str, obs.dtypes) else {}

@@ -15,7 +15,6 @@ from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation.calibration._dispersion import zero_probability
 from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
-from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import CodeSource, Drawn, PosteriorCodes
 
@@ -84,8 +83,6 @@ class CellSampler(BlockSampler):
         The trained networks.
     codes
         Where codes come from.
-    composition
-        The groups of the training cells.
     seed
         Seed of all draws.
     posterior
@@ -110,7 +107,6 @@ class CellSampler(BlockSampler):
         self,
         module: CellVAEModule,
         codes: CodeSource,
-        composition: Composition,
         *,
         seed: int,
         posterior: AggregatedPosterior | None = None,
@@ -122,7 +118,7 @@ class CellSampler(BlockSampler):
         margins: GeneMargins | MarginRecorder | None = None,
     ):
         super().__init__(module, seed=seed)
-        self.codes, self.composition, self.posterior = codes, composition, posterior
+        self.codes, self.posterior = codes, posterior
         self.names = names
         self.library_size = library_size
         self.judged, self.min_confidence = judged, min_confidence
@@ -220,8 +216,7 @@ class CellSampler(BlockSampler):
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
             zero = zero_probability(px).cpu().numpy()
             counts = self.margins.apply(counts, codes[:, LABEL].clip(0), uniform, zero)
-        found = AttributeValues(codes, attributes.numbers)
-        return Chunk(counts, z.cpu().numpy(), found, self.composition.seen(found))
+        return Chunk(counts, z.cpu().numpy(), AttributeValues(codes, attributes.numbers))
 
     def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, covariates: torch.Tensor | None) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""

@@ -18,10 +18,9 @@ from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
 from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, MarginRecorder, histogram
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
-from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
-from scmimic.model.generation.codes._sources import CodeSource, FittedCodes, PosteriorCodes
+from scmimic.model.generation.codes._sources import FittedCodes, PosteriorCodes
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +148,8 @@ def match_spread(
         margins = None
         if observed is not None:
             margins = compare_margins(module, of, observed, int(rng.integers(2**31)))
-        sampler = sampler_of(module, of, PosteriorCodes(of), seed=int(rng.integers(2**31)), margins=margins)
+        seed = int(rng.integers(2**31))
+        sampler = CellSampler(module, PosteriorCodes(of), seed=seed, posterior=of, margins=margins)
         return variance.ratio(log_normalise(sp.vstack([chunk.x for chunk in sampler.resample(cells)])))
 
     target, unspread = 1 - variance.error, ratio(posterior)
@@ -199,24 +199,10 @@ def compare_margins(
     asked = posterior.attributes.take(np.zeros(sum(wanted), dtype=np.int64)).opened()
     asked.codes[:, LABEL] = np.repeat(np.arange(len(present)), wanted)
     recorder = MarginRecorder(len(present), module.n_input)
-    composition = Composition.of(posterior.attributes, posterior.log_library)
-    source = PosteriorCodes(posterior) if codes is None else FittedCodes(composition, codes)
-    for _ in sampler_of(module, posterior, source, seed=seed, margins=recorder).run(asked, shuffle=False):
+    source = PosteriorCodes(posterior) if codes is None else FittedCodes(posterior.composition, codes)
+    for _ in CellSampler(module, source, seed=seed, margins=recorder).run(asked, shuffle=False):
         pass
     return GeneMargins(recorder, observed)
-
-
-def sampler_of(
-    module: CellVAEModule,
-    posterior: AggregatedPosterior,
-    codes: CodeSource,
-    *,
-    seed: int,
-    margins: GeneMargins | MarginRecorder | None,
-) -> CellSampler:
-    """A sampler of the training cells' combinations."""
-    composition = Composition.of(posterior.attributes, posterior.log_library)
-    return CellSampler(module, codes, composition, seed=seed, posterior=posterior, margins=margins)
 
 
 def cells_per_label(module: CellVAEModule, posterior: AggregatedPosterior) -> np.ndarray:

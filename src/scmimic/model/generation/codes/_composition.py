@@ -13,6 +13,20 @@ LEVELS = np.linspace(0.05, 0.95, 19)
 """Quantiles that are kept of a continuous covariate; none is the value of the first or the last cell."""
 
 
+def most_alike(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Rows of `known` codes that are most like what is asked for.
+
+    They have its label, where one is asked for, and of these as many of the other attributes as any.
+    """
+    rows = np.arange(len(known)) if asked[LABEL] == OPEN else np.flatnonzero(known[:, LABEL] == asked[LABEL])
+    others = np.flatnonzero(asked != OPEN)
+    others = others[others != LABEL]
+    if not len(others):
+        return rows
+    matches = (known[np.ix_(rows, others)] == asked[others]).sum(axis=1)
+    return rows[matches == matches.max(initial=0)]
+
+
 @saved_as("Composition")
 @dataclass
 class Composition:
@@ -60,13 +74,8 @@ class Composition:
         )
 
     def alike(self, codes: np.ndarray) -> np.ndarray:
-        """The groups that are most like what is asked for; see :meth:`AggregatedPosterior.pool`."""
-        asked = np.flatnonzero(codes != OPEN)
-        others = asked[asked != LABEL]
-        label = codes[LABEL]
-        rows = np.arange(len(self.codes)) if label == OPEN else np.flatnonzero(self.codes[:, LABEL] == label)
-        matches = (self.codes[np.ix_(rows, others)] == codes[others]).sum(axis=1)
-        return rows[matches == matches.max(initial=0)]
+        """The groups that are most like what is asked for."""
+        return most_alike(self.codes, codes)
 
     def label_proportions(self, codes: np.ndarray, n_labels: int) -> np.ndarray:
         """Cells of each label among those that have what is asked for, or as much of it as any; ``(n_labels,)``."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from scmimic._plain import saved_as
 from scmimic._random import seeded
 from scmimic.cells import LABEL, AttributeValues
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
+from scmimic.nn import CovariateDesign
 
 MAX_STEPS = 2_000
 BATCH_SIZE = 512
@@ -54,19 +54,21 @@ class CodeFlow:
 
     def __init__(self, n_features: int, n_categories: tuple[int, ...], scale: tuple[np.ndarray, np.ndarray]):
         self.n_features, self.n_categories, self.scale = n_features, n_categories, scale
-        context = sum(n for n in n_categories if n > 1) + scale[1].shape[1]
-        self.flow = _zuko().flows.NSF(n_features, context, **SHAPE)
+        label, *others = n_categories
+        self.design = CovariateDesign(label, others, scale[1].shape[1])
+        if scale[1].size:
+            self.design.set(*torch.as_tensor(scale[1]))
+        self.flow = _zuko().flows.NSF(n_features, self.design.n_columns, **SHAPE)
 
     @classmethod
     def fit(cls, posterior: AggregatedPosterior) -> CodeFlow:
         """Fit to training cells: samples of their posteriors, new ones in every step."""
-        rows = np.arange(len(posterior))
-        mean = np.column_stack([posterior.mean_codes(rows), posterior.log_library]).astype(np.float64)
-        width = np.column_stack([posterior.std, np.zeros(len(rows))])
+        mean = posterior.codes_and_libraries().astype(np.float64)
+        width = np.column_stack([posterior.std, np.zeros(len(mean))])
         attributes = posterior.attributes
         moments = np.stack([mean.mean(0), np.sqrt(mean.var(0) + (width**2).mean(0)).clip(1e-3)])
         numbers = attributes.numbers
-        of_numbers = np.stack([numbers.mean(0), np.where(numbers.std(0) > 0, numbers.std(0), 1)])
+        of_numbers = np.stack([numbers.mean(0), numbers.std(0)])
         n_categories = tuple(int(column.max()) + 1 for column in attributes.codes.T)
         # `generate` needs no gradients, and the fit that it may begin with does
         with seeded(0), torch.inference_mode(mode=False), torch.enable_grad():
@@ -103,10 +105,9 @@ class CodeFlow:
         self.flow.eval()
 
     def _context(self, attributes: AttributeValues) -> torch.Tensor:
-        columns = zip(attributes.codes.T, self.n_categories, strict=True)
-        parts = [F.one_hot(torch.as_tensor(codes.copy()), n).float() for codes, n in columns if n > 1]
-        numbers = (attributes.numbers - self.scale[1][0]) / self.scale[1][1]
-        return torch.cat([*parts, torch.as_tensor(numbers, dtype=torch.float32)], dim=1)
+        codes, numbers = (torch.as_tensor(values) for values in attributes)
+        columns = self.design(codes[:, :1], codes[:, 1:], numbers)
+        return torch.empty(len(codes), 0) if columns is None else columns
 
     @torch.no_grad()
     def sample(

@@ -22,8 +22,7 @@ class KernelCodes(PosteriorCodes):
 
     def __init__(self, posterior: AggregatedPosterior):
         super().__init__(posterior)
-        rows = np.arange(len(posterior))
-        data = np.column_stack([posterior.mean_codes(rows), posterior.log_library])
+        data = posterior.codes_and_libraries()
         d = data.shape[1]
         self._mean = np.zeros((int(posterior.labels.max()) + 1, d))
         self._root = np.zeros((len(self._mean), d, d))

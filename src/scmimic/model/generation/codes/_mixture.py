@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -62,6 +63,18 @@ class CodeMixture:
     weights: np.ndarray
     means: np.ndarray
 
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Cumulative weights of the components in each group."""
+        return np.cumsum(np.exp(self.weights), axis=1)
+
+    @cached_property
+    def _rows(self) -> tuple[dict[tuple[int, ...], int], dict[int, int]]:
+        """Row of each combination, and of each label as a whole."""
+        rows = list(enumerate(self.groups))
+        combinations = {tuple(codes): row for row, codes in rows if not self.is_label[row]}
+        return combinations, {int(codes[LABEL]): row for row, codes in rows if self.is_label[row]}
+
     @classmethod
     def fit(cls, posterior: AggregatedPosterior, *, min_cells: int = 1) -> CodeMixture:
         """Fit to training cells; groups of fewer than `min_cells` cells have what their label has.
@@ -73,8 +86,7 @@ class CodeMixture:
         min_cells
             Least cells of a group.
         """
-        rows = np.arange(len(posterior))
-        data = np.column_stack([posterior.mean_codes(rows), posterior.log_library]).astype(np.float64)
+        data = posterior.codes_and_libraries().astype(np.float64)
         labels = np.unique(posterior.labels)
         center, scale = data.mean(axis=0), np.maximum(data.std(axis=0), np.sqrt(_SMALLEST_VARIANCE))
         data = (data - center) / scale
@@ -134,7 +146,7 @@ class CodeMixture:
         group = self._group_of(attributes)
         device = noise.device
         uniform = torch.rand(len(noise), generator=stream, device=device).cpu().numpy()
-        ends = np.cumsum(np.exp(self.weights), axis=1)[group]
+        ends = self._ends[group]
         component = (uniform[:, None] * ends[:, -1:] >= ends).sum(axis=1).clip(0, len(self.labels) - 1)
         first = np.searchsorted(self.labels, self.labels[component])
         mean = torch.as_tensor(self.means[group, component - first], device=device)
@@ -145,9 +157,8 @@ class CodeMixture:
 
     def _group_of(self, attributes: AttributeValues) -> np.ndarray:
         """Row of each cell's combination, or that of its label."""
-        known = {tuple(codes): row for row, codes in enumerate(self.groups) if not self.is_label[row]}
-        of_label = {int(codes[LABEL]): row for row, codes in enumerate(self.groups) if self.is_label[row]}
         patterns, index = AttributeValues(attributes.codes, attributes.numbers[:, :0]).patterns()
+        known, of_label = self._rows
         rows = [known.get(tuple(codes), of_label.get(int(codes[LABEL]), 0)) for codes in patterns.codes]
         return np.array(rows)[index]
 

@@ -12,7 +12,8 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from scmimic._plain import saved_as
 from scmimic._random import draw_members
-from scmimic.cells import LABEL, OPEN, AttributeValues
+from scmimic.cells import AttributeValues
+from scmimic.model.generation.codes._composition import Composition, most_alike
 
 
 @saved_as("AggregatedPosterior")
@@ -56,6 +57,15 @@ class AggregatedPosterior:
         codes = np.column_stack([self.labels, self.batches, covariates]).astype(np.int64)
         return AttributeValues(codes, none if self.numbers is None else self.numbers)
 
+    @cached_property
+    def composition(self) -> Composition:
+        """The groups of the cells."""
+        return Composition.of(self.attributes, self.log_library)
+
+    def codes_and_libraries(self) -> np.ndarray:
+        """The codes that cells are generated from, with the log library size as a last column."""
+        return np.column_stack([self.mean_codes(np.arange(len(self))), self.log_library])
+
     def select(self, rows: Any) -> AggregatedPosterior:
         """Some of the cells."""
         rows = np.asarray(rows)
@@ -98,19 +108,8 @@ class AggregatedPosterior:
         return mean + std * noise
 
     def pool(self, codes: np.ndarray) -> np.ndarray:
-        """Indices of the training cells that are most like what is asked for.
-
-        They are of its label, where one is asked for, and of these the ones that have as many of the other attributes
-        as any.
-        """
-        own = self.attributes.codes
-        asked = np.flatnonzero(codes != OPEN)
-        others = asked[asked != LABEL]
-        rows = self.cells(None if codes[LABEL] == OPEN else int(codes[LABEL]))
-        if not len(others):
-            return rows
-        matches = (own[np.ix_(rows, others)] == codes[others]).sum(axis=1)
-        return rows[matches == matches.max(initial=0)]
+        """Indices of the training cells that are most like what is asked for."""
+        return most_alike(self.attributes.codes, codes)
 
     def draw(self, asked: AttributeValues, rng: np.random.Generator) -> np.ndarray:
         """A training cell for each row, each of a pool as often as any other up to one."""
