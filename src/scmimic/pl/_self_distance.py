@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from scmimic._arguments import TEXT
 from scmimic.metrics import SelfDistance
@@ -94,6 +95,10 @@ def self_distance(
         ax.plot(one.sizes, one.ratios, color=colors[name], linewidth=2, label=label, zorder=3)
         ax.plot(one.sizes[-1], one.ratios[-1], color=colors[name], marker="o", markersize=5, zorder=3)
     ax.set(xscale="log", xlabel="number of cells", ylabel="distance, synthetic / real", title=title or "")
+    # less than a decade would have labels that lie on each other
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     plain_frame(ax)
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], frameon=False, fontsize="small")
