@@ -107,14 +107,14 @@ class Views:
         return x
 
     def prior_by_type(self) -> np.ndarray:
-        return dense(self.model.generate(labels=self.wanted, method="prior", seed=self.seed).X)
+        return dense(self.model.generate(labels=self.wanted, codes="prior", seed=self.seed).X)
 
     def _codes(self) -> np.ndarray:
         return np.random.default_rng(self.seed).normal(size=(self.n, self.model.module.n_latent))
 
     def from_posterior(self) -> ad.AnnData:
         if self._posterior is None:
-            self._posterior = self.model.generate(labels=self.wanted, seed=self.seed)
+            self._posterior = self.model.generate(labels=self.wanted, codes="posterior", seed=self.seed)
         return self._posterior
 
     def posterior(self) -> np.ndarray:
@@ -204,7 +204,7 @@ class CountViews(Views):
     """Cells of a model of counts: its means, and what is drawn around them."""
 
     def counts(self, **options: Any) -> np.ndarray:
-        return refit(dense(self.model.generate(labels=self.wanted, seed=self.seed, **options).X))
+        return refit(dense(self.model.generate(labels=self.wanted, codes="posterior", seed=self.seed, **options).X))
 
     def likelihood(self) -> np.ndarray:
         return self.counts(match_margins=False)

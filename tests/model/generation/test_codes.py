@@ -90,6 +90,50 @@ def test_five_cells_have_their_own_mean_and_the_shape_of_their_relatives():
     assert z.std(0).min() > 0.5 * of.mean[of.labels == 1].std(0).min()
 
 
+def test_what_has_no_name_within_a_small_type_is_followed():
+    """Three plates of twelve cells each, along an axis that no one registered."""
+    rng = np.random.default_rng(0)
+    plates = np.repeat([-6.0, 0.0, 6.0], 12)
+    mean = np.column_stack([plates, rng.standard_normal(36)]) + 0.3 * rng.standard_normal((36, 2))
+    of = replace(
+        posterior([(0, 0, 36)]), mean=mean.astype(np.float32), log_library=rng.normal(5, 0.1, 36).astype(np.float32)
+    )
+    z, _, _ = drawn(source("mixture", of), 0, 0, 6000)
+    nearest = np.abs(z[:, :1] - [-6, 0, 6]).argmin(axis=1)
+    np.testing.assert_allclose(np.bincount(nearest) / 6000, 1 / 3, atol=0.04)
+    between = np.abs(np.abs(z[:, 0]) - 3) < 1
+    assert between.mean() < 0.02
+
+
+def test_types_keep_their_own_variances():
+    """A type ten times as wide as another does not widen it."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [60, 240])
+    mean = rng.standard_normal((300, 2)) * np.where(labels == 0, 0.2, 2.0)[:, None] + 20.0 * labels[:, None]
+    library = rng.normal(5, np.where(labels == 0, 0.05, 0.5))
+    of = replace(
+        posterior([(0, 0, 60), (1, 0, 240)], std=0.01),
+        mean=mean.astype(np.float32),
+        log_library=library.astype(np.float32),
+    )
+    codes = source("mixture", of)
+    for label in (0, 1):
+        z, drawn_library, _ = drawn(codes, label, 0, 6000)
+        np.testing.assert_allclose(z.std(0), mean[labels == label].std(0), rtol=0.1)
+        assert drawn_library.std() == pytest.approx(library[labels == label].std(), rel=0.1)
+
+
+def test_a_cell_far_out_does_not_widen_its_type():
+    of = posterior([(0, 0, 200), (1, 0, 200)])
+    codes = source("mixture", of)
+    of.mean[250] = 1000
+    far = source("mixture", of)
+    for label in (0, 1):
+        z, known = drawn(far, label, 0, 4000)[0], drawn(codes, label, 0, 4000)[0]
+        np.testing.assert_allclose(z.std(0), known.std(0), rtol=0.2)
+        np.testing.assert_allclose(z.mean(0), known.mean(0), atol=0.3)
+
+
 def test_a_group_follows_its_cells_by_their_number():
     """n cells of a component follow themselves by n / (n + prior), the rest of the way they stay with the type."""
     big, small = (1, 0, 2000), (1, 1, 12)
@@ -132,7 +176,11 @@ def test_small_groups_can_be_left_out():
     kept = Composition.of(of.attributes, of.log_library, min_cells=10)
     assert kept.codes.tolist() == [[0, 0]]
     assert not kept.seen(AttributeValues(np.array([[0, 1]]), np.empty((1, 0)))).any()
-    assert CodeMixture.fit(of, min_cells=10).groups.tolist() == [[0, 0], [0, 0]]
+    fitted = CodeMixture.fit(of, min_cells=10)
+    assert fitted.groups.tolist() == [[0, 0], [0, 0]]
+    # and no component is that of fewer cells
+    assert len(fitted.labels) > 5
+    assert 303 * np.exp(fitted.weights[0]).min() >= 10 - 1e-6
 
 
 @pytest.mark.parametrize("cls", [CodeMixture, pytest.param(CodeFlow, marks=NEEDS_ZUKO)])

@@ -1,11 +1,16 @@
 """Codes from a mixture of Gaussians for each type, whose groups borrow from one another.
 
-A type's mixture is fitted to the codes and log library sizes of its cells. Its covariances are drawn towards that of
-cells within their types, by a Wishart prior of `PRIOR_CELLS` cells: a type of five cells has its own mean, and the
-shape of its relatives. A group within a type (a batch, a condition, a donor) has the type's components, with weights
-and means that are drawn towards the type's, as speakers are adapted from a background model (Reynolds, Quatieri and
-Dunn 2000, equations 11 to 13): with `n` of its cells in a component, it follows them by `n / (n + PRIOR_CELLS)`. A
-combination that no cell has takes the type's.
+A type's codes and log library sizes are divided into clusters of about `CELLS_PER_COMPONENT` cells, by k-means, and
+each is a Gaussian: so the mixture follows what lies within a type without a name (subtypes, plates, states) and holds
+no cell. A cluster is too small for a covariance of its own, which is drawn towards that within the clusters of its
+type, and this towards that within all clusters, by a Wishart prior of `SHAPE_CELLS` cells each; the variances stay the
+type's. A type that is a single cluster is drawn towards the covariance of cells within their types: one of five cells
+has its own mean, and much of the shape of its relatives.
+
+A group within a type (a batch, a condition, a donor) has the type's components, with weights and means that are drawn
+towards the type's, as speakers are adapted from a background model (Reynolds, Quatieri and Dunn 2000, equations 11 to
+13): with `n` of its cells in a component, it follows them by `n / (n + PRIOR_CELLS)`. A combination that no cell has
+takes the type's.
 """
 
 from __future__ import annotations
@@ -16,22 +21,25 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import BayesianGaussianMixture
 
 from scmimic._plain import saved_as
 from scmimic.cells import LABEL, AttributeValues
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 PRIOR_CELLS = 16.0
-"""Cells that what a group is drawn towards is worth."""
-MAX_COMPONENTS = 10
-CELLS_PER_COMPONENT = 40
-"""A type has no more components than so many cells each."""
-MAX_CELLS = 5_000
-"""Cells of a type that its mixture is fitted to at most."""
-SHAPE_CELLS = 2_000
-"""Cells of a type by which the shape that all share is found at most."""
+"""Cells that the type's weights and means are worth to a group."""
+SHAPE_CELLS = 4.0
+"""Cells that the covariance of others is worth to a cluster and to a type."""
+CELLS_PER_COMPONENT = 8
+"""Cells of a component, on average."""
+LEAST_CELLS = 4
+"""Cells of the smallest component; those of a smaller cluster go to the nearest other one."""
+MAX_COMPONENTS = 50
+"""A type has no more components than these."""
+FARTHEST = 3.0
+"""Times the median distance from its cluster that a cell counts with at most."""
 _SMALLEST_VARIANCE = 1e-6
 
 
@@ -88,13 +96,18 @@ class CodeMixture:
         """
         data = posterior.codes_and_libraries().astype(np.float64)
         labels = np.unique(posterior.labels)
-        center, scale = data.mean(axis=0), np.maximum(data.std(axis=0), np.sqrt(_SMALLEST_VARIANCE))
-        data = (data - center) / scale
-        noise = np.column_stack([posterior.std, np.zeros(len(data))]) ** 2 / scale**2
-        rng = np.random.default_rng(0)
+        noise = np.column_stack([posterior.std, np.zeros(len(data))]) ** 2
+        # codes have the prior's units, in which a latent that says little has cells close together
+        scale = np.ones(data.shape[1])
+        scale[-1] = max(data[:, -1].std(), np.sqrt(_SMALLEST_VARIANCE))
+        center = data.mean(axis=0)
+        data, noise = (data - center) / scale, noise / scale**2
         members = [np.flatnonzero(posterior.labels == label) for label in labels]
-        shape = _shape(data, members, rng)
-        parts = [_fit_label(data, noise, rows, shape, rng) for rows in members]
+        clusters = [_clusters(data[rows], min_cells) for rows in members]
+        for rows, of in zip(members, clusters, strict=True):
+            data[rows] = _drawn_in(data[rows], of)
+        shapes = _Shapes.of([data[rows] for rows in members], clusters)
+        parts = [_fit_label(data[rows], noise[rows], of, shapes) for rows, of in zip(members, clusters, strict=True)]
         codes = posterior.attributes.codes
         width = max(len(part.weights) for part in parts)
         first = np.cumsum([0, *(len(part.weights) for part in parts)])
@@ -116,9 +129,10 @@ class CodeMixture:
             keep(whole, part, position, True)
             combinations, index = np.unique(codes[members[position]], axis=0, return_inverse=True)
             for number, combination in enumerate(combinations if len(combinations) > 1 else ()):
-                own = members[position][index.ravel() == number]
-                if len(own) >= min_cells:
-                    keep(combination, part.adapted(data[own]), position, False)
+                own = index.ravel() == number
+                if own.sum() >= min_cells:
+                    adapted = part.adapted(data[members[position][own]], clusters[position][own])
+                    keep(combination, adapted, position, False)
         factors = np.concatenate([part.factors for part in parts]) * scale[:, None]
         return cls(
             factors=factors.astype(np.float32),
@@ -170,67 +184,92 @@ class _Part:
     weights: np.ndarray
     means: np.ndarray
     factors: np.ndarray
-    model: BayesianGaussianMixture
 
-    def adapted(self, data: np.ndarray) -> _Part:
+    def adapted(self, data: np.ndarray, clusters: np.ndarray) -> _Part:
         """With weights and means that are drawn towards those of some cells of the label."""
-        share = self.model.predict_proba(data)
-        n = share.sum(axis=0)
+        n = np.bincount(clusters, minlength=len(self.weights))
         weights = (n + PRIOR_CELLS * self.weights) / (len(data) + PRIOR_CELLS)
-        means = (share.T @ data + PRIOR_CELLS * self.means) / (n + PRIOR_CELLS)[:, None]
-        return _Part(weights, means, self.factors, self.model)
+        means = (_sums(data, clusters, len(n)) + PRIOR_CELLS * self.means) / (n + PRIOR_CELLS)[:, None]
+        return _Part(weights, means, self.factors)
 
 
-def _shape(data: np.ndarray, members: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Covariance of cells within the components of their labels, pooled over all of them."""
-    d = data.shape[1]
-    residuals = np.concatenate([data[rows] - data[rows].mean(axis=0) for rows in members])
-    first = _scatter(residuals) / max(len(data) - len(members), 1)
-    total, n = np.zeros((d, d)), 0.0
-    for rows in members:
-        x = data[rows if len(rows) <= SHAPE_CELLS else rng.choice(rows, SHAPE_CELLS, replace=False)]
-        share = _mixture(x, first).predict_proba(x) if len(x) > 1 else np.ones((1, 1))
-        for weight in share.T:
-            center = weight @ x / max(weight.sum(), 1e-9)
-            total += _scatter((x - center) * np.sqrt(weight)[:, None])
-            # a component has one cell's worth of freedom in its mean
-            n += max(weight.sum() - 1, 0.0)
-    return total / max(n, 1.0) + _SMALLEST_VARIANCE * np.eye(d)
-
-
-def _scatter(residuals: np.ndarray) -> np.ndarray:
-    return residuals.T @ residuals + _SMALLEST_VARIANCE * np.eye(residuals.shape[1])
-
-
-def _mixture(x: np.ndarray, shape: np.ndarray) -> BayesianGaussianMixture:
-    """Mixture of the cells of one label, whose covariances are drawn towards a shape."""
-    freedom = x.shape[1] + PRIOR_CELLS
-    found = BayesianGaussianMixture(
-        n_components=int(np.clip(len(x) // CELLS_PER_COMPONENT, 1, MAX_COMPONENTS)),
-        covariance_prior=shape * freedom,
-        degrees_of_freedom_prior=freedom,
-        mean_precision_prior=1e-3,
-        mean_prior=x.mean(axis=0),
-        max_iter=200,
-        tol=1e-2,
-        random_state=0,
-    )
+def _clusters(x: np.ndarray, min_cells: int) -> np.ndarray:
+    """Cluster of each cell of a label, ``(n_cells,)``, counted from 0; each has `min_cells` cells, if the label has."""
+    size, least = max(CELLS_PER_COMPONENT, min_cells), max(LEAST_CELLS, min_cells)
+    n = int(np.clip(len(x) // size, 1, MAX_COMPONENTS))
     with warnings.catch_warnings():
+        # fewer different cells than clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return found.fit(x)
+        found = KMeans(n, n_init=1, random_state=0).fit(x)
+    counts = np.bincount(found.labels_, minlength=n)
+    kept = np.flatnonzero(counts >= least)
+    while len(kept) > 1:
+        clusters = found.transform(x)[:, kept].argmin(axis=1)
+        counts = np.bincount(clusters, minlength=len(kept))
+        if counts.min() >= least:
+            return clusters
+        kept = np.delete(kept, counts.argmin())
+    return np.zeros(len(x), dtype=np.int64)
 
 
-def _fit_label(
-    data: np.ndarray, noise: np.ndarray, members: np.ndarray, shape: np.ndarray, rng: np.random.Generator
-) -> _Part:
-    """Mixture of the codes of one label."""
-    chosen = members if len(members) <= MAX_CELLS else rng.choice(members, MAX_CELLS, replace=False)
-    if len(chosen) == 1:
-        # scikit-learn fits no mixture to one cell
-        chosen = np.repeat(chosen, 2)
-    fitted = _mixture(data[chosen], shape)
+def _sums(x: np.ndarray, clusters: np.ndarray, n: int) -> np.ndarray:
+    """Sum of the cells of each of `n` clusters, ``(n, d)``."""
+    return np.stack([np.bincount(clusters, column, n) for column in x.T], axis=1)
+
+
+def _drawn_in(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Cells of a label; those that lie far out are moved towards their cluster, which they would shift and widen."""
+    if len(x) < 2 * CELLS_PER_COMPONENT:
+        # too few to say what is far
+        return x
+    middle = np.stack([np.median(x[clusters == k], axis=0) for k in range(clusters.max() + 1)])[clusters]
+    distance = np.linalg.norm(x - middle, axis=1)
+    return middle + (x - middle) * np.minimum(1, FARTHEST * np.median(distance) / np.maximum(distance, 1e-12))[:, None]
+
+
+def _centred(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Cells less the mean of their cluster."""
+    n = np.bincount(clusters)
+    return x - (_sums(x, clusters, len(n)) / n[:, None])[clusters]
+
+
+@dataclass
+class _Shapes:
+    """Covariances that labels are drawn towards: of cells within their labels, and within their clusters."""
+
+    of_labels: np.ndarray
+    of_clusters: np.ndarray
+
+    @classmethod
+    def of(cls, data: list[np.ndarray], clusters: list[np.ndarray]) -> _Shapes:
+        """Pooled over the cells of all labels; of clusters, over the labels that have several."""
+        whole = np.concatenate([x - x.mean(axis=0) for x in data])
+        several = [_centred(x, of) for x, of in zip(data, clusters, strict=True) if of.any()]
+        of_labels = _covariance(whole, len(whole) - len(data))
+        return cls(of_labels, _covariance(np.concatenate(several), sum(map(len, several))) if several else of_labels)
+
+
+def _covariance(residuals: np.ndarray, freedom: float) -> np.ndarray:
+    return residuals.T @ residuals / max(freedom, 1) + _SMALLEST_VARIANCE * np.eye(residuals.shape[1])
+
+
+def _towards(residuals: np.ndarray, shape: np.ndarray, freedom: float) -> np.ndarray:
+    """Covariance of some cells, drawn towards a shape."""
+    return (residuals.T @ residuals + SHAPE_CELLS * shape) / (freedom + SHAPE_CELLS)
+
+
+def _fit_label(x: np.ndarray, noise: np.ndarray, clusters: np.ndarray, shapes: _Shapes) -> _Part:
+    """Mixture of the cells of one label, of one component per cluster."""
+    n = np.bincount(clusters)
+    weights, means = n / n.sum(), _sums(x, clusters, len(n)) / n[:, None]
+    residuals, within = x - means[clusters], shapes.of_clusters if len(n) > 1 else shapes.of_labels
+    shape = _towards(residuals, within, len(x))
+    covariances = np.stack([_towards(residuals[clusters == k], shape, n[k]) for k in range(len(n))])
+    # shapes are others', variances are the label's own
+    own = residuals.var(axis=0) if len(n) > 1 else _towards(residuals, within, len(x) - 1).diagonal()
+    factor = np.sqrt(own / (weights @ covariances.diagonal(axis1=1, axis2=2)))
+    covariances *= factor[:, None] * factor
     # a cell's code is known but for the width of its posterior
-    share = fitted.predict_proba(data[chosen])
-    width = share.T @ noise[chosen] / np.maximum(share.sum(axis=0), 1e-9)[:, None]
-    covariances = fitted.covariances_ + width[:, :, None] * np.eye(data.shape[1])
-    return _Part(fitted.weights_, fitted.means_, np.linalg.cholesky(covariances), fitted)
+    width = _sums(noise, clusters, len(n)) / n[:, None]
+    covariances = covariances + (width + _SMALLEST_VARIANCE)[:, :, None] * np.eye(x.shape[1])
+    return _Part(weights, means, np.linalg.cholesky(covariances))
