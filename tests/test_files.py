@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -250,6 +251,26 @@ def test_writers_of_one_path_do_not_disturb_each_other(tmp_path):
         thread.join()
     assert not failed
     assert (path / "a").read_text() == (path / "b").read_text()
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_an_old_folder_comes_back_past_another_writer(tmp_path, monkeypatch):
+    """Its name is taken when it is moved back, and free again when one looks."""
+    path, rename, calls = tmp_path / "m", os.rename, []
+    write_folder(path, "first")
+
+    def taken(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "the new folder cannot be moved")
+        if len(calls) == 3:
+            raise OSError(errno.ENOTEMPTY, "another writer's folder is there")
+        rename(source, target)
+
+    monkeypatch.setattr(_files.os, "rename", taken)
+    with pytest.raises(OSError, match="cannot be moved"):
+        write_folder(path, "second")
+    assert (path / "a").read_text() == "first"
     assert os.listdir(tmp_path) == ["m"]
 
 

@@ -194,14 +194,18 @@ def _move_folder(new: Path, target: Path, overwrite: bool, keep: Callable[[str],
 
 def _move_back(old: Path, target: Path) -> None:
     """Give an old folder its name again, or remove it where there is a new one; never leave neither."""
-    if not target.exists():
+    for attempt in range(_ATTEMPTS):
+        if target.exists():
+            _remove(old)
+            return
         try:
             os.rename(old, target)
+            return
         except OSError as error:
-            if not target.exists():
+            # another process has put its folder there, and may have moved it aside by now
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _ATTEMPTS - 1:
                 logger.error("%s could not be moved back (%s): it is in %s.", target, error, old)
-    if target.exists():
-        _remove(old)
+                return
 
 
 def _carry_over(old: Path, new: Path, keep: Callable[[str], bool]) -> None:
