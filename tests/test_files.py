@@ -274,6 +274,23 @@ def test_an_old_folder_comes_back_past_another_writer(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["m"]
 
 
+def test_what_is_gone_by_the_second_look_is_no_special_file(tmp_path, monkeypatch):
+    path, stat, looks = tmp_path / "m", os.stat, []
+    write_folder(path, "first")
+
+    def seen(place, *args, **kwargs):
+        if str(place) == str(path):
+            looks.append(place)
+            if len(looks) > 1:
+                raise FileNotFoundError(place)
+        return stat(place, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", seen)
+    found = _files._is_special(path)
+    monkeypatch.undo()
+    assert not found
+
+
 def test_a_long_name_leaves_room(tmp_path):
     path = tmp_path / ("x" * 250 + ".txt")
     with replacing(path) as partial:

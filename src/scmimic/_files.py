@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +26,8 @@ PAGE_ENDINGS = (".html", ".htm")
 TABLE_ENDINGS = (".csv", ".csv.gz")
 
 # Times that a folder is moved to its name, where other processes keep putting theirs there.
-_ATTEMPTS = 20
+_ATTEMPTS = 60
+_WAIT = 0.001
 
 
 class OutputExistsError(FileExistsError, ValueError):
@@ -175,6 +177,8 @@ def _move_folder(new: Path, target: Path, overwrite: bool, keep: Callable[[str],
             raise (_exists_error(target) if target.exists() else error) from error
         return
     for attempt in range(_ATTEMPTS):
+        # the longer it is in vain, the longer the others are given to finish
+        time.sleep(attempt * _WAIT)
         old = _beside(target, "replaced")
         try:
             if target.exists():
@@ -232,15 +236,19 @@ def _exists_error(path: Path, name: str = "`path`", flag: str = "`overwrite=True
 
 
 def _is_special(path: Path) -> bool:
-    return path.exists() and not (path.is_file() or path.is_dir())
+    return (mode := _mode(path)) is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_no_folder(path: Path) -> bool:
-    """Whether there is something other than a folder, in one look: a folder may be gone by the second."""
+    return (mode := _mode(path)) is not None and not stat.S_ISDIR(mode)
+
+
+def _mode(path: Path) -> int | None:
+    """What stands at a place, in one look: a folder may be gone by the second. None: nothing."""
     try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
+        return os.stat(path).st_mode
     except OSError:
-        return False
+        return None
 
 
 def _overlap(one: Path, other: Path) -> bool:
