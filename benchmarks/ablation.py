@@ -46,7 +46,7 @@ MEASURES = (
 # run is the default's unless said otherwise.
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
-    "prior": {"generate": {"method": "prior"}},
+    "prior": {"generate": {"codes": "prior"}},
     **{name: {"codes": name} for name in SAMPLERS},
     "no_spread": {"codes": "no_spread"},
     "no_margins": {"generate": {"match_margins": False}},
@@ -95,19 +95,23 @@ def drawn_from(model: sm.ACTIVA, codes: str | None, seed: int) -> Iterator[None]
     if codes is None:
         yield
         return
-    kept = model.posterior_, model.margins_
+    kept = model.posterior_, model.margins_, model.fitted_codes_
     model.posterior_ = replace(kept[0], spread=1.0, center=None)
     if codes in SAMPLERS:
         model.posterior_ = SAMPLERS[codes](model.posterior_, np.random.default_rng(seed))
     model._calibrate(dispersion=False, spread=False, margins=True)
     yield
-    model.posterior_, model.margins_ = kept
+    model.posterior_, model.margins_, model.fitted_codes_ = kept
 
 
 def measure(judge: Judge, model: sm.ACTIVA, row: dict[str, Any], seed: int) -> dict[str, Any]:
     """Score the cells of one trained model."""
+    asked = dict(row.get("generate", {}))
+    if "codes" in row:
+        # as they are in the posterior that took the place of the model's, not in a mixture fitted to it
+        asked["codes"] = "posterior"
     with drawn_from(model, row.get("codes"), seed):
-        cells = model.generate(labels=judge.wanted, seed=seed, **row.get("generate", {}))
+        cells = model.generate(labels=judge.wanted, seed=seed, **asked)
     labels = cells.obs[judge.labels_key].to_numpy().astype(str)
     result = judge.measure(sp.csr_matrix(cells.X), labels, seed=seed)
     real = result["label_agreement_per_type_real"]
