@@ -106,6 +106,25 @@ def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:
         part.write_h5ad(Path(folder) / f"{name}.h5ad", compression="gzip")
 
 
+def trained(
+    train: ad.AnnData, labels_key: str, folder: str | Path, seed: int, *, epochs: int | None = None, **model_kwargs: Any
+) -> Any:
+    """ACTIVA of a seed: trained and saved in `folder`, or what was saved there."""
+    import scvi
+
+    import scmimic as sm
+
+    train = train.copy()
+    if Path(folder).exists():
+        return sm.ACTIVA.load(folder, adata=train)
+    scvi.settings.seed = seed
+    sm.ACTIVA.setup_anndata(train, labels_key=labels_key)
+    model = sm.ACTIVA(train, **model_kwargs)
+    model.train(max_epochs=epochs)
+    model.save(folder)
+    return model
+
+
 def environment() -> dict[str, str]:
     """Versions that a result depends on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}

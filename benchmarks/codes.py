@@ -19,8 +19,16 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-import scvi
-from _common import add_source_arguments, append_json, environment, load_parts, log_normalise, mean_and_spread, show
+from _common import (
+    add_source_arguments,
+    append_json,
+    environment,
+    load_parts,
+    log_normalise,
+    mean_and_spread,
+    show,
+    trained,
+)
 from realism import Judge
 
 import scmimic as sm
@@ -28,22 +36,8 @@ import scmimic as sm
 MEASURES = ("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "dcr_ratio", "membership", "membership_5", "fit_s")
 
 
-def trained(train: ad.AnnData, args: argparse.Namespace, seed: int) -> sm.ACTIVA:
-    """The model of a seed, trained or read."""
-    folder = args.out / f"{Path(args.split_dir or args.data).stem}_seed{seed}"
-    train = train.copy()
-    if folder.exists():
-        return sm.ACTIVA.load(folder, adata=train)
-    scvi.settings.seed = seed
-    sm.ACTIVA.setup_anndata(train, labels_key=args.labels)
-    model = sm.ACTIVA(train)
-    model.train(max_epochs=args.epochs)
-    model.save(folder)
-    return model
-
-
-def membership(parts: dict[str, ad.AnnData], cells: ad.AnnData) -> float:
-    real = (log_normalise(parts[name].X).toarray() for name in ("train", "test"))
+def membership(judge: Judge, cells: ad.AnnData) -> float:
+    real = (judge.x[name].toarray() for name in ("train", "test"))
     return sm.metrics.membership_inference(*real, log_normalise(cells.X).toarray()).auc
 
 
@@ -63,7 +57,8 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             args.split_seed = seed
         parts = load_parts(args)
         judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=args.jobs)
-        model = trained(parts["train"], args, seed)
+        folder = args.out / f"{Path(args.split_dir or args.data).stem}_seed{seed}"
+        model = trained(parts["train"], args.labels, folder, seed, epochs=args.epochs)
         for codes in args.codes:
             model.fitted_codes_ = {}
             start = time.perf_counter()
@@ -72,7 +67,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             row |= measured(judge, model, codes, args, seed)
             for name, times in (("membership", 1), ("membership_5", 5)):
                 cells = model.generate(times * model.adata.n_obs, codes=codes, seed=seed)
-                row[name] = membership(parts, cells)
+                row[name] = membership(judge, cells)
             yield row
 
 

@@ -30,6 +30,7 @@ from _common import (
     log_normalise,
     mean_and_spread,
     show,
+    trained,
 )
 from sklearn.decomposition import PCA
 
@@ -44,22 +45,6 @@ def project(pca: PCA, cells: ad.AnnData) -> np.ndarray:
     """Principal components of the log-normalised cells, some thousands at once."""
     blocks = range(0, cells.n_obs, 4096)
     return np.vstack([pca.transform(log_normalise(cells.X[i : i + 4096]).toarray()) for i in blocks])
-
-
-def trained(train: ad.AnnData, args: argparse.Namespace, seed: int) -> Any:
-    """The model of a seed, trained or read."""
-    import scvi
-
-    folder = Path(args.out) / f"model_seed{seed}"
-    train = train.copy()
-    if folder.exists():
-        return sm.ACTIVA.load(folder, adata=train)
-    scvi.settings.seed = seed
-    sm.ACTIVA.setup_anndata(train, labels_key=args.labels)
-    model = sm.ACTIVA(train, gene_likelihood="nb", **args.model_kwargs)
-    model.train(max_epochs=args.epochs)
-    model.save(folder)
-    return model
 
 
 def draw(model: Any, codes: str, n: int, seed: int) -> ad.AnnData:
@@ -87,7 +72,9 @@ def rows(parts: dict[str, ad.AnnData], args: argparse.Namespace) -> Iterator[dic
     generators = {name: REFERENCES[name](parts["train"], labels_key=args.labels).fit() for name in args.references}
     for seed in args.seed:
         halves = np.array_split(np.random.default_rng(seed).permutation(len(real)), 2)
-        model = trained(parts["train"], args, seed) if args.codes else None
+        folder = Path(args.out) / f"model_seed{seed}"
+        options = {"epochs": args.epochs, **args.model_kwargs}
+        model = trained(parts["train"], args.labels, folder, seed, **options) if args.codes else None
         for times in TIMES:
             n = times * n_train
             at = {"seed": seed, "times": times}

@@ -201,10 +201,10 @@ def _clusters(x: np.ndarray, min_cells: int) -> np.ndarray:
         # fewer different cells than clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = KMeans(n, n_init=1, random_state=0).fit(x)
-    counts = np.bincount(found.labels_, minlength=n)
-    kept = np.flatnonzero(counts >= least)
+    kept = np.flatnonzero(np.bincount(found.labels_, minlength=n) >= least)
+    distances = found.transform(x)
     while len(kept) > 1:
-        clusters = found.transform(x)[:, kept].argmin(axis=1)
+        clusters = distances[:, kept].argmin(axis=1)
         counts = np.bincount(clusters, minlength=len(kept))
         if counts.min() >= least:
             return clusters
@@ -227,10 +227,10 @@ def _drawn_in(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     return middle + (x - middle) * np.minimum(1, FARTHEST * np.median(distance) / np.maximum(distance, 1e-12))[:, None]
 
 
-def _centred(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Cells less the mean of their cluster."""
+def _means(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Mean of the cells of each cluster, ``(n_clusters, d)``."""
     n = np.bincount(clusters)
-    return x - (_sums(x, clusters, len(n)) / n[:, None])[clusters]
+    return _sums(x, clusters, len(n)) / n[:, None]
 
 
 @dataclass
@@ -244,7 +244,7 @@ class _Shapes:
     def of(cls, data: list[np.ndarray], clusters: list[np.ndarray]) -> _Shapes:
         """Pooled over the cells of all labels; of clusters, over the labels that have several."""
         whole = np.concatenate([x - x.mean(axis=0) for x in data])
-        several = [_centred(x, of) for x, of in zip(data, clusters, strict=True) if of.any()]
+        several = [x - _means(x, of)[of] for x, of in zip(data, clusters, strict=True) if of.any()]
         of_labels = _covariance(whole, len(whole) - len(data))
         return cls(of_labels, _covariance(np.concatenate(several), sum(map(len, several))) if several else of_labels)
 
@@ -261,7 +261,7 @@ def _towards(residuals: np.ndarray, shape: np.ndarray, freedom: float) -> np.nda
 def _fit_label(x: np.ndarray, noise: np.ndarray, clusters: np.ndarray, shapes: _Shapes) -> _Part:
     """Mixture of the cells of one label, of one component per cluster."""
     n = np.bincount(clusters)
-    weights, means = n / n.sum(), _sums(x, clusters, len(n)) / n[:, None]
+    weights, means = n / n.sum(), _means(x, clusters)
     residuals, within = x - means[clusters], shapes.of_clusters if len(n) > 1 else shapes.of_labels
     shape = _towards(residuals, within, len(x))
     covariances = np.stack([_towards(residuals[clusters == k], shape, n[k]) for k in range(len(n))])
@@ -270,6 +270,6 @@ def _fit_label(x: np.ndarray, noise: np.ndarray, clusters: np.ndarray, shapes: _
     factor = np.sqrt(own / (weights @ covariances.diagonal(axis1=1, axis2=2)))
     covariances *= factor[:, None] * factor
     # a cell's code is known but for the width of its posterior
-    width = _sums(noise, clusters, len(n)) / n[:, None]
+    width = _means(noise, clusters)
     covariances = covariances + (width + _SMALLEST_VARIANCE)[:, :, None] * np.eye(x.shape[1])
     return _Part(weights, means, np.linalg.cholesky(covariances))
