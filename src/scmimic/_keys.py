@@ -8,6 +8,7 @@ INTERRUPTED = "interrupted"
 """Key in it of cells from a model: whether its training, or that of what it was made on, was interrupted."""
 
 UNSEEN = "unseen"
+TRUST = "trust"
 """Key in it of cells from a model with a batch or covariates: combinations that the training cells have not."""
 
 OBS_SEEN = "seen"

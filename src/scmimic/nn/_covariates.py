@@ -34,6 +34,11 @@ class CovariateDesign(nn.Module):
         self.register_buffer("mean", torch.zeros(n_continuous_cov) if n_continuous_cov else None)
         self.register_buffer("std", torch.ones(n_continuous_cov) if n_continuous_cov else None)
 
+    @property
+    def n_continuous(self) -> int:
+        """Number of continuous covariates."""
+        return 0 if self.mean is None else len(self.mean)
+
     @torch.no_grad()
     def set(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Standardise the continuous covariates by these numbers; one that does not vary by 1."""

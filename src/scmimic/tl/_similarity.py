@@ -16,16 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from scmimic._arguments import Choice
+from scmimic.model.generation.similarity import POWERS, errors_by_power, least_power, similarity_weights
 from scmimic.tl._combinations import Route, Shift, Target
 
 ReferenceWeights = Literal["similar", "equal"]
 REFERENCE_WEIGHTS = Choice(get_args(ReferenceWeights))
-POWERS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
-
-# an improvement by less than this share is one of rounding
-_TIED = 1e-6
-# of the largest distance: groups that are the same share what there is
-_LEAST_DISTANCE = 1e-9
 
 Means = Mapping[Target, np.ndarray]
 
@@ -53,19 +48,8 @@ def choose_power(routes: list[Route], shift: Shift, means: Means) -> int:
     errors = np.zeros(len(POWERS))
     for groups in seen.values():
         places, responses = (np.array(column, dtype=float) for column in zip(*groups, strict=True))
-        size = (responses**2).sum(axis=1)
-        changed = size > 0
-        if len(groups) < 3 or not changed.any():
-            continue
-        distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
-        others = ~np.eye(len(groups), dtype=bool)
-        for i, power in enumerate(POWERS):
-            weights = np.zeros_like(distances)
-            for row, of in enumerate(others):
-                weights[row, of] = _weights(distances[row, of], power)
-            error = ((weights @ responses - responses) ** 2).sum(axis=1)
-            errors[i] += (error[changed] / size[changed]).sum()
-    return POWERS[int(np.flatnonzero(errors <= errors.min() * (1 + _TIED) + _TIED**2)[0])]
+        errors += errors_by_power(places, responses)
+    return least_power(errors)
 
 
 @dataclass(frozen=True)
@@ -102,11 +86,11 @@ class Weighting:
         if self.shift == "condition":
             away = [np.array([self._distance(route.start, origin) for _, origin in route.steps]) for route in routes]
             return [
-                replace(route, weights=tuple(_weights(distances, self.power).tolist()))
+                replace(route, weights=tuple(similarity_weights(distances, self.power).tolist()))
                 for route, distances in zip(routes, away, strict=True)
             ]
         mean = [np.sqrt(np.mean([self._distance(*step) ** 2 for step in route.steps])) for route in routes]
-        shares = _weights(np.array(mean), self.power).tolist()
+        shares = similarity_weights(np.array(mean), self.power).tolist()
         return [replace(route, share=share) for route, share in zip(routes, shares, strict=True)]
 
     def _distance(self, one: Target, other: Target) -> float:
@@ -125,9 +109,3 @@ def group_weights(routes: list[Route], shift: Shift) -> dict[str, float]:
             found[name] = found.get(name, 0.0) + weight * route.share
     total = sum(found.values())
     return {name: found[name] / total for name in sorted(found)}
-
-
-def _weights(distances: np.ndarray, power: int) -> np.ndarray:
-    distances = np.maximum(distances, _LEAST_DISTANCE * max(distances.max(), np.finfo(float).tiny / _LEAST_DISTANCE))
-    weights = (distances.min() / distances) ** power
-    return weights / weights.sum()

@@ -40,6 +40,7 @@ from scmimic.cells import (
 )
 from scmimic.model.base._model import CellModel
 from scmimic.model.generation._output import CellDescription
+from scmimic.model.generation._unseen import GroupMeans
 from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -81,6 +82,8 @@ class GenerativeModel(CellModel):
     posterior_: AggregatedPosterior | None = None
     # of a model that was saved without its training cells
     composition_: Composition | None = None
+    # of one that was told more than labels
+    means_: GroupMeans | None = None
 
     @property
     def _composition(self) -> Composition:
@@ -211,6 +214,7 @@ class GenerativeModel(CellModel):
             seed=seed,
             attributes=self._attributes,
             composition=self._composition,
+            means=self.means_,
             source=fingerprint(weights_sample(self.module), *asked),
             interrupted=interrupted_part(self) is not None,
         )

@@ -22,9 +22,9 @@ SHARED_CELLS = 20
 def shareable(model: GenerativeVAE) -> GenerativeVAE:
     """A copy of a trained model that holds no training cell.
 
-    Codes come from mixtures, and what is kept of a group (its number of cells, library sizes, covariates, weights of
-    its mixture, gene margins) is that of `SHARED_CELLS` cells or more. Types of fewer cells are not generated: their
-    baseline and their dispersions are those of all cells.
+    Codes come from mixtures, and what is kept of a group (its number of cells, library sizes, covariates, mean
+    expression, weights of its mixture, gene margins) is that of `SHARED_CELLS` cells or more. Types of fewer cells are
+    not generated: their baseline and their dispersions are those of all cells.
 
     Parameters
     ----------
@@ -50,6 +50,7 @@ def shareable(model: GenerativeVAE) -> GenerativeVAE:
     found.posterior_, found.codes_ = None, "mixture"
     found.composition_ = composition
     found.fitted_codes_ = {"mixture": CodeMixture.fit(members, min_cells=SHARED_CELLS)}
+    found.means_ = None if model.means_ is None else model.means_.at_least(SHARED_CELLS)
     found.margins_ = None if model.margins_ is None else model.margins_.without(few)
     found.train_indices_ = None
     found.var_ = gene_annotation(model.var_)
@@ -81,6 +82,7 @@ def model_card(model: GenerativeVAE) -> str:
     keys = [column.key for column in attributes.columns.values()]
     quantiles = ", quantiles of the continuous covariates" if attributes.continuous else ""
     margins = "No gene margins." if model.margins_ is None else "Distributions of each gene's counts in each type."
+    means = "" if model.means_ is None else "\n- Mean expression of each group below."
     left_out = f" Left out as too small: {', '.join(shared['left_out'])}." if shared["left_out"] else ""
     named = ", ".join(f"`{key}`" for key in [*keys, *attributes.continuous]) or "no column"
     groups = zip(composition.codes, composition.n_cells, strict=True)
@@ -100,7 +102,7 @@ cells = model.generate(n=1000, seed=0)
 - The weights of encoder, decoder and, where there is one, classifier.
 - For each group below: number of cells, mean and standard deviation of the log library size{quantiles}.
 - Gaussian mixtures of the latent codes of each type, and weights and means of them for each group.
-- {margins}
+- {margins}{means}
 - Names of genes and of the values of {named}.
 
 ## What it does not hold

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
@@ -26,6 +27,7 @@ from scmimic.model.base._sharing import model_card, shareable
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import check_path, collect, deliver, in_order
 from scmimic.model.generation._sampler import CellSampler, Stream
+from scmimic.model.generation._unseen import GroupMeans
 from scmimic.model.generation.calibration._calibration import calibrate
 from scmimic.model.generation.calibration._margins import GeneMargins
 from scmimic.model.generation.codes._flow import CodeFlow
@@ -153,7 +155,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             the training cells' colours.
         ``.uns["scmimic"]`` : dict
             Model, version, parameters, seed and, under ``"unseen"``, the number of cells of each combination that the
-            training cells do not have.
+            training cells do not have. For count likelihoods also ``"trust"``: how much of such a combination's change
+            from the type's own cells is likely to be foretold (see Notes), NaN where nothing says it.
 
         Raises
         ------
@@ -164,6 +167,17 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         OSError
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
+
+        Notes
+        -----
+        **Combinations without training cells**, of count likelihoods: codes are those of the type, and the decoder is
+        told what is asked. The means of the genes are then moved to where the types that were seen foretell them (not
+        in the papers): the mean of the type's own cells, plus the response of the other types, of which those count
+        most that are like it, by the power of the distance with which they foretell one another best. Library sizes are
+        moved likewise; dispersions of genes that rise are those of the types in which they were seen; gene margins are
+        those of other groups and not matched. ``"trust"`` is the share of the squared response that the other types
+        foretell of one another, each left out in turn and weighted by likeness: 1 is ideal, 0 no better than no
+        response at all.
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
@@ -323,17 +337,16 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         library = self._check_library_size(library_size, len(z))
         log_library = np.full(len(z), composition.mean_library) if library is None else np.log(library)
         one = self._one_combination(self._check_covariates(covariates, transform_batch))
-        one = composition.largest(one)
-        told = self._sampler("prior", seed=0).told(one)
-        columns = (z, log_library[:, None].astype(np.float32), label.clip(0)[:, None])
+        asked = composition.largest(one).take(np.zeros(len(z), dtype=np.int64))
+        asked.codes[:, LABEL] = label.clip(0)
+        sampler = self._sampler("prior" if posterior is None else "posterior", seed=0)
+        columns = (z, log_library[:, None].astype(np.float32))
         module.eval()
         parts = []
         for start in range(0, len(z), batch_size):
-            part, library_part, labels_part = (
-                torch.as_tensor(c[start : start + batch_size], device=module.device) for c in columns
-            )
-            covariates_part = None if told is None else told.expand(len(part), -1)
-            px = module.decode(part, library_part, covariates_part, labels_part)
+            rows = slice(start, start + batch_size)
+            part, library_part = (torch.as_tensor(c[rows], device=module.device) for c in columns)
+            px = sampler.distribution(part, library_part, asked.take(rows))
             parts.append(module.expected(px).cpu().numpy())
         return np.concatenate(parts)
 
@@ -389,6 +402,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             self._code_source(codes),
             posterior=self.posterior_,
             names=self.label_categories_,
+            means=self.means_,
             **settings,
         )
 
@@ -410,9 +424,13 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
 
     def _prepare_generation(self) -> None:
         # a map from the counts of other weights
-        self.margins_ = self.composition_ = None
+        self.margins_ = self.composition_ = self.means_ = None
         self.fitted_codes_, self.codes_ = {}, "mixture"
         self._remember_posterior()
+        if self.module.is_count and self._attributes.covariates:
+            posterior = self._trained_cells()
+            blocks = (sp.csr_matrix(tensors[REGISTRY_KEYS.X_KEY].cpu().numpy()) for tensors in self._training_batches())
+            self.means_ = GroupMeans.of(posterior.attributes, posterior.log_library, blocks)
         self._check_generation()
 
     @torch.inference_mode()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
@@ -149,9 +150,37 @@ class CellVAEModule(BaseModuleClass):
         labels: torch.Tensor | None = None,
     ) -> CellDistribution:
         """The count likelihood with these expected counts and proportions of genes."""
-        theta = None
-        if self.px_r is not None:
-            theta = (self.px_r if labels is None or len(self.px_r) == 1 else self.px_r[labels.squeeze(-1).long()]).exp()
+        return COUNT_LIKELIHOODS[self.gene_likelihood].distribution(rate, scale, self.dispersions(labels), zero_logits)
+
+    def dispersions(self, labels: torch.Tensor | None) -> torch.Tensor | None:
+        """Inverse dispersions of cells of these labels, or those that all have; None where there are none."""
+        if self.px_r is None:
+            return None
+        return (self.px_r if labels is None or len(self.px_r) == 1 else self.px_r[labels.squeeze(-1).long()]).exp()
+
+    def mixed_dispersion(
+        self, label: int, label_weights: Mapping[int, float], share: np.ndarray
+    ) -> torch.Tensor | None:
+        """Inverse dispersions of a label, mixed by a share of each gene with the (geometric) mean of others.
+
+        None where they are no label's.
+        """
+        if self.px_r is None or len(self.px_r) == 1:
+            return None
+        log_theta = self.px_r
+        others = log_theta.new_tensor(list(label_weights.values())) @ log_theta[list(label_weights)]
+        return torch.lerp(log_theta[label], others, log_theta.new_tensor(share)).exp()
+
+    def with_proportions(
+        self, px: CellDistribution, scale: torch.Tensor, theta: torch.Tensor | None
+    ) -> CellDistribution:
+        """The count likelihood `px` of the same totals, with other proportions and these inverse dispersions.
+
+        Proportions need not sum to 1.
+        """
+        scale = scale / scale.sum(-1, keepdim=True)
+        rate = px.get_normalized("mu").sum(-1, keepdim=True) * scale
+        zero_logits = getattr(px, "zi_logits", None)
         return COUNT_LIKELIHOODS[self.gene_likelihood].distribution(rate, scale, theta, zero_logits)
 
     def expected(self, px: CellDistribution) -> torch.Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ from scmimic.cells import (
     in_type,
     storable,
 )
+from scmimic.model.generation._unseen import GroupMeans
 from scmimic.model.generation.codes._composition import Composition
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,6 +60,8 @@ class CellDescription:
     attributes: Attributes
     composition: Composition
     """The groups of the training cells."""
+    means: GroupMeans | None
+    """Their means, where cells of other groups are made by them."""
     source: str
     """Fingerprint of the model, and of what the parameters do not say of the request."""
     interrupted: bool
@@ -64,11 +70,39 @@ class CellDescription:
     def __post_init__(self) -> None:
         self.dtype = generated_type(self.dtype)
 
-    def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, int]]:
-        """Whether the training cells have each cell's combination; the number of cells of each that they have not."""
+    def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
+        """Whether the training cells have each cell's combination, and what is said of those that they have not.
+
+        That is the number of cells of each combination, and how far its mean expression can be trusted.
+        """
         seen = self.composition.seen(values)
-        codes, n = np.unique(values.codes[~seen], axis=0, return_counts=True)
-        return seen, {self.attributes.describe(row): int(k) for row, k in zip(codes, n, strict=True)}
+        codes, numbers = np.unique(values.codes[~seen], axis=0, return_counts=True)
+        names = [self.attributes.describe(row) for row in codes]
+        said: dict[str, dict[str, Any]] = {_keys.UNSEEN: {name: int(n) for name, n in zip(names, numbers, strict=True)}}
+        if self.means is not None:
+            new = [(name, row) for name, row in zip(names, codes, strict=True) if not self.means.has(row)]
+            found = {name: self.means.foretell(row) for name, row in new}
+            said[_keys.TRUST] = {name: float("nan") if one is None else one.trust for name, one in found.items()}
+            _warn_of_distrust(said[_keys.TRUST])
+        return seen, said
+
+
+def _warn_of_distrust(trust: Mapping[str, float]) -> None:
+    if unknown := [name for name, value in trust.items() if not np.isfinite(value)]:
+        logger.warning(
+            "Nothing says how good cells of %s are: it takes two other types or more that were seen both under what is "
+            "asked and under what the type itself was seen.",
+            _some(unknown),
+        )
+    if poor := [name for name, value in trust.items() if value <= 0]:
+        logger.warning(
+            "Do not trust the mean expression of %s: the other types foretell nothing of one another's response.",
+            _some(poor),
+        )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def deliver(
@@ -137,8 +171,8 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     )
     result.uns[_keys.UNS][_keys.INTERRUPTED] = about.interrupted
     if about.attributes.keys:
-        result.obs[_keys.OBS_SEEN], unseen = about.seen(whole.attributes)
-        result.uns[_keys.UNS][_keys.UNSEEN] = storable(unseen)
+        result.obs[_keys.OBS_SEEN], said = about.seen(whole.attributes)
+        result.uns[_keys.UNS] |= {key: storable(value) for key, value in said.items()}
     return result
 
 
@@ -194,8 +228,9 @@ def _write(group: h5py.File | zarr.Group, chunks: Iterable[Chunk], about: CellDe
         for key, shades in colors.items():
             write_elem(group["uns"], key, shades)
     if about.attributes.keys:
-        obs[_keys.OBS_SEEN], unseen = about.seen(values)
-        write_elem(group[f"uns/{_keys.UNS}"], _keys.UNSEEN, storable(unseen))
+        obs[_keys.OBS_SEEN], said = about.seen(values)
+        for key, value in said.items():
+            write_elem(group[f"uns/{_keys.UNS}"], key, storable(value))
     # anndata asks for consent to write pandas' nullable text, since its older versions cannot read it
     consent = {"allow_write_nullable_strings": True} if "string" in map(str, obs.dtypes) else {}
     with ad.settings.override(**consent):

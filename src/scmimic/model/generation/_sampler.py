@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,8 +12,10 @@ import torch
 from scvi.module.base import BaseModuleClass
 
 from scmimic.cells import LABEL, OPEN, AttributeValues
+from scmimic.model.base._likelihoods import CellDistribution
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._output import Chunk
+from scmimic.model.generation._unseen import Foretold, GroupMeans
 from scmimic.model.generation.calibration._dispersion import zero_probability
 from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
@@ -32,15 +35,40 @@ class Stream(IntEnum):
     ACCEPTED_BLOCKS = 3
     DECODED_BLOCKS = 4
     SHARED_CELL = 5
+    UNSEEN_GROUPS = 6
     # of GANs, which share no cell
     STATISTICS = 5
     SHARED_NOISE = 6
+
+
+# Cells that show what the decoder makes of a group without training cells.
+UNSEEN_CELLS = 512
+# Added to proportions before their ratio is taken.
+LEAST_PROPORTION = 1e-7
 
 
 def random_stream(seed: int, device: torch.device, *stream_id: int) -> torch.Generator:
     """A generator of random numbers for one block of cells."""
     state = np.random.SeedSequence([seed, *stream_id]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> 1))
+
+
+class UnseenGroup(NamedTuple):
+    """What is changed in the cells of a group that has no training cells.
+
+    Attributes
+    ----------
+    foretold
+        What the other groups say of it.
+    factor
+        What the decoder's proportions are multiplied by, before they are scaled to sum to 1, ``(n_genes,)``.
+    theta
+        Inverse dispersions, ``(n_genes,)``; None where they are the same for all labels.
+    """
+
+    foretold: Foretold
+    factor: torch.Tensor
+    theta: torch.Tensor | None
 
 
 class BlockSampler:
@@ -99,6 +127,8 @@ class CellSampler(BlockSampler):
         Bound on the proposals per requested combination.
     margins
         Where counts get the margins of the training cells, the map to them, or what notes counts for such a map.
+    means
+        Means of the groups of training cells, by which cells of other groups are made; None: as the decoder has them.
     """
 
     module: CellVAEModule
@@ -116,6 +146,7 @@ class CellSampler(BlockSampler):
         min_confidence: float | None = None,
         max_draws: int = 100_000,
         margins: GeneMargins | MarginRecorder | None = None,
+        means: GroupMeans | None = None,
     ):
         super().__init__(module, seed=seed)
         self.codes, self.posterior = codes, posterior
@@ -124,6 +155,8 @@ class CellSampler(BlockSampler):
         self.judged, self.min_confidence = judged, min_confidence
         self.max_draws = max_draws
         self.margins = margins
+        self.means = means
+        self._unseen: dict[tuple[int, ...], UnseenGroup | None] = {}
 
     def run(self, asked: AttributeValues, shuffle: bool) -> Iterator[Chunk]:
         """A cell for each row, in order, or mixed."""
@@ -185,6 +218,10 @@ class CellSampler(BlockSampler):
         z, log_library = codes.sample(drawn, noise, stream)
         if library is not None:
             log_library = torch.as_tensor(np.log(library), device=noise.device).unsqueeze(1)
+        else:
+            for rows, group in self.unseen_groups(drawn.attributes):
+                if group is not None:
+                    log_library[rows] += group.foretold.library_shift
         return z, log_library.float()
 
     def told(self, attributes: AttributeValues) -> torch.Tensor | None:
@@ -192,6 +229,64 @@ class CellSampler(BlockSampler):
         codes = torch.as_tensor(attributes.codes[:, LABEL + 1 :], device=self.module.device)
         numbers = torch.as_tensor(attributes.numbers, device=self.module.device)
         return self.module.design(codes[:, :1], codes[:, 1:], numbers)
+
+    def distribution(self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues) -> CellDistribution:
+        """p(x|z) of cells whose labels are known: the decoder's, with the means that groups without cells should have.
+
+        Parameters
+        ----------
+        z, log_library
+            Codes ``(n, n_latent)`` and log library sizes ``(n, 1)``.
+        attributes
+            Who the cells are.
+        """
+        labels = torch.as_tensor(attributes.labels, device=z.device).clamp_min(0).unsqueeze(1)
+        px = self.module.decode(z, log_library, self.told(attributes), labels)
+        moved = [(rows, group) for rows, group in self.unseen_groups(attributes) if group is not None]
+        if not moved:
+            return px
+        theta = self.module.dispersions(labels)
+        scale = px.get_normalized("scale").clone()
+        for rows, group in moved:
+            scale[rows] *= group.factor
+            if theta is not None and group.theta is not None:
+                theta[rows] = group.theta
+        return self.module.with_proportions(px, scale, theta)
+
+    def unseen_groups(self, attributes: AttributeValues) -> Iterator[tuple[np.ndarray, UnseenGroup | None]]:
+        """Rows of each group that has no training cells, with what is known of it, if anything is."""
+        if self.means is None:
+            return
+        codes, index = np.unique(attributes.codes, axis=0, return_inverse=True)
+        for number, row in enumerate(codes):
+            if not ((row == OPEN).any() or self.means.has(row)):
+                yield np.flatnonzero(index.ravel() == number), self._unseen_group(row)
+
+    def _unseen_group(self, codes: np.ndarray) -> UnseenGroup | None:
+        """What a group gets; of the first cells with its codes, whatever the seed."""
+        key = tuple(codes.tolist())
+        if key not in self._unseen:
+            assert self.means is not None
+            found = self.means.foretell(codes)
+            self._unseen[key] = None if found is None else self._moved(codes, found)
+        return self._unseen[key]
+
+    def _moved(self, codes: np.ndarray, found: Foretold) -> UnseenGroup:
+        module = self.module
+        n_numbers = module.design.n_continuous
+        asked = AttributeValues(np.tile(codes, (UNSEEN_CELLS, 1)), np.full((UNSEEN_CELLS, n_numbers), np.nan))
+        drawn = self.codes.draw(asked, np.random.default_rng([0, Stream.UNSEEN_GROUPS]))
+        stream = random_stream(0, module.device, Stream.UNSEEN_GROUPS)
+        z, log_library = self.codes.sample(drawn, self.noise(UNSEEN_CELLS, module.n_latent, stream), stream)
+        labels = torch.as_tensor(drawn.attributes.labels, device=z.device).unsqueeze(1)
+        px = module.decode(z, log_library.float(), self.told(drawn.attributes), labels)
+        decoded = px.get_normalized("scale").double().mean(0)
+        wanted = torch.as_tensor(found.proportions, device=z.device)
+        # a gene that no cell of these groups has stays as rare as one count in many cells
+        factor = (wanted + LEAST_PROPORTION) / (decoded + LEAST_PROPORTION)
+        # a gene that hardly any of the type's own cells express varies as it does where it is expressed
+        theta = module.mixed_dispersion(int(codes[LABEL]), found.label_weights, found.risen)
+        return UnseenGroup(found, factor.float(), theta)
 
     def _blocks(self, drawn: Drawn) -> Iterator[Chunk]:
         for number, block in self.blocks(drawn.attributes.n):
@@ -208,15 +303,27 @@ class CellSampler(BlockSampler):
         known = torch.as_tensor(attributes.labels, device=z.device)
         if self.names is not None and (known == OPEN).any():
             known = self.find_labels(z, log_library, covariates)
-        px = module.decode(z, log_library, covariates, known.clamp_min(0).unsqueeze(1))
-        counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
         codes = attributes.codes.copy()
         codes[:, LABEL] = known.cpu().numpy()
+        attributes = AttributeValues(codes, attributes.numbers)
+        px = self.distribution(z, log_library, attributes)
+        counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
             zero = zero_probability(px).cpu().numpy()
-            counts = self.margins.apply(counts, codes[:, LABEL].clip(0), uniform, zero)
-        return Chunk(counts, z.cpu().numpy(), AttributeValues(codes, attributes.numbers))
+            matched = self.margins.apply(counts, codes[:, LABEL].clip(0), uniform, zero)
+            counts = self._unless_unseen(matched, counts, attributes)
+        return Chunk(counts, z.cpu().numpy(), attributes)
+
+    def _unless_unseen(self, matched: sp.csr_matrix, drawn: sp.csr_matrix, of: AttributeValues) -> sp.csr_matrix:
+        """The matched counts; of groups without cells those that were drawn, since no margins are theirs."""
+        rows = [rows for rows, _ in self.unseen_groups(of)]
+        if not rows:
+            return matched
+        unseen = np.zeros(of.n, dtype=bool)
+        unseen[np.concatenate(rows)] = True
+        order = np.argsort(np.concatenate([np.flatnonzero(~unseen), np.flatnonzero(unseen)]))
+        return sp.vstack([matched[~unseen], drawn[unseen]], format="csr")[order]
 
     def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, covariates: torch.Tensor | None) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""
@@ -249,9 +356,7 @@ class CellSampler(BlockSampler):
             proposed = self.codes.draw(asked.take(np.zeros(BLOCK, dtype=np.int64)), rng)
             library = None if self.library_size is None else np.resize(self.library_size, BLOCK)
             z, log_library = self.latents(self.codes, proposed, library, stream)
-            covariates = self.told(proposed.attributes)
-            labels = torch.as_tensor(proposed.attributes.labels, device=z.device).unsqueeze(1)
-            px = module.decode(z, log_library, covariates, labels)
+            px = self.distribution(z, log_library, proposed.attributes)
             probability = module.classifier(module.expected(px)).softmax(-1)
             keep = probability.argmax(-1) == label
             if self.min_confidence is not None:

@@ -152,7 +152,8 @@ class HoldoutRun:
             new = model.generate(
                 n, target[0], covariates={self.combinations.condition_key: target[1]}, seed=fitted.seed
             )
-            return new, new.obsm[_keys.latent(type(model).__name__)], np.nan
+            trust = new.uns[_keys.UNS].get(_keys.TRUST, {})
+            return new, new.obsm[_keys.latent(type(model).__name__)], next(iter(trust.values()), np.nan)
         new = latent_arithmetic(
             fitted.train,
             model,
