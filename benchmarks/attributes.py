@@ -10,7 +10,9 @@ pair --held is trained on. All cells are compared after scaling to 10,000 counts
 
 "recognised": a forest learns the values of the covariate from the training cells of a type; the share of cells whose
 value it finds, among test cells and among as many generated ones. Generated cells that are found more often show the
-accidents of the training cells. "auc": a forest tells generated from test cells of a type.
+accidents of the training cells. "auc": a forest tells generated from test cells of a type. "auc_groups": the same of
+each type and value that has so many test cells, mean and ("auc_worst") largest; "over_type": how far the group's AUC is
+above that of its type, the largest.
 "error": mean |difference| of the genes' means from those of all real cells of the held-out pair, and the squared
 correlation with them, of all genes and of the 100 that differ most from the type's other cells; beside it the type's
 other cells ("pool"), those of each other value ("others"), and the mean shift, by which the other types change.
@@ -43,7 +45,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "decay 20": {"plan": {"batch_decay": 20.0, "covariate_decay": 20.0}},
 }
 N_DE = 100
-MEASURES = ("recognised_real", "recognised", "excess", "auc", "error", "r2", "r2_de", "train_s")
+MEASURES = (
+    *("recognised_real", "recognised", "excess", "auc", "auc_groups", "auc_worst", "over_type"),
+    *("error", "r2", "r2_de", "train_s"),
+)
+MIN_TEST_CELLS = 40
 
 
 def load(args: argparse.Namespace) -> tuple[ad.AnnData, ad.AnnData, ad.AnnData]:
@@ -91,7 +97,8 @@ def of_types(
     model: sm.ACTIVA, codes: str, train: ad.AnnData, test: ad.AnnData, args: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     """How often generated cells are recognised as what was asked, and whether they are told from test cells."""
-    found: dict[str, dict[str, float]] = {"recognised_real": {}, "recognised": {}, "auc": {}}
+    found: dict[str, dict[str, float]] = {"recognised_real": {}, "recognised": {}, "auc": {}, "auc_groups": {}}
+    above: dict[str, float] = {}
     for kind in sorted(train.obs[args.labels].unique()):
         known, real = (part[part.obs[args.labels] == kind] for part in (train, test))
         wanted = real.obs[args.covariate].value_counts()
@@ -104,10 +111,16 @@ def of_types(
         ).fit(x, known.obs[args.covariate].to_numpy())
         found["recognised_real"][kind] = float((forest.predict(y) == real.obs[args.covariate].to_numpy()).mean())
         found["recognised"][kind] = float((forest.predict(z) == values).mean())
-        found["auc"][kind] = sm.metrics.discriminator_auc(y, z, n_trees=args.trees, seed=seed, n_jobs=args.jobs)
+        judge = {"n_trees": args.trees, "seed": seed, "n_jobs": args.jobs}
+        found["auc"][kind] = sm.metrics.discriminator_auc(y, z, **judge)
+        for value in wanted.index[wanted >= MIN_TEST_CELLS]:
+            of_value = real.obs[args.covariate].to_numpy() == value
+            auc = sm.metrics.discriminator_auc(y[of_value], z[values == value], **judge)
+            found["auc_groups"][f"{kind}, {value}"], above[f"{kind}, {value}"] = auc, auc - found["auc"][kind]
     means = {name: float(np.mean(list(by.values()))) for name, by in found.items()}
     excess = {kind: found["recognised"][kind] - real for kind, real in found["recognised_real"].items()}
-    return means | {"excess": float(np.mean(list(excess.values()))), "of_types": found}
+    worst = {"auc_worst": max(found["auc_groups"].values()), "over_type": max(above.values())}
+    return means | worst | {"excess": float(np.mean(list(excess.values()))), "of_types": found}
 
 
 def of_held(

@@ -7,13 +7,17 @@ Cells and split are those of `realism.py`, --resplit makes one for each seed (fo
 train, once for each seed; --draws sets of as many cells of each type as test has are judged, and the mean is kept.
 "membership" is the AUC by which an attacker tells training from test cells, in the space of genes, who holds as many
 generated cells as were trained on, or five times as many ("membership_5"). --out keeps models and codes.jsonl.
+
+--guided adds rows in which a classifier chooses among four times as many cells: it learns to tell training from
+generated cells, by four folds, and of each type cells are taken by the ratio of densities that it sees, between 1/10
+and 10. They have no membership.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,23 @@ from _common import (
     trained,
 )
 from realism import Judge
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import scmimic as sm
 
+FACTOR, FOLDS, LARGEST_RATIO = 4, 4, 10.0
+# what a classifier sees: genes, or principal components of training and generated cells; each with the type
+GUIDES: dict[str, tuple[str, Callable[[], Any]]] = {
+    "logistic": ("components", lambda: LogisticRegression(C=0.1, max_iter=500)),
+    "boosted trees": (
+        "components",
+        lambda: HistGradientBoostingClassifier(max_iter=60, learning_rate=0.08, max_leaf_nodes=8, random_state=0),
+    ),
+    "forest": ("genes", lambda: RandomForestClassifier(200, min_samples_leaf=5, random_state=0)),
+}
 MEASURES = ("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "dcr_ratio", "membership", "membership_5", "fit_s")
 
 
@@ -41,11 +59,40 @@ def membership(judge: Judge, cells: ad.AnnData) -> float:
     return sm.metrics.membership_inference(*real, log_normalise(cells.X).toarray()).auc
 
 
-def measured(judge: Judge, model: sm.ACTIVA, codes: str, args: argparse.Namespace, seed: int) -> dict[str, float]:
+def guided(judge: Judge, model: sm.ACTIVA, codes: str, by: str, args: argparse.Namespace, seed: int) -> ad.AnnData:
+    """As many cells of each type as are wanted, of `FACTOR` times as many, by the ratio that a classifier sees."""
+    train = model.adata
+    pool = model.generate(labels={name: FACTOR * n for name, n in judge.wanted.items()}, codes=codes, seed=seed)
+    sides = [log_normalise(cells.X).toarray() for cells in (train, pool)]
+    space, make = GUIDES[by]
+    if space == "components":
+        pca = PCA(50, random_state=0).fit(np.vstack([sides[0], sides[1][: train.n_obs]]))
+        sides = [pca.transform(side) for side in sides]
+    kinds = np.concatenate([cells.obs[args.labels].to_numpy().astype(str) for cells in (train, pool)])
+    x = np.hstack([np.vstack(sides), kinds[:, None] == np.unique(kinds)])
+    is_real = np.arange(len(x)) < train.n_obs
+    weight = np.where(is_real, pool.n_obs / train.n_obs, 1.0)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    fit = {"cv": folds, "method": "predict_proba", "params": {"sample_weight": weight}}
+    p = cross_val_predict(make(), x, is_real, **fit)[~is_real, 1].clip(1e-6, 1 - 1e-6)
+    ratio = (p / (1 - p)).clip(1 / LARGEST_RATIO, LARGEST_RATIO)
+    rng, chosen = np.random.default_rng(seed), []
+    for name, n in judge.wanted.items():
+        rows = np.flatnonzero(pool.obs[args.labels].to_numpy().astype(str) == str(name))
+        chosen.append(rng.choice(rows, n, replace=False, p=ratio[rows] / ratio[rows].sum()))
+    return pool[np.concatenate(chosen)].copy()
+
+
+def measured(
+    judge: Judge, model: sm.ACTIVA, codes: str, args: argparse.Namespace, seed: int, by: str | None = None
+) -> dict[str, float]:
     """Means over the draws."""
     draws = []
     for draw in range(args.draws):
-        cells = model.generate(labels=judge.wanted, codes=codes, seed=100 * draw + seed)
+        if by is None:
+            cells = model.generate(labels=judge.wanted, codes=codes, seed=100 * draw + seed)
+        else:
+            cells = guided(judge, model, codes, by, args, 100 * draw + seed)
         draws.append(judge.measure(cells.X, cells.obs[args.labels].to_numpy().astype(str), seed=seed))
     return {name: float(np.mean([draw[name] for draw in draws])) for name in MEASURES if name in draws[0]}
 
@@ -69,6 +116,10 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 cells = model.generate(times * model.adata.n_obs, codes=codes, seed=seed)
                 row[name] = membership(judge, cells)
             yield row
+            for by in args.guided:
+                yield {"codes": f"{codes}, guided by {by}", "seed": seed} | measured(
+                    judge, model, codes, args, seed, by
+                )
 
 
 def main() -> None:
@@ -76,6 +127,7 @@ def main() -> None:
     add_source_arguments(parser)
     parser.add_argument("--resplit", action="store_true", help="another split for each seed")
     parser.add_argument("--codes", nargs="+", default=["mixture", "posterior"])
+    parser.add_argument("--guided", nargs="*", choices=GUIDES, default=[])
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="default: the model's")

@@ -42,7 +42,7 @@ LIBRARY = "library_size"
 MEASURES = (
     *("mig_posterior", "mig_histogram", "mig_quantile", "mig_knn", "factor_vae", "factor_vae_michigan"),
     *("spearman_gap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity"),
-    *("lms_smi", "lms_spn", "lms_asc", "lms_gain", "reconstruction", "train_s"),
+    *("lms_smi", "lms_spn", "lms_asc", "lms_gain", "reconstruction", "reconstruction_held_out", "train_s"),
 )
 
 
@@ -57,10 +57,13 @@ class Latent:
     settings: dict[str, Any] = field(default_factory=dict)
     """What the figures depend on, such as beta and epochs; kept with the result."""
     reconstruction: float | None = None
-    """Negative log likelihood per cell in the last epoch, where there is a decoder."""
+    """Negative log likelihood per training cell in the last epoch, where there is a decoder."""
+    reconstruction_held_out: float | None = None
+    """The same of the cells that --held-out kept from the training."""
 
 
-Fit = Callable[[ad.AnnData, int, int | None], Latent]
+Fit = Callable[[ad.AnnData, int, Mapping[str, Any]], Latent]
+"""Of the cells, a seed, and what the training is asked for (`max_epochs`, `train_size`)."""
 
 
 @dataclass
@@ -98,17 +101,17 @@ def judge(
     return row
 
 
-def pca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+def pca(cells: ad.AnnData, seed: int, asked: Mapping[str, Any]) -> Latent:
     return Latent(PCA(N_LATENT, svd_solver="arpack", random_state=seed).fit_transform(cells.layers[INPUT]))
 
 
-def ica(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+def ica(cells: ad.AnnData, seed: int, asked: Mapping[str, Any]) -> Latent:
     """FastICA of the principal components, which is what its own whitening would give it."""
     model = FastICA(N_LATENT, whiten="unit-variance", max_iter=2000, tol=1e-3, random_state=seed)
     with warnings.catch_warnings():
         # whether it converged is kept with the result
         warnings.simplefilter("ignore")
-        codes = model.fit_transform(pca(cells, seed).mean)
+        codes = model.fit_transform(pca(cells, seed, asked).mean)
     return Latent(codes, settings={"n_iter": int(model.n_iter_), "converged": bool(model.n_iter_ < 2000)})
 
 
@@ -119,7 +122,7 @@ def known_axis(by_type: bool) -> Fit:
     mean is taken out of nine components over all cells, or in each type.
     """
 
-    def fit(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+    def fit(cells: ad.AnnData, seed: int, asked: Mapping[str, Any]) -> Latent:
         known = cells.obs["condition"].to_numpy() == cells.obs["condition"].to_numpy()[0]
         components = PCA(50, svd_solver="arpack", random_state=seed).fit_transform(cells.layers[INPUT])
         folds = StratifiedKFold(10, shuffle=True, random_state=seed)
@@ -132,7 +135,7 @@ def known_axis(by_type: bool) -> Fit:
     return fit
 
 
-def ppca(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+def ppca(cells: ad.AnnData, seed: int, asked: Mapping[str, Any]) -> Latent:
     model = sm.baselines.PPCA(cells, n_latent=N_LATENT, layer=INPUT).fit(seed)
     return Latent(*model.get_latent_representation(return_dist=True))
 
@@ -147,17 +150,19 @@ def trained(
     """Row of a model of scvi-tools' kind, with what its constructor and train are given."""
     init, train = dict(init or {}), dict(train or {})
 
-    def fit(cells: ad.AnnData, seed: int, epochs: int | None = None) -> Latent:
+    def fit(cells: ad.AnnData, seed: int, asked: Mapping[str, Any]) -> Latent:
         scvi.settings.seed = seed
         cells = cells.copy()
         model_class.setup_anndata(cells, layer=None if on_counts else INPUT)
         model = model_class(cells, **{"n_latent": N_LATENT, **init})
-        model.train(enable_progress_bar=False, **{"max_epochs": epochs, **train})
+        model.train(enable_progress_bar=False, **{**asked, **train})
         mean, variance = model.get_latent_representation(return_dist=True)
         known = {name: value for name, value in model.init_params_["non_kwargs"].items() if value is not None}
         run = max(map(len, model.history.values()))
-        reconstruction = float(model.history["reconstruction_loss_train"].iloc[-1, 0])
-        return Latent(mean, variance, {"init": known, "epochs": run, "train": train}, reconstruction)
+        settings = {"init": known, "epochs": run, "train": train}
+        last = {part: values.iloc[-1, 0] for part, values in model.history.items() if part.startswith("reconstruction")}
+        held_out = last.get("reconstruction_loss_validation")
+        return Latent(mean, variance, settings, last["reconstruction_loss_train"], held_out)
 
     return Row(fit, has_epochs=True, on_counts=on_counts, asked={"init": init, "train": train})
 
@@ -271,11 +276,15 @@ def main() -> None:
     parser.add_argument("--input", nargs="+", choices=INPUTS, default=["log1p"], metavar="INPUT", help=" ".join(INPUTS))
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, help="epochs of the models; their own default without")
+    parser.add_argument("--held-out", type=float, default=0.0, help="share of the cells that models do not train on")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
     file = args.out / "disentanglement.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    asked: dict[str, Any] = {"max_epochs": args.epochs}
+    if args.held_out:
+        asked |= {"train_size": 1 - args.held_out, "check_val_every_n_epoch": 1}
     rows = []
     for path in args.data:
         for space in args.input:
@@ -292,16 +301,18 @@ def main() -> None:
                         "genes": args.genes,
                         "asked": ROWS[name].asked,
                         "asked_epochs": args.epochs if ROWS[name].has_epochs else None,
+                        "held_out": (args.held_out or None) if ROWS[name].has_epochs else None,
                     }
-                    found = [row for row in rows + done if all(row[k] == value for k, value in key.items())]
+                    found = [row for row in rows + done if all(row.get(k) == value for k, value in key.items())]
                     if not found:
                         cells = read(path, args.factors, space, args.genes) if cells is None else cells
                         start = time.perf_counter()
-                        latent = ROWS[name].fit(cells, seed, args.epochs)
+                        latent = ROWS[name].fit(cells, seed, asked)
                         seconds = time.perf_counter() - start
                         factors = {factor: cells.obs[factor].to_numpy() for factor in args.factors}
                         figures = judge(latent.mean, factors, latent.variance, seed=seed)
-                        figures |= {} if latent.reconstruction is None else {"reconstruction": latent.reconstruction}
+                        losses = {name: getattr(latent, name) for name in ("reconstruction", "reconstruction_held_out")}
+                        figures |= {name: float(value) for name, value in losses.items() if value is not None}
                         found = [{**key, "train_s": seconds, **figures, "settings": latent.settings}]
                         append_json(file, [found[0] | {"environment": environment()}])
                     if found[0] not in rows:
