@@ -104,6 +104,15 @@ def test_responses_without_anything_in_common_are_not_foretold():
     np.testing.assert_allclose(found.risen, 0, atol=1e-3)
 
 
+def test_opposite_responses_are_not_turned_round():
+    rng = np.random.default_rng(6)
+    base, response = log_means(rng, 3), rng.normal(0, 1, N_GENES)
+    means = {(k, CONTROL): base[k] for k in range(3)}
+    means |= {(k, STIMULATED): base[k] + sign * response for k, sign in enumerate((1, -1))}
+    found = groups(means).foretell(np.array([2, 0, STIMULATED]))
+    np.testing.assert_allclose(foretold_expression(found), scaled(base[2]), atol=1e-4)
+
+
 def test_against_a_second_implementation():
     rng = np.random.default_rng(3)
     n_labels, target = 5, 2
@@ -257,6 +266,16 @@ def test_expected_expression_has_them_too(model):
     np.testing.assert_allclose(expected.sum(), 1, rtol=1e-4)
 
 
+def test_decoded_codes_have_them_too(model, tmp_path):
+    z = model.generate(3000, **ASKED, seed=3).obsm["X_activa"]
+    code = model._attributes.labels.find(["k0"], "labels")[0]
+    found = model.means_.foretell(np.array([code, 0, 1]))
+    np.testing.assert_allclose(shares(model.decode(z, **ASKED, seed=0)), found.proportions, rtol=0.2, atol=1e-3)
+    model.save(tmp_path / "shared", shareable=True)
+    shared = sm.ACTIVA.load(tmp_path / "shared", allow_pickle=False)
+    np.testing.assert_allclose(shares(shared.decode(z, **ASKED, seed=0)), found.proportions, rtol=0.2, atol=1e-3)
+
+
 def test_cells_of_other_groups_stay_as_they_were(model):
     asked = {"labels": ["k1", "k3"], "covariates": {"condition": "stimulated"}}
     known, model.means_ = model.means_, None
@@ -285,6 +304,20 @@ def test_genes_that_rise_vary_as_where_they_are_expressed(model):
     log = module.px_r.detach().numpy()
     expected = (1 - share) * log[0] + share * (0.25 * log[1] + 0.75 * log[2])
     np.testing.assert_allclose(mixed.log().detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dispersions_of_unseen_cells_are_mixed(model):
+    column = model._attributes.labels
+    k0, k1 = column.find(["k0", "k1"], "labels")
+    found = model.means_.foretell(np.array([k0, 0, 1]))
+    sampler = model._sampler(seed=0)
+    with torch.inference_mode():
+        asked = values([[k0, 0, 1], [k1, 0, 1]])
+        px = sampler.distribution(torch.zeros(2, 4), torch.full((2, 1), 5.0), asked)
+        mixed = model.module.mixed_dispersion(k0, found.label_weights, found.risen)
+        torch.testing.assert_close(px.theta[0], mixed)
+        torch.testing.assert_close(px.theta[1], model.module.px_r[k1].exp())
+        assert not torch.allclose(px.theta[0], model.module.px_r[k0].exp(), rtol=0.01)
 
 
 @pytest.mark.parametrize("likelihood", ["zinb", "poisson"])

@@ -339,7 +339,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         one = self._one_combination(self._check_covariates(covariates, transform_batch))
         asked = composition.largest(one).take(np.zeros(len(z), dtype=np.int64))
         asked.codes[:, LABEL] = label.clip(0)
-        sampler = self._sampler("prior" if posterior is None else "posterior", seed=0)
+        sampler = self._sampler("prior", seed=0)
         columns = (z, log_library[:, None].astype(np.float32))
         module.eval()
         parts = []
@@ -397,12 +397,17 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         return (KernelCodes if codes == "kernel" else PosteriorCodes)(self._trained_cells())
 
     def _sampler(self, codes: str = "posterior", **settings: Any) -> CellSampler:
+        group_codes = None
+        if self.means_ is not None and codes == "prior":
+            # codes of no type in particular say nothing of what the decoder makes of one
+            group_codes = self._code_source("mixture" if self.posterior_ is None else "posterior")
         return CellSampler(
             self.module,
             self._code_source(codes),
             posterior=self.posterior_,
             names=self.label_categories_,
             means=self.means_,
+            group_codes=group_codes,
             **settings,
         )
 

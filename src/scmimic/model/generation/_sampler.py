@@ -129,6 +129,8 @@ class CellSampler(BlockSampler):
         Where counts get the margins of the training cells, the map to them, or what notes counts for such a map.
     means
         Means of the groups of training cells, by which cells of other groups are made; None: as the decoder has them.
+    group_codes
+        Codes by which it is seen what the decoder makes of a group; None: `codes`.
     """
 
     module: CellVAEModule
@@ -147,6 +149,7 @@ class CellSampler(BlockSampler):
         max_draws: int = 100_000,
         margins: GeneMargins | MarginRecorder | None = None,
         means: GroupMeans | None = None,
+        group_codes: CodeSource | None = None,
     ):
         super().__init__(module, seed=seed)
         self.codes, self.posterior = codes, posterior
@@ -155,7 +158,7 @@ class CellSampler(BlockSampler):
         self.judged, self.min_confidence = judged, min_confidence
         self.max_draws = max_draws
         self.margins = margins
-        self.means = means
+        self.means, self.group_codes = means, codes if group_codes is None else group_codes
         self._unseen: dict[tuple[int, ...], UnseenGroup | None] = {}
 
     def run(self, asked: AttributeValues, shuffle: bool) -> Iterator[Chunk]:
@@ -263,7 +266,7 @@ class CellSampler(BlockSampler):
                 yield np.flatnonzero(index.ravel() == number), self._unseen_group(row)
 
     def _unseen_group(self, codes: np.ndarray) -> UnseenGroup | None:
-        """What a group gets; of the first cells with its codes, whatever the seed."""
+        """What a group gets, whatever the seed."""
         key = tuple(codes.tolist())
         if key not in self._unseen:
             assert self.means is not None
@@ -275,9 +278,9 @@ class CellSampler(BlockSampler):
         module = self.module
         n_numbers = module.design.n_continuous
         asked = AttributeValues(np.tile(codes, (UNSEEN_CELLS, 1)), np.full((UNSEEN_CELLS, n_numbers), np.nan))
-        drawn = self.codes.draw(asked, np.random.default_rng([0, Stream.UNSEEN_GROUPS]))
+        drawn = self.group_codes.draw(asked, np.random.default_rng([0, Stream.UNSEEN_GROUPS]))
         stream = random_stream(0, module.device, Stream.UNSEEN_GROUPS)
-        z, log_library = self.codes.sample(drawn, self.noise(UNSEEN_CELLS, module.n_latent, stream), stream)
+        z, log_library = self.group_codes.sample(drawn, self.noise(UNSEEN_CELLS, module.n_latent, stream), stream)
         labels = torch.as_tensor(drawn.attributes.labels, device=z.device).unsqueeze(1)
         px = module.decode(z, log_library.float(), self.told(drawn.attributes), labels)
         decoded = px.get_normalized("scale").double().mean(0)
