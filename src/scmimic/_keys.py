@@ -8,8 +8,10 @@ INTERRUPTED = "interrupted"
 """Key in it of cells from a model: whether its training, or that of what it was made on, was interrupted."""
 
 UNSEEN = "unseen"
-TRUST = "trust"
 """Key in it of cells from a model with a batch or covariates: combinations that the training cells have not."""
+
+TRUST = "trust"
+"""Key in it of such cells: how far the mean expression of these combinations can be trusted."""
 
 OBS_SEEN = "seen"
 """`.obs` column of such cells: whether the training cells have the cell's combination."""

@@ -302,10 +302,10 @@ class CellSampler(BlockSampler):
         self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues, stream: torch.Generator
     ) -> Chunk:
         """Decode one block; a label that is not known yet is found first."""
-        module, covariates = self.module, self.told(attributes)
+        module = self.module
         known = torch.as_tensor(attributes.labels, device=z.device)
         if self.names is not None and (known == OPEN).any():
-            known = self.find_labels(z, log_library, covariates)
+            known = self.find_labels(z, log_library, self.told(attributes))
         codes = attributes.codes.copy()
         codes[:, LABEL] = known.cpu().numpy()
         attributes = AttributeValues(codes, attributes.numbers)
