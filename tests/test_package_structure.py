@@ -29,16 +29,16 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain", "_random"}
+HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain", "_random", "_version"}
 MAY_IMPORT = {
     "metrics": {"_arguments", "_arrays"},
-    "cells": {"_arguments", "_arrays", "_compat", "_keys", "_plain"},
+    "cells": {"_arguments", "_arrays", "_compat", "_keys", "_plain", "_version"},
     "nn": set(),
     "model": {*HELPERS, "baselines", "cells", "metrics", "nn"},
     "module": {"model"},
     "train": {"model"},
     "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
-    "datasets": {"_arguments", "_files", "_keys", "cells", "metrics", "pp"},
+    "datasets": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pp"},
     "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "_random", "cells", "metrics", "pp"},
     "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
     "pl": {"_arguments", "_arrays", "_keys", "cells", "metrics", "model", "tl"},
@@ -50,10 +50,11 @@ MAY_IMPORT = {
     "_keys": set(),
     "_plain": set(),
     "_random": set(),
+    "_version": set(),
     "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
-    "_report": {"_arguments", "_files", "_keys", "cells", "metrics", "pl", "tl"},
+    "_report": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pl", "tl"},
     "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "model", "tl"},
-    "": {"_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
+    "": {"_report", "baselines", "datasets", "metrics", "model", "module", "nn", "pl", "pp", "tl", "train"},
 }
 # What users have of the models' networks and plans stands in the files of the models.
 FACES = ("module", "train")
@@ -281,6 +282,7 @@ def test_import_pulls_in_no_extra():
         "import matplotlib.pyplot, scanpy, scvi, sklearn, umap\n"
         "before, handlers = set(sys.modules), list(logging.root.handlers)\n"
         "import scmimic\n"
+        "for name in scmimic.__all__: getattr(scmimic, name)\n"
         "assert logging.root.handlers == handlers\n"
         "sys.stdout.write('\\n' + json.dumps(sorted({m.split('.')[0].lower() for m in set(sys.modules) - before})))"
     )
@@ -354,6 +356,28 @@ def test_every_public_object_is_in_the_api_page():
 def test_top_level_names():
     assert set(sm.__all__) >= {"ACTINN", "ACTIVA", "__version__", *FUNCTION_PARTS, *CLASS_PARTS}
     assert all(hasattr(sm, name) for name in sm.__all__)
+    assert dir(sm) == sorted(sm.__all__)
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = sm.nosuch
+
+
+def test_lazy_names_are_those_that_type_checkers_see():
+    """What stands under TYPE_CHECKING is what `__getattr__` gives, from the same places."""
+    (checked,) = (node for node in MODULES["scmimic"].body if _type_checking(node))
+    seen = {name: module for module, name in _imports(checked)}
+    assert set(seen) >= set(sm.__all__) - {"__version__"}
+    for name, module in seen.items():
+        value = getattr(sm, name)
+        assert value is sys.modules.get(f"{module}.{name}", getattr(sys.modules[module], name))
+
+
+@pytest.mark.parametrize("code", ["import scmimic", "from scmimic._cli import app"])
+def test_import_is_light(code):
+    """Seconds of imports come with what needs them, not with `scmimic --help`."""
+    code = f"import json, sys\n{code}\nsys.stdout.write(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"anndata", "lightning", "matplotlib", "numpy", "pandas", "scanpy", "scipy", "scvi", "sklearn", "torch"}
+    assert not heavy & set(json.loads(done.stdout))
 
 
 def test_readme_has_two_commands_for_a_fresh_clone():

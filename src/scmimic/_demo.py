@@ -18,7 +18,7 @@ from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED
 from scmimic._files import OutputExistsError, check_output, replacing
 from scmimic._interrupts import stop_if_interrupted
 from scmimic._keys import OVERALL
-from scmimic.cells import package_version
+from scmimic._version import package_version
 from scmimic.model import ACTIVA
 from scmimic.tl.evaluation import Evaluation, run
 

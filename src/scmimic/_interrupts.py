@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
 logger = logging.getLogger(__name__)
 """Says what an interrupt has ended; the command line, which says it by itself, turns it off."""
 
@@ -84,6 +82,9 @@ def plain_interrupts(taken: Callable[[], bool] = lambda: False) -> Iterator[None
     taken
         As of :func:`terminable`.
     """
+    # only trainings need it, and the command line answers sooner without
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     before = signal.getsignal(signal.SIGINT) if in_main_thread() else None
     try:
         with terminable(taken):

@@ -16,7 +16,8 @@ from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._keys import OVERALL, Basis
 from scmimic._report._pictures import Picture, draw_pictures, draw_scores
-from scmimic.cells import label_array, package_version
+from scmimic._version import package_version
+from scmimic.cells import label_array
 from scmimic.tl.evaluation import MEASURES, Evaluation, Settings, metrics_by_name, run, takes
 
 if TYPE_CHECKING:

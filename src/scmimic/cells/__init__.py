@@ -40,7 +40,6 @@ from scmimic.cells._generated import (
     generated_type,
     generation_record,
     in_type,
-    package_version,
     resolve_counts,
     storable,
 )
@@ -123,7 +122,6 @@ __all__ = [
     "leave_out_shared",
     "made_space",
     "matrix_fingerprint",
-    "package_version",
     "read_both",
     "read_counts",
     "read_matrix",

@@ -6,7 +6,6 @@ import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from scmimic import _keys
+from scmimic._version import package_version
 from scmimic.cells._attributes import Attributes, AttributeValues
 from scmimic.cells._columns import ObsColumn, Value, Values, as_list
 
@@ -280,14 +280,6 @@ def storable(value: Any) -> Any:
             return np.array(value)
         return json.dumps(list(value), default=str)
     return str(value)
-
-
-def package_version() -> str:
-    """Version of the installed scmimic; ``"unknown"`` where it is run without being installed."""
-    try:
-        return version("scmimic")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def generation_record(model_name: str, parameters: Mapping[str, Any], seed: int | None) -> dict[str, Any]:

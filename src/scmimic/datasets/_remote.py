@@ -16,7 +16,7 @@ from rich.progress import wrap_file
 
 from scmimic._arguments import PATH
 from scmimic._files import replacing
-from scmimic.cells import package_version
+from scmimic._version import package_version
 
 logger = logging.getLogger(__name__)
 

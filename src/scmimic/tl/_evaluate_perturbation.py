@@ -13,13 +13,13 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, KEY, LABEL, LAYER, SEED, SETTINGS, Choice, Instance
 from scmimic._arrays import scale_cells
+from scmimic._version import package_version
 from scmimic.cells import (
     ANNDATA,
     Perturbed,
     check_same_genes,
     check_writable,
     control_name,
-    package_version,
     storable,
 )
 from scmimic.tl.perturbation import TITLES, Emission, PerturbationScale, Preset, import_cell_eval2

@@ -18,7 +18,8 @@ from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells import CELLS, check_genes, check_units, get_matrix, package_version
+from scmimic._version import package_version
+from scmimic.cells import CELLS, check_genes, check_units, get_matrix
 from scmimic.model.base._saving import (
     ATTEMPTS,
     CARD_FILE,

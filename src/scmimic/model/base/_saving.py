@@ -20,7 +20,8 @@ from torch import nn
 
 from scmimic import _keys
 from scmimic._plain import from_plain, to_plain
-from scmimic.cells import changes, package_version
+from scmimic._version import package_version
+from scmimic.cells import changes
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scmimic import _keys
-from scmimic.cells import LABEL, gene_annotation, package_version
+from scmimic._version import package_version
+from scmimic.cells import LABEL, gene_annotation
 from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._mixture import CodeMixture
 

@@ -20,7 +20,8 @@ from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
-from scmimic.cells import ANNDATA, package_version
+from scmimic._version import package_version
+from scmimic.cells import ANNDATA
 from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
