@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "datasets": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pp"},
     "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "_random", "cells", "metrics", "pp"},
     "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
-    "pl": {"_arguments", "_arrays", "_keys", "cells", "metrics", "model", "tl"},
+    "pl": {"_arguments", "_arrays", "_files", "_keys", "cells", "metrics", "model", "tl"},
     "_arguments": set(),
     "_arrays": {"_arguments"},
     "_compat": set(),
@@ -307,7 +307,7 @@ def test_signature(name):
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("pl.")])
 def test_plots_take_the_usual_arguments(name):
-    assert {"ax", "show", "return_fig"} <= set(inspect.signature(FUNCTIONS[name]).parameters)
+    assert {"ax", "show", "return_fig", "save"} <= set(inspect.signature(FUNCTIONS[name]).parameters)
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES, *METHODS])

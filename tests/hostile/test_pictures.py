@@ -235,13 +235,36 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", sm.pl.__all__)
-@pytest.mark.parametrize("save", ["_cells.pdf", True, "figure.png"])
-def test_save_says_how(sides, name, save, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    function = getattr(sm.pl, name)
+def given(name, sides):
     two = name in ("embedding", "gene_statistics", "markers", "latent_arithmetic", "latent_traversal")
-    given = sides if two else sides[:1] if name not in ("augmentation", "training", "report", "roc") else ()
-    with pytest.raises(TypeError, match=r"`save` is not offered.*return_fig=True\)`, then `fig.savefig\('"):
-        function(*given, **CALLS.get(name, {}), save=save)
+    return sides if two else sides[:1] if name not in ("augmentation", "training", "report", "roc") else ()
+
+
+@pytest.mark.parametrize("name", sm.pl.__all__)
+@pytest.mark.parametrize(
+    ("save", "error", "message"),
+    [
+        (True, TypeError, "`save` must be a path.*not True"),
+        ("cells", ValueError, "`save` must end in .png or .pdf.*not 'cells'"),
+        ("cells.h5ad", ValueError, "`save` must end in .png"),
+        ("no/such/folder/cells.png", FileNotFoundError, "There is no folder no/such.*another `save`"),
+    ],
+)
+def test_no_picture_can_be_written_there(sides, name, save, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        getattr(sm.pl, name)(*given(name, sides), **CALLS.get(name, {}), save=save)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["augmentation", "training", "report", "markers", "embedding", "gene_statistics", "latent"]
+)
+def test_saved_picture(sides, name, tmp_path):
+    """As text and as a path, in the format of the ending, over an older file, with what is returned as ever."""
+    path = tmp_path / "cells.png"
+    path.write_text("older")
+    ax = getattr(sm.pl, name)(*given(name, sides), **CALLS.get(name, {}), save=path)
+    assert ax is not None
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in tmp_path.iterdir()] == ["cells.png"]

@@ -1,10 +1,15 @@
+import ast
+import inspect
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import scanpy as sc
 from anndata import AnnData
+from PIL import Image
 
+import scmimic as sm
 from scmimic.pl._figure import category_palette, finish, make_axes, stored_colors
 
 
@@ -83,3 +88,47 @@ def test_stored_colors():
     assert stored_colors(adata, "k") == {"a": "#ff0000", "b": "#0000ff"}
     adata.uns["k_colors"] = ["red"]
     assert stored_colors(adata, "k") == {}
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_saved_in_the_format_of_its_ending(tmp_path, ending, start):
+    fig, axes = make_axes(1, None, n_cols=1, panel_size=(2, 2))
+    path = tmp_path / f"a.{ending}"
+    assert finish(fig, axes, show=False, return_fig=False, save=str(path)) is axes
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_saved_pixels_follow_matplotlibs_setting(tmp_path):
+    fig, axes = make_axes(1, None, n_cols=1, panel_size=(2, 2))
+    sizes = []
+    for dpi in ("figure", 300):
+        with mpl.rc_context({"savefig.dpi": dpi}):
+            assert finish(fig, axes, show=None, return_fig=True, save=tmp_path / "a.png") is fig
+        with Image.open(tmp_path / "a.png") as image:
+            sizes.append(image.width)
+    assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
+
+
+def test_panels_of_a_part_are_saved_with_the_whole(tmp_path):
+    whole = plt.figure()
+    left, _ = whole.subfigures(1, 2)
+    _, axes = make_axes(1, left.subplots(), n_cols=1, panel_size=(2, 2))
+    finish(left, axes, show=False, return_fig=False, save=tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size
+
+
+@pytest.mark.parametrize("name", sm.pl.__all__)
+def test_every_plot_hands_over_what_is_asked_of_its_figure(name):
+    calls = [
+        node for node in ast.walk(ast.parse(inspect.getsource(getattr(sm.pl, name)))) if isinstance(node, ast.Call)
+    ]
+    named = {
+        node.func.id: {keyword.arg for keyword in node.keywords if ast.unparse(keyword.value) == keyword.arg}
+        for node in calls
+        if isinstance(node.func, ast.Name) and node.func.id in ("check_figure", "finish")
+    }
+    assert named == {
+        "check_figure": {"figsize", "show", "return_fig", "save"},
+        "finish": {"show", "return_fig", "save"},
+    }

@@ -1,4 +1,4 @@
-"""Plots: they take `ax`, `show` and `return_fig`, and never change the data."""
+"""Plots: they take `ax`, `show`, `return_fig` and `save`, and never change the data."""
 
 from scmimic.pl._augmentation import augmentation
 from scmimic.pl._code_faithfulness import code_factor_correlation, code_faithfulness

@@ -24,6 +24,8 @@ from scmimic.pl._figure import (
 from scmimic.tl.augmentation import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -60,7 +62,7 @@ def augmentation(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw how well a rare type is found with each method: mean over the seeds, range, and every seed as a dot.
 
@@ -92,7 +94,8 @@ def augmentation(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -204,7 +207,7 @@ def augmentation(
         frameon=False,
         fontsize="small",
     )
-    return finish(fig, ax, show=show, return_fig=return_fig)
+    return finish(fig, ax, show=show, return_fig=return_fig, save=save)
 
 
 def _table(result: AnnData | pd.DataFrame, key: str) -> tuple[pd.DataFrame, str]:

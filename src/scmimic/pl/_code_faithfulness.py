@@ -13,6 +13,8 @@ from scmimic.pl._bars import bars_width, grouped_bars
 from scmimic.pl._figure import MISSING_COLOR, SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -28,7 +30,7 @@ def code_faithfulness(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw how well generated cells show each dimension of the codes that were asked for.
 
@@ -51,7 +53,8 @@ def code_faithfulness(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def code_faithfulness(
     panel.axhline(0, color="0.3", linewidth=0.8)
     panel.set(ylim=(min(0, pearson.min()) * 1.05, 1.04), xlabel="latent dimension", ylabel="correlation")
     panel.set_title(f"code faithfulness, median {adata.uns[key]['median']:.2f}", fontsize="medium", loc="left")
-    return finish(fig, panel, show=show, return_fig=return_fig)
+    return finish(fig, panel, show=show, return_fig=return_fig, save=save)
 
 
 def code_factor_correlation(
@@ -109,7 +112,7 @@ def code_factor_correlation(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw the correlation of each dimension of the codes with the factors that the cells show (figure S5b).
 
@@ -133,7 +136,8 @@ def code_factor_correlation(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -166,7 +170,7 @@ def code_factor_correlation(
     grouped_bars(panel, table.abs().to_numpy(), _keys.latent_names(len(table)), colors)
     panel.set(ylim=(0, 1.02), xlabel="latent dimension", ylabel="absolute Spearman\ncorrelation")
     panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
-    return finish(fig, panel, show=show, return_fig=return_fig)
+    return finish(fig, panel, show=show, return_fig=return_fig, save=save)
 
 
 def _table(adata: AnnData, key: str, function: str) -> DataFrame:

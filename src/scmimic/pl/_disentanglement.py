@@ -15,6 +15,8 @@ from scmimic.pl._bars import bars_width, grouped_bars
 from scmimic.pl._figure import category_palette, check_figure, finish, make_axes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -30,7 +32,7 @@ def disentanglement(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the correlation and the mutual information of each latent dimension with each factor.
 
@@ -59,7 +61,8 @@ def disentanglement(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -115,4 +118,4 @@ def disentanglement(
         panel.set_title(f"{title} {score:.2f}", fontsize="medium", loc="left")
     axes[1].set_xlabel("latent dimension")
     axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)

@@ -30,6 +30,8 @@ from scmimic.pl._figure import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
@@ -57,7 +59,7 @@ def embedding(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw real cells, synthetic cells, and both on top of each other, on the same axes.
 
@@ -99,7 +101,8 @@ def embedding(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -158,7 +161,7 @@ def embedding(
         ncols=2,
         fontsize=axes[0].title.get_fontsize(),
     )
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
 def _scatter(

@@ -15,6 +15,8 @@ from scmimic.pl._figure import SYNTHETIC_COLOR, category_palette, check_figure, 
 from scmimic.tl.perturbation import TITLES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -33,7 +35,7 @@ def evaluate_perturbation(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw the scores of :func:`scmimic.tl.evaluate_perturbation`: 0 is the mean response, 1 a repeated experiment.
 
@@ -63,7 +65,8 @@ def evaluate_perturbation(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -154,4 +157,4 @@ def evaluate_perturbation(
     if len(methods) > 1:
         handles = [ax.scatter([], [], s=40, color=colors[method], label=plain(method)) for method in methods]
         ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
-    return finish(fig, ax, show=show, return_fig=return_fig)
+    return finish(fig, ax, show=show, return_fig=return_fig, save=save)

@@ -13,9 +13,12 @@ import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from scmimic._arguments import FLAG, SIZE, TEXT, Listed
+from scmimic._arguments import FLAG, PATH, SIZE, TEXT, Listed
+from scmimic._files import check_output, replacing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.figure import Figure
 
@@ -27,6 +30,11 @@ CONTROL_COLOR = "#e8a735"
 """Yellow for the cells that a prediction starts from."""
 
 MISSING_COLOR = "lightgray"
+
+PICTURE_ENDINGS = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".tif", ".tiff", ".eps", ".ps", ".webp")
+
+# matplotlib's own 100 leave small text hard to read
+_DPI = 150
 
 _OneOrSeveral = TypeVar("_OneOrSeveral", Axes, list[Axes])
 
@@ -96,18 +104,23 @@ def check_figure(*, figsize: Any, show: Any, return_fig: Any, save: Any) -> None
     SIZE.or_none.check(figsize=figsize)
     FLAG.or_none.check(show=show)
     FLAG.check(return_fig=return_fig)
+    PATH.or_none.check(save=save)
     if save is not None:
-        raise TypeError(
-            "`save` is not offered. Take the figure and save it: `fig = sm.pl.embedding(..., return_fig=True)`, then "
-            f"`fig.savefig({save if isinstance(save, str) and save else 'figure.png'!r})`."
-        )
+        check_output(save, overwrite=True, endings=PICTURE_ENDINGS, name="`save`")
 
 
-def finish(fig: Figure, axes: _OneOrSeveral, *, show: bool | None, return_fig: bool) -> Figure | _OneOrSeveral | None:
-    """Show the figure or hand it back, as every plotting function does at its end.
+def finish(
+    fig: Figure, axes: _OneOrSeveral, *, show: bool | None, return_fig: bool, save: str | Path | None = None
+) -> Figure | _OneOrSeveral | None:
+    """Write the figure, show it or hand it back, as every plotting function does at its end.
 
     `show=None` shows where there is a screen and scanpy's `settings.autoshow` is on, and returns the axes otherwise.
     """
+    if save is not None:
+        dpi = mpl.rcParams["savefig.dpi"]
+        with replacing(save) as partial:
+            # a SubFigure cannot be written alone
+            fig.figure.savefig(partial, dpi=_DPI if dpi == "figure" else dpi, bbox_inches="tight")
     if return_fig:
         return fig
     has_screen = mpl.get_backend().lower() not in _NON_INTERACTIVE

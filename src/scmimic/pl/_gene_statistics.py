@@ -15,6 +15,8 @@ from scmimic.metrics import gene_statistics_distance
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -37,7 +39,7 @@ def gene_statistics(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw variance against mean, zero fractions and gene-gene correlations of real and synthetic cells.
 
@@ -77,7 +79,8 @@ def gene_statistics(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def gene_statistics(
     for panel in axes:
         panel.set_box_aspect(1)
         plain_frame(panel)
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
 def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ from scmimic.pl._figure import (
 from scmimic.tl.holdout import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -50,7 +52,7 @@ def holdout_arithmetic(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the score of every method on held-out combinations, and a model's gain against delta-H (figure 4).
 
@@ -79,7 +81,8 @@ def holdout_arithmetic(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -157,4 +160,4 @@ def holdout_arithmetic(
     right.set(xlabel=f"ΔH of {plain(method)}", ylabel=f"gain over {plain(rival)}")
     for panel in (left, right):
         plain_frame(panel)
-    return finish(fig, [left, right], show=show, return_fig=return_fig)
+    return finish(fig, [left, right], show=show, return_fig=return_fig, save=save)

@@ -16,6 +16,8 @@ from scmimic.model.beta_tcvae import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -39,7 +41,7 @@ def latent(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the cells once per latent, coloured by it.
 
@@ -81,7 +83,8 @@ def latent(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def latent(
         panel.set(xticks=[], yticks=[])
         panel.set_box_aspect(1)
         panel.spines[:].set(color="0.7", linewidth=0.6)
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
 def _array(adata: AnnData, key: str, argument: str, remedy: str) -> np.ndarray:

@@ -25,6 +25,8 @@ from scmimic.pl._figure import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -49,7 +51,7 @@ def latent_arithmetic(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw predicted cells of a combination beside its real cells and the control cells they were made from.
 
@@ -88,7 +90,8 @@ def latent_arithmetic(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -176,4 +179,4 @@ def latent_arithmetic(
         handletextpad=0.1,
         fontsize="small",
     )
-    return finish(fig, panel, show=show, return_fig=return_fig)
+    return finish(fig, panel, show=show, return_fig=return_fig, save=save)

@@ -15,6 +15,8 @@ from scmimic.pl._embedding import frame, joint_coordinates
 from scmimic.pl._figure import MISSING_COLOR, check_figure, finish, make_axes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
@@ -36,7 +38,7 @@ def latent_traversal(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw the cells of latent traversals on the real cells, coloured by the value of the dimension.
 
@@ -71,7 +73,8 @@ def latent_traversal(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -145,4 +148,4 @@ def latent_traversal(
     bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
     bar.outline.set_visible(False)
     bar.set_label("value of the dimension")
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)

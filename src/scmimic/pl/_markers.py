@@ -17,6 +17,8 @@ from scmimic.cells import ANNDATA, label_array, label_column, read_both
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -38,7 +40,7 @@ def markers(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw violins of marker genes in every cell type: real cells on the left of each, synthetic ones on the right.
 
@@ -79,7 +81,8 @@ def markers(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def markers(
         fontsize="small",
         borderaxespad=0,
     )
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
 def _types(adata: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray]) -> list[str]:

@@ -15,6 +15,8 @@ from scmimic.pl._figure import check_figure, finish, make_axes, plain
 from scmimic.tl.evaluation import metrics_by_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -43,7 +45,7 @@ def report(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw the calibrated scores of :func:`scmimic.tl.evaluate`: 0 is the best trivial generator, 1 are real cells.
 
@@ -71,7 +73,8 @@ def report(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -160,4 +163,4 @@ def report(
         fontsize="small",
         handletextpad=0.1,
     )
-    return finish(fig, ax, show=show, return_fig=return_fig)
+    return finish(fig, ax, show=show, return_fig=return_fig, save=save)

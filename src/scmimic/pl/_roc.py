@@ -12,6 +12,8 @@ from scmimic.metrics import DiscriminatorResult
 from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,7 +27,7 @@ def roc(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw how well a random forest tells synthetic from real cells: every fold thin, their mean bold.
 
@@ -49,7 +51,8 @@ def roc(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -106,4 +109,4 @@ def roc(
     plain_frame(ax)
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="lower right", frameon=False, fontsize="small")
-    return finish(fig, ax, show=show, return_fig=return_fig)
+    return finish(fig, ax, show=show, return_fig=return_fig, save=save)

@@ -13,6 +13,8 @@ from scmimic.metrics import SelfDistance
 from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,7 +28,7 @@ def self_distance(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | Axes | None:
     """Draw how far synthetic cells lie apart, beside as many real ones, against the number of cells.
 
@@ -51,7 +53,8 @@ def self_distance(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -102,4 +105,4 @@ def self_distance(
     plain_frame(ax)
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], frameon=False, fontsize="small")
-    return finish(fig, ax, show=show, return_fig=return_fig)
+    return finish(fig, ax, show=show, return_fig=return_fig, save=save)

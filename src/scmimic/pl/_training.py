@@ -13,6 +13,8 @@ from scmimic._arguments import COUNT, TEXT, Listed
 from scmimic.pl._figure import check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -31,7 +33,7 @@ def training(
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
     return_fig: bool = False,
-    save: None = None,
+    save: str | Path | None = None,
 ) -> Figure | list[Axes] | None:
     """Draw every loss that was recorded during training, one panel per loss.
 
@@ -58,7 +60,8 @@ def training(
     return_fig
         Return the figure.
     save
-        Not offered: take the figure with `return_fig`, and call its `savefig`.
+        File to write the figure to, such as `"figure.png"`; its ending gives the format. The path is taken as it is:
+        scanpy's folder and beginning of the name are not added.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def training(
             fig.suptitle(title)
         else:
             axes[0].set_title(f"{title}\n{axes[0].get_title()}")
-    return finish(fig, axes, show=show, return_fig=return_fig)
+    return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
 def _parse(key: str) -> tuple[str, str]:

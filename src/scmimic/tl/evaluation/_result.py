@@ -105,6 +105,7 @@ class Evaluation:
         figsize: tuple[float, float] | None = None,
         show: bool | None = None,
         return_fig: bool = False,
+        save: str | Path | None = None,
     ) -> Figure | Axes | None:
         """Draw the calibrated scores, as :func:`scmimic.pl.report` does.
 
@@ -124,6 +125,8 @@ class Evaluation:
             Show the plot; by default where there is a screen.
         return_fig
             Return the figure.
+        save
+            File to write the figure to, such as ``"scores.png"``; its ending gives the format.
 
         Returns
         -------
@@ -140,6 +143,7 @@ class Evaluation:
             figsize=figsize,
             show=show,
             return_fig=return_fig,
+            save=save,
         )
 
     def to_html(
