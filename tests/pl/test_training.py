@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import scmimic as sm
 import scmimic.pl as pl
 
 
@@ -33,18 +34,21 @@ def panels(axes):
 
 
 def test_every_record_is_drawn_once_in_the_right_panel(history):
-    axes = panels(pl.training(history, show=False))
+    axes = panels(pl.training(history, keys="all", show=False))
     assert list(axes)[0] == "loss"
     assert set(axes) == {
-        "loss", "elbo", "loss step", "kl weight", "rec", "critic loss", "just two decades",
+        "loss", "negative ELBO", "loss step", "kl weight", "rec", "critic loss", "just two decades",
     }  # fmt: skip
-    assert [line.get_label() for line in axes["elbo"].lines] == ["train", "validation"]
-    assert [line.get_label() for line in axes["loss"].lines] == ["train", "validation"]
-    np.testing.assert_array_equal(axes["elbo"].lines[1].get_xydata(), [[0, 9.5], [1, 6], [2, 5]])
+    for title in ("negative ELBO", "loss"):
+        assert [line.get_label() for line in axes[title].lines] == ["train", "validation"]
+    np.testing.assert_array_equal(axes["negative ELBO"].lines[1].get_xydata(), [[0, 9.5], [1, 6], [2, 5]])
     np.testing.assert_array_equal(axes["kl weight"].lines[0].get_ydata(), [0, 0.5, 1])
     assert sum(len(ax.lines) for ax in axes.values()) == len(history)
     assert axes["loss step"].get_xlabel() == "step"
-    assert axes["elbo"].get_xlabel() == "epoch"
+    assert axes["negative ELBO"].get_xlabel() == "epoch"
+    # it falls, while `get_elbo()` is below 0
+    assert axes["negative ELBO"].get_ylabel() == "−get_elbo(), nats"
+    assert axes["rec"].get_ylabel() == "rec"
 
 
 def test_logarithm_only_above_two_positive_decades(history):
@@ -54,7 +58,7 @@ def test_logarithm_only_above_two_positive_decades(history):
 
 def test_model_and_keys(history):
     model = SimpleNamespace(history=history)
-    assert list(panels(pl.training(model, keys=["kl_weight", "elbo"], show=False))) == ["kl weight", "elbo"]
+    assert list(panels(pl.training(model, keys=["kl_weight", "elbo"], show=False))) == ["kl weight", "negative ELBO"]
     assert list(panels(pl.training(model, keys="validation_loss", show=False))) == ["loss"]
     with pytest.raises(KeyError, match="nothing"):
         pl.training(model, keys="nothing")
@@ -80,7 +84,7 @@ def test_names_that_would_collide_keep_apart():
 def test_layout_title_and_unchanged_history(history):
     before = {k: v.copy() for k, v in history.items()}
     fig = pl.training(history, n_cols=3, title="Run", return_fig=True)
-    assert len(fig.axes) == 7
+    assert len(fig.axes) == 6
     assert fig.get_suptitle() == "Run"
     for name, frame in history.items():
         pd.testing.assert_frame_equal(frame, before[name])
@@ -97,3 +101,79 @@ def test_untrained(nothing):
 def test_history_without_a_value():
     with pytest.raises(ValueError, match="no finite value"):
         pl.training({"a": record("a", [np.nan])})
+
+
+@pytest.fixture
+def game():
+    """Two trainings of an ACTIVA in a row: three epochs of warm-up and two of the game, and two and one."""
+    played = pd.Index([3, 4, 7], name="epoch")
+    of_game = {"kl_real": 3.0, "kl_reconstructed": 2.0, "kl_generated": 1.0, "loss_encoder": 9.0, "loss_generator": 8.0}
+    history = {
+        "train_loss_epoch": record("a", np.linspace(90.0, 9.0, 8)),
+        "train_loss_step": record("a", np.linspace(90.0, 9.0, 8)),
+        "elbo_train": record("a", np.linspace(90.0, 10.0, 8)),
+        "kl_local_train": record("a", np.linspace(1.0, 3.0, 8)),
+        "kl_global_train": record("a", np.zeros(8)),
+        "kl_local_validation": record("a", np.linspace(2.0, 3.0, 8)),
+        "reconstruction_loss_train": record("a", np.linspace(89.0, 7.0, 8)),
+    }
+    history |= {f"{name}_train": pd.DataFrame({"a": x - 0.1 * np.arange(3)}, played) for name, x in of_game.items()}
+    return history | {"m_train": pd.DataFrame({"a": [5.0] * 3}, played)}
+
+
+def test_panels_that_matter(game):
+    axes = panels(pl.training(game, show=False))
+    kl = "KL of the codes, $L_{REG}$"
+    assert list(axes) == ["losses of the players", "negative ELBO", kl, "reconstruction loss, $L_{AE}$"]
+    players = axes["losses of the players"]
+    assert [text.get_text() for text in players.get_legend().get_texts()] == [
+        "encoder, $L_{Enc}$", "generator, $L_{Gen}$", "end of the warm-up",
+    ]  # fmt: skip
+    np.testing.assert_allclose(players.lines[1].get_xydata(), [[3, 8], [4, 7.9], [7, 7.8]])
+    assert [text.get_text() for text in axes[kl].get_legend().get_texts()] == [
+        "real", "real, validation", "reconstructed", "generated", "hinge, $m$",
+    ]  # fmt: skip
+    # what began late stands where it began
+    assert len({ax.get_xlim() for ax in axes.values()}) == 1
+    assert all(ax.get_ylabel() for ax in axes.values())
+
+
+def test_ends_of_warm_ups(game):
+    for ax in pl.training(game, show=False):
+        dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert dotted == [2.5, 6.5]
+    without = {
+        name: frame for name, frame in game.items() if name not in ("loss_encoder_train", "loss_generator_train")
+    }
+    assert not [line for ax in pl.training(without, show=False) for line in ax.lines if line.get_linestyle() == ":"]
+    # a game from the first epoch on has no warm-up
+    alone = {"elbo_train": record("a", [2.0, 1.0]), "loss_encoder_train": record("a", [3.0, 2.0])}
+    assert not [line for ax in pl.training(alone, show=False) for line in ax.lines if line.get_linestyle() == ":"]
+
+
+def test_a_player_alone_is_no_pair():
+    history = {"critic_loss_train": record("a", [3.0, 1.0]), "kl_weight": record("a", [0.5])}
+    assert list(panels(pl.training(history, show=False))) == ["critic loss"]
+    pair = history | {"generator_loss_train": record("a", [1.0, 2.0])}
+    assert list(panels(pl.training(pair, show=False))) == ["losses of the players"]
+    assert list(panels(pl.training(pair, keys="all", show=False))) == ["critic loss", "kl weight", "generator loss"]
+
+
+def test_nothing_changes():
+    """A training that went nowhere is drawn all the same."""
+    history = {"loss_train": record("a", [1.0, 1.0]), "kl_weight": record("a", [0.5])}
+    assert list(panels(pl.training(history, show=False))) == ["loss", "kl weight"]
+
+
+@pytest.mark.parametrize("name", ["ACTIVA", "BetaTCVAE", "WGANGP"])
+def test_records_of_models_have_units(adata, name):
+    cls = getattr(sm, name)
+    cls.setup_anndata(adata, labels_key="cell_type")
+    small = (
+        {"n_hidden_generator": (8,), "n_hidden_critic": (8,)} if name == "WGANGP" else {"n_latent": 2, "n_hidden": (8,)}
+    )
+    model = cls(adata, **(small | ({"gene_likelihood": "nb"} if name == "BetaTCVAE" else {})))
+    model.train(max_epochs=3, enable_progress_bar=False)
+    for title, ax in panels(pl.training(model, show=False)).items():
+        assert "_" not in title.replace("$L_{", "")
+        assert ax.get_ylabel() and (title == "loss" or ax.get_ylabel() != title)

@@ -187,7 +187,7 @@ def test_history_goes_on_with_the_training_and_the_file(adata, tmp_path):
     train(loaded, look, max_epochs=2)
     assert list(loaded.history["inception_score_validation"].iloc[:, 0].dropna().index) == [4, 6, 7, 9]
     for panels in (sm.pl.training(loaded, keys=["random_forest_error", "inception_score"], show=False),):
-        assert [ax.get_title() for ax in panels] == ["random forest error", "inception score"]
+        assert [ax.get_title() for ax in panels] == ["random-forest error", "inception score"]
         assert {ax.get_xlabel() for ax in panels} == {"epoch"}
         np.testing.assert_array_equal(panels[0].lines[0].get_xdata(), [4, 6, 7, 9])
     assert "inception score" in [ax.get_title() for ax in sm.pl.training(loaded, show=False)]
