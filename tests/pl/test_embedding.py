@@ -101,7 +101,8 @@ def test_numbers_share_the_colour_map(pair):
     drawn = dict(zip(map(tuple, points(axes[1])), axes[1].collections[0].get_array(), strict=True))
     for xy, value in zip(synthetic.obsm["X_joint_umap"].astype(float), of_gene(synthetic, "gene_3"), strict=True):
         assert drawn[tuple(xy)] == value
-    assert axes[0].figure.axes[-1].get_ylabel() == "gene_3"
+    (beside,) = axes[2].child_axes
+    assert beside.get_ylabel() == "gene_3"
 
 
 def test_layer_of_a_gene(pair):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
@@ -28,6 +25,17 @@ from scmimic.pl._figure import (
     plain,
     stored_colors,
 )
+from scmimic.pl._points import (
+    LEGEND_LOCS,
+    ON_DATA,
+    RIGHT_MARGIN,
+    color_bar,
+    frame,
+    legend,
+    legend_beside,
+    legend_width,
+    names_on_data,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +44,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
-
-_AXIS_NAMES = {"pca": "PC", "umap": "UMAP", "tsne": "tSNE"}
 
 
 def embedding(
@@ -131,7 +137,7 @@ def embedding(
     LAYER.check(layer=layer)
     POSITIVE.or_none.check(size=size)
     PROBABILITY.check(alpha=alpha)
-    Choice(("right margin", "on data"), optional=True).check(legend_loc=legend_loc)
+    Choice(LEGEND_LOCS, optional=True).check(legend_loc=legend_loc)
     TITLES.check(titles=titles)
     FLAG.check(rasterized=rasterized)
     SEED.check(seed=seed)
@@ -151,7 +157,7 @@ def embedding(
         frame(panels, np.vstack(coordinates), basis, () if row else titles)
         _explain(panels, coordinates, coloring, drawn, name, legend_loc)
     # stands where the other panels have their titles
-    _legend(
+    legend(
         axes[2],
         zip(titles, (REAL_COLOR, SYNTHETIC_COLOR), strict=True),
         loc="lower center",
@@ -196,25 +202,12 @@ def _explain(
 ) -> None:
     """Say what the colours mean: beside the panels, or on the points."""
     if coloring.limits is not None:
-        bar = panels[0].figure.colorbar(drawn, ax=panels, fraction=0.03, pad=0.01, aspect=25)
-        assert bar.solids is not None
-        bar.solids.set(alpha=1)
-        bar.outline.set_visible(False)
-        bar.set_label(plain(name))
-    elif coloring.names is not None and legend_loc == "right margin":
-        _legend(
-            panels[2],
-            [(plain(category), color) for category, color in coloring.names.items()],
-            title=plain(name),
-            title_fontsize="small",
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            ncols=_n_columns(coloring.names),
-            alignment="left",
-        )
-    elif coloring.names is not None and legend_loc == "on data":
+        color_bar(panels[2], drawn, plain(name))
+    elif coloring.names is not None and legend_loc == RIGHT_MARGIN:
+        legend_beside(panels[2], coloring.names, title=plain(name), title_fontsize="small")
+    elif coloring.names is not None and legend_loc == ON_DATA:
         for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
-            _names_on_data(panel, xy, values, coloring.names)
+            names_on_data(panel, xy, values, coloring.names)
 
 
 @dataclass(frozen=True)
@@ -230,8 +223,8 @@ class _Coloring:
 
     def width(self, legend_loc: str | None) -> float:
         """Width in inches of what explains the colours beside the panels."""
-        if self.names is not None and legend_loc == "right margin":
-            return 0.5 + 0.085 * max((len(plain(name)) for name in self.names), default=0) * _n_columns(self.names)
+        if self.names is not None and legend_loc == RIGHT_MARGIN:
+            return legend_width(self.names)
         return 0.8 if self.limits is not None else 0.0
 
 
@@ -279,59 +272,3 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str 
         colors |= stored_colors(adata, color)
     values = tuple(c.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str) for c in (real, fake))
     return _Coloring(values, names={c: colors[c] for c in categories if c in present})
-
-
-def frame(axes: Sequence[Axes], both: np.ndarray, basis: str, titles: Sequence[str]) -> None:
-    """Give the panels of an embedding the same limits around all points, names instead of ticks, and titles."""
-    low, high = both.min(axis=0), both.max(axis=0)
-    margin = 0.04 * np.where(high > low, high - low, 1)
-    name = plain(_AXIS_NAMES.get(basis.removeprefix("X_").removeprefix("joint_"), basis.removeprefix("X_")))
-    for ax in axes:
-        ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
-        ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        ax.set(xticks=[], yticks=[], xlabel=f"{name}1")
-        ax.set_box_aspect(1)
-        ax.spines[:].set(color="0.6", linewidth=0.8)
-    axes[0].set_ylabel(f"{name}2")
-    for ax, title in zip(axes, titles, strict=False):
-        ax.set_title(title)
-
-
-def _n_columns(names: dict[Any, str]) -> int:
-    return 1 + (len(names) - 1) // 14
-
-
-def _legend(ax: Axes, names: Iterable[tuple[str, str]], **kwargs: Any) -> None:
-    """Name colours: pairs of a text and a colour."""
-    names = list(names)
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=6, markeredgewidth=0, color=color, label=name)
-        for name, color in names
-    ]
-    options: dict[str, Any] = {
-        "fontsize": "small",
-        "frameon": False,
-        "handletextpad": 0.1,
-        "columnspacing": 0.8,
-    } | kwargs
-    # added as an artist, since a second legend would replace the first
-    legend = ax.add_artist(Legend(ax, handles, [name for name, _ in names], **options))
-    # the layout makes no room for what is clipped to the axes
-    legend.set_clip_on(False)
-
-
-def _names_on_data(ax: Axes, xy: np.ndarray, values: np.ndarray, names: dict[Any, str]) -> None:
-    for name, color in names.items():
-        cells = xy[values == color]
-        if len(cells):
-            x, y = np.median(cells, axis=0)
-            ax.text(
-                x,
-                y,
-                plain(name),
-                ha="center",
-                va="center",
-                fontsize="small",
-                fontweight="bold",
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            )

@@ -10,17 +10,45 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, COUNT, FLAG, KEY, NATURAL, POSITIVE, PROBABILITY, QUANTILES, SEED, TEXT, Listed
+from scmimic._arguments import (
+    COLUMN,
+    COUNT,
+    FLAG,
+    KEY,
+    NATURAL,
+    POSITIVE,
+    PROBABILITY,
+    QUANTILES,
+    SEED,
+    TEXT,
+    Choice,
+    Listed,
+)
 from scmimic.cells import ANNDATA
 from scmimic.model.beta_tcvae import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
+from scmimic.pl._points import (
+    LEGEND_LOCS,
+    ON_DATA,
+    RIGHT_MARGIN,
+    color_bar,
+    drawing_order,
+    frame,
+    legend_beside,
+    legend_width,
+    names_on_data,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Inches of a panel's cells, of its height with the title, and of a scale of colours beside it.
+_PANEL_SIZE, _PANEL_HEIGHT, _BAR_WIDTH = 1.9, 2.4, 0.55
 
 
 def latent(
@@ -30,6 +58,8 @@ def latent(
     basis: str = "umap",
     dims: Sequence[int] | None = None,
     color: str | Sequence[str] = (),
+    palette: Any = None,
+    legend_loc: str | None = RIGHT_MARGIN,
     cmap: Any = "viridis",
     limits: tuple[float, float] = (0.01, 0.99),
     size: float | None = None,
@@ -60,6 +90,11 @@ def latent(
         Latents to draw, counted from 0; all by default. They are called Z1, Z2, ...
     color
         Columns of `.obs` to draw first, such as known factors.
+    palette
+        Colours of the categories: a dict, or colours in their order. By default those of `adata.uns`, else scanpy's
+        default palette.
+    legend_loc
+        Where the categories are named: `"right margin"` (beside the cells), `"on data"` (at their medians), or `None`.
     cmap
         Colour map of numbers.
     limits
@@ -73,7 +108,7 @@ def latent(
     rasterized
         Draw points as pixels in vector files, which stay small then.
     seed
-        Seed of the order in which cells are drawn.
+        Seed of the order in which cells are drawn; types of fewer than 5 % of the cells come on top.
     ax
         Axes to draw into, one per panel; new ones by default.
     figsize
@@ -113,6 +148,7 @@ def latent(
     TEXT.check(basis=basis)
     Listed(NATURAL, least=0, optional=True).check(dims=dims)
     Listed(COLUMN, least=0, alone=True).check(color=color)
+    Choice(LEGEND_LOCS, optional=True).check(legend_loc=legend_loc)
     QUANTILES.check(limits=limits)
     POSITIVE.or_none.check(size=size)
     PROBABILITY.check(alpha=alpha)
@@ -133,25 +169,49 @@ def latent(
         raise KeyError(f"`color={missing}` is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
 
     names = _keys.latent_names(codes.shape[1])
-    fig, axes = make_axes(
-        len(columns) + len(dims), ax, n_cols=n_cols, panel_size=(2.3, 2.2), figsize=figsize, layout="constrained"
-    )
+    colors = {name: _colors(adata, name, palette) for name in columns}
+    n_panels = len(columns) + len(dims)
+    if figsize is None:
+        width = sum(_margins(n_panels, n_cols, columns, colors, legend_loc))
+        figsize = (width, _PANEL_HEIGHT * -(-n_panels // min(n_panels, n_cols)))
+    fig, axes = make_axes(n_panels, ax, n_cols=n_cols, panel_size=(_PANEL_SIZE, _PANEL_HEIGHT), figsize=figsize)
     if size is None:
         size = float(np.clip(20_000 / adata.n_obs, 1, 10))
-    order = np.random.default_rng(seed).permutation(adata.n_obs)
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
     for panel, name in zip(axes, columns, strict=False):
-        _draw_column(panel, adata, name, xy, order, cmap, limits, style)
-        panel.set_title(plain(name))
+        if (of_types := colors[name]) is None:
+            values = adata.obs[name].to_numpy(dtype=float, na_value=np.nan)
+            _draw_numbers(panel, values, xy, np.random.default_rng(seed), cmap, limits, style)
+        else:
+            _draw_types(panel, adata.obs[name], of_types, xy, np.random.default_rng(seed), legend_loc, style)
     for panel, j in zip(axes[len(columns) :], dims, strict=True):
-        _draw_numbers(panel, codes[:, j], xy, order, cmap, limits, style)
-        vanished = codes[:, j].var() < ACTIVE_VARIANCE
-        panel.set_title(f"{names[j]} (vanished)" if vanished else names[j], color="0.5" if vanished else "black")
+        _draw_numbers(panel, codes[:, j], xy, np.random.default_rng(seed), cmap, limits, style)
+    vanished = [j for j in dims if codes[:, j].var() < ACTIVE_VARIANCE]
+    titles = [f"{names[j]} (vanished)" if j in vanished else names[j] for j in dims]
+    frame(axes, xy, key, [*map(plain, columns), *titles], n_cols=n_cols)
+    for panel, j in zip(axes[len(columns) :], dims, strict=True):
+        panel.title.set_color("0.5" if j in vanished else "black")
     for panel in axes:
-        panel.set(xticks=[], yticks=[])
-        panel.set_box_aspect(1)
-        panel.spines[:].set(color="0.7", linewidth=0.6)
+        panel.xaxis.label.set_size("small")
+        panel.yaxis.label.set_size("small")
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)
+
+
+def _margins(
+    n_panels: int,
+    n_cols: int,
+    columns: Sequence[str],
+    colors: Mapping[str, dict[Any, str] | None],
+    legend_loc: str | None,
+) -> list[float]:
+    """Width in inches of each column of panels: the cells, and the widest of what explains their colours."""
+    widths = [_PANEL_SIZE + _BAR_WIDTH] * min(n_panels, n_cols)
+    for i, name in enumerate(columns):
+        of_types = colors[name]
+        if of_types is not None and legend_loc == RIGHT_MARGIN:
+            at = i % n_cols
+            widths[at] = max(widths[at], _PANEL_SIZE + legend_width(of_types, _PANEL_HEIGHT))
+    return widths
 
 
 def _array(adata: AnnData, key: str, argument: str, remedy: str) -> np.ndarray:
@@ -160,39 +220,51 @@ def _array(adata: AnnData, key: str, argument: str, remedy: str) -> np.ndarray:
     return np.asarray(adata.obsm[key])
 
 
-def _draw_column(
+def _colors(adata: AnnData, name: str, palette: Any) -> dict[Any, str] | None:
+    """Colours of the categories of a column that are there; None for numbers."""
+    column: pd.Series = adata.obs[name]
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return None
+    column = column.astype("category")
+    colors = category_palette(list(column.cat.categories), palette, name=name)
+    if palette is None:
+        colors |= stored_colors(adata, name)
+    present = set(column.dropna().unique())
+    return {category: colors[category] for category in column.cat.categories if category in present}
+
+
+def _draw_types(
     ax: Axes,
-    adata: AnnData,
-    name: str,
+    column: pd.Series,
+    colors: dict[Any, str],
     xy: np.ndarray,
-    order: np.ndarray,
+    rng: np.random.Generator,
+    legend_loc: str | None,
+    style: dict,
+) -> None:
+    order = drawing_order(len(column), rng, column)
+    values = column.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str)
+    ax.scatter(xy[order, 0], xy[order, 1], c=values[order], **style)
+    if legend_loc == RIGHT_MARGIN:
+        legend_beside(ax, colors, height=_PANEL_HEIGHT)
+    elif legend_loc == ON_DATA:
+        names_on_data(ax, xy, values, colors)
+
+
+def _draw_numbers(
+    ax: Axes,
+    values: np.ndarray,
+    xy: np.ndarray,
+    rng: np.random.Generator,
     cmap: Any,
     limits: tuple[float, float],
     style: dict,
 ) -> None:
-    column: pd.Series = adata.obs[name]
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        _draw_numbers(ax, column.to_numpy(dtype=float, na_value=np.nan), xy, order, cmap, limits, style)
-        return
-    column = column.astype("category")
-    colors = category_palette(list(column.cat.categories), name=name) | stored_colors(adata, name)
-    values = column.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str)
-    ax.scatter(xy[order, 0], xy[order, 1], c=values[order], **style)
-    handles = [ax.scatter([], [], s=14, c=colors[c], label=plain(c)) for c in column.cat.categories[:6]]
-    ax.legend(handles=handles, fontsize=6, frameon=False, handletextpad=0.1, borderpad=0, labelspacing=0.2)
-
-
-def _draw_numbers(
-    ax: Axes, values: np.ndarray, xy: np.ndarray, order: np.ndarray, cmap: Any, limits: tuple[float, float], style: dict
-) -> None:
     low, high = np.nanquantile(values, limits)
+    order = drawing_order(len(values), rng)
     drawn = ax.scatter(
         xy[order, 0], xy[order, 1], c=values[order], cmap=cmap, vmin=low, vmax=max(high, low + 1e-12), **style
     )
-    bar = ax.figure.colorbar(drawn, ax=ax, fraction=0.05, pad=0.02, aspect=18)
-    assert bar.solids is not None
-    bar.solids.set(alpha=1)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=6, length=2)
-    bar.locator = MaxNLocator(3)
-    bar.update_ticks()
+    beside = color_bar(ax, drawn)
+    beside.tick_params(labelsize="x-small", length=2)
+    beside.yaxis.set_major_locator(MaxNLocator(3))

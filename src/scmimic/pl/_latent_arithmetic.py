@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, POSITIVE, PROBABILITY, SEED, TEXT
 from scmimic.cells import ANNDATA, label_array
-from scmimic.pl._embedding import frame, joint_coordinates
+from scmimic.pl._embedding import joint_coordinates
 from scmimic.pl._figure import (
     CONTROL_COLOR,
     MISSING_COLOR,
@@ -23,6 +23,7 @@ from scmimic.pl._figure import (
     make_axes,
     plain,
 )
+from scmimic.pl._points import frame
 
 if TYPE_CHECKING:
     from pathlib import Path

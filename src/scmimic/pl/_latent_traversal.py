@@ -11,8 +11,9 @@ import pandas as pd
 from scmimic import _keys
 from scmimic._arguments import COUNT, DIMENSIONS, FLAG, POSITIVE, TEXT
 from scmimic.cells import ANNDATA
-from scmimic.pl._embedding import frame, joint_coordinates
+from scmimic.pl._embedding import joint_coordinates
 from scmimic.pl._figure import MISSING_COLOR, check_figure, finish, make_axes
+from scmimic.pl._points import frame
 
 if TYPE_CHECKING:
     from pathlib import Path
