@@ -1,10 +1,19 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
 import anndata as ad
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import scmimic as sm
-from scmimic._cli import _parse_labels, app
+from scmimic._cli import app
+from scmimic._cli._errors import own_words
+from scmimic._cli._requests import parse_labels
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -34,7 +43,27 @@ def test_version(run):
 
 def test_help_names_every_command(run):
     text = run("--help").stdout
-    assert all(command in text for command in ("demo", "train", "generate"))
+    assert all(command in text for command in ("demo", "train", "generate", "predict", "evaluate"))
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "scmimic", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"scmimic {sm.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("`labels_key='no such'`: there is no such column", "--labels no such: there is no such column"),
+        ("gene_likelihood='nb' is one of counts (`layer=...`)", "--likelihood nb is one of counts (--layer ...)"),
+        ("`covariates` names 'donor'", "--covariate names 'donor'"),
+        ("pass `log1p=False`, or `overwrite=True`.", "pass --as-is, or --overwrite."),
+        ("`adata.layers['n']` and n cells, `train_size`", "`adata.layers['n']` and n cells, `train_size`"),
+        ("model.n=3, `unlabeled_category=None`", 'model.n=3, --unlabeled ""'),
+    ],
+)
+def test_errors_name_options(message, expected):
+    assert own_words(message) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,13 +78,13 @@ def test_help_names_every_command(run):
     ],
 )
 def test_labels_are_read(labels, n, expected):
-    assert _parse_labels(labels, n) == expected
+    assert parse_labels(labels, n) == expected
 
 
 @pytest.mark.parametrize(("labels", "n"), [(None, None), (["B"], None), (["B="], None), (["B=-1"], None)])
 def test_labels_without_a_number_are_refused(labels, n):
     with pytest.raises(ValueError, match="--n"):
-        _parse_labels(labels, n)
+        parse_labels(labels, n)
 
 
 def test_train_then_generate(run, tmp_path):
@@ -88,9 +117,90 @@ def test_errors_are_one_line(run, tmp_path):
     assert refused.exit_code == 2 and "Invalid value for '--epochs'" in refused.output
 
 
-def test_unknown_column_is_one_line(run, tmp_path):
-    sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0).write_h5ad(tmp_path / "cells.h5ad")
-    assert "nosuch" in _error(run("train", "cells.h5ad", "--labels", "nosuch"))
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """One set of cells in both formats."""
+    folder = tmp_path_factory.mktemp("cells")
+    adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+    adata.obsm["X_pca"] = adata.X[:, :3].toarray().astype("float32")
+    for name in ("cells.h5ad", "cells.zarr"):
+        adata.write(folder / name) if name.endswith("h5ad") else adata.write_zarr(folder / name)
+    return folder / "cells"
+
+
+def test_unknown_options_are_one_line(run, cells):
+    train = ["train", f"{cells}.zarr"]
+    assert _error(run(*train, "--labels", "nosuch")).startswith("Error: --labels nosuch: ")
+    assert _error(run(*train, "--model", "wgangp", "--batch", "batch")) == (
+        "Error: WGANGP takes no --batch: leave it out, or choose of ACTIVA, BetaTCVAE.\n"
+    )
+    assert "takes no --likelihood" in _error(run(*train, "--model", "ACTINN", "--likelihood", "nb"))
+    assert "takes no --unlabeled" in _error(run(*train, "--model", "WGANGP", "--unlabeled", "type_1"))
+    assert "--labels" in _error(run(*train, "--model", "ACTINN"))
+    assert "nosuch" in _error(run(*train, "--model", "MichiGAN", "--codes", "nosuch"))
+    assert "not for ACTIVA" in _error(run(*train, "--representation", "model"))
+    michigan = [*train, "--model", "MichiGAN", "--representation", "away"]
+    assert "no folder away" in _error(run(*michigan))
+    assert "leave one out" in _error(run(*michigan, "--codes", "X_pca"))
+    assert run(*train, "--model", "nosuch").exit_code == 2
+
+
+def test_files_that_hold_no_cells_are_one_line(run, cells, tmp_path):
+    (tmp_path / "text.h5ad").write_text("no cells")
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "cells.loom").write_text("")
+    for name in ("text.h5ad", "empty.zarr"):
+        assert f"{name} holds no AnnData" in _error(run("train", name))
+        assert f"{name} holds no AnnData" in _error(run("evaluate", name, f"{cells}.h5ad"))
+    assert "must end in .h5ad or .zarr" in _error(run("train", "cells.loom"))
+    assert "no file away.zarr" in _error(run("train", "away.zarr"))
+
+
+@pytest.mark.parametrize("name", ["BetaTCVAE", "WGANGP", "InfoWGANGP", "MichiGAN"])
+def test_every_model_trains_and_generates(run, cells, name):
+    """From zarr to zarr; a MichiGAN on the codes of the file."""
+    further = ["--codes", "X_pca"] if name == "MichiGAN" else []
+    train = ["train", f"{cells}.zarr", "--model", name.lower(), "--labels", "cell_type", *further]
+    done = run(*train, "--max-epochs", 1, "--out", "model")
+    assert done.exit_code == 0, done.output
+    assert f"Trained {name} on 60 cells x 20 genes" in done.stdout
+    done = run("generate", "model", "--n", 7, "--labels", "type_1", "--out", "new.zarr")
+    assert done.exit_code == 0, done.output
+    new = ad.read_zarr("new.zarr")
+    assert new.obs["cell_type"].tolist() == ["type_1"] * 7
+    assert new.uns["scmimic"]["model"] == name
+    assert "exists already" in _error(run("generate", "model", "--n", 7, "--out", "new.zarr"))
+    assert run("generate", "model", "--n", 8, "--out", "new.zarr", "--overwrite").exit_code == 0
+    assert ad.read_zarr("new.zarr").n_obs == 8
+    if name == "BetaTCVAE":
+        assert "knows neither" in _error(run("generate", "model", "--n", 3, "--covariate", "a=1", "--out", "b.h5ad"))
+        michigan = ["train", f"{cells}.h5ad", "--model", "MichiGAN", "--representation", "model", "--max-epochs", 1]
+        done = run(*michigan, "--out", "michigan")
+        assert done.exit_code == 0, done.output
+        assert sm.MichiGAN.load("michigan").representation_class_.endswith("BetaTCVAE")
+    else:
+        message = _error(run("generate", "model", "--n", 3, "--covariate", "donor=1", "--out", "b.h5ad"))
+        assert f"{name} takes no --covariate" in message
+
+
+def test_classifier_predicts(run, cells):
+    train = ["train", f"{cells}.h5ad", "--model", "ACTINN", "--labels", "cell_type"]
+    done = run(*train, "--max-epochs", 2, "--out", "model")
+    assert done.exit_code == 0, done.output
+    done = run("predict", "model", f"{cells}.zarr")
+    assert done.exit_code == 0, done.output
+    adata = ad.read_h5ad(f"{cells}.h5ad")
+    types = pd.read_csv("types.csv", index_col="cell")
+    assert types.index.astype(str).tolist() == adata.obs_names.tolist()
+    assert types.columns.tolist() == ["cell_type"]
+    expected = sm.ACTINN.load("model").predict(adata)
+    assert types["cell_type"].tolist() == expected.tolist()
+    assert "exists already" in _error(run("predict", "model", f"{cells}.zarr"))
+    done = run("predict", "model", f"{cells}.zarr", "--overwrite", "--probabilities")
+    assert done.exit_code == 0, done.output
+    assert pd.read_csv("types.csv", index_col="cell").sum(axis=1).round(5).eq(1).all()
+    assert "generates no cells" in _error(run("generate", "model", "--n", 3))
+    assert "no folder" in _error(run("predict", "away", f"{cells}.zarr", "--overwrite"))
 
 
 @pytest.fixture
@@ -117,13 +227,15 @@ def test_evaluate_writes_page_and_table(run, files, tmp_path):
 def test_evaluate_errors_are_one_line(run, files, tmp_path):
     assert "no file missing.h5ad" in _error(run("evaluate", "missing.h5ad", "synthetic.h5ad"))
     assert "no file nosuch.h5ad" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--train", "nosuch.h5ad"))
-    assert "'nosuch'" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--labels", "nosuch"))
+    assert "--labels nosuch" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--labels", "nosuch"))
     assert "'fid'" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--metrics", "fid"))
     cut = ad.read_h5ad("synthetic.h5ad")[:, :10].copy()
     cut.write_h5ad(tmp_path / "cut.h5ad")
     assert "same genes" in _error(run("evaluate", "real.h5ad", "cut.h5ad"))
     assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--report", "away/out.html"))
     assert "no folder away" in _error(run("evaluate", "real.h5ad", "synthetic.h5ad", "--table", "away/out.csv"))
+    ad.read_h5ad("real.h5ad")[:3].copy().write_h5ad("few.h5ad")
+    assert "3 real cells, and 1 to compare: too few" in _error(run("evaluate", "few.h5ad", "synthetic.h5ad"))
     assert not list(tmp_path.glob("*.html"))
 
 
@@ -172,3 +284,13 @@ def test_generate_like_a_table(run, told):
     assert "must end in" in _error(
         run("generate", told / "model", "--like", told / "model/model.pt", "--out", "c.h5ad")
     )
+
+
+def test_page_has_every_option():
+    """The guide's page is what `python docs/command_line.py` writes."""
+    spec = importlib.util.spec_from_file_location("command_line", ROOT / "docs" / "command_line.py")
+    docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(docs)
+    text = docs.reference()
+    assert all(word in text for word in ("### `scmimic predict MODEL_DIR FILE", "`--overwrite`", "`--version`"))
+    assert docs.PAGE.read_text(encoding="utf-8").endswith(text)

@@ -29,10 +29,21 @@ SRC = ROOT / "src" / "scmimic"
 FILES = sorted(SRC.rglob("*.py"))
 
 # What each part may import from scmimic besides itself. Helpers know no part; only the demonstration knows all.
-HELPERS = {"_arguments", "_arrays", "_compat", "_files", "_interrupts", "_keys", "_plain", "_random", "_version"}
+HELPERS = {
+    "_arguments",
+    "_arrays",
+    "_compat",
+    "_files",
+    "_interrupts",
+    "_keys",
+    "_noise",
+    "_plain",
+    "_random",
+    "_version",
+}
 MAY_IMPORT = {
     "metrics": {"_arguments", "_arrays"},
-    "cells": {"_arguments", "_arrays", "_compat", "_keys", "_plain", "_version"},
+    "cells": {"_arguments", "_arrays", "_compat", "_files", "_keys", "_plain", "_version"},
     "nn": set(),
     "model": {*HELPERS, "baselines", "cells", "metrics", "nn"},
     "module": {"model"},
@@ -48,12 +59,14 @@ MAY_IMPORT = {
     "_files": set(),
     "_interrupts": set(),
     "_keys": set(),
+    "_noise": set(),
     "_plain": set(),
     "_random": set(),
     "_version": set(),
     "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pl", "tl"},
-    "_cli": {"", "_arguments", "_demo", "_files", "_interrupts", "_keys", "model", "tl"},
+    "_cli": {"", "_demo", "_files", "_interrupts", "cells", "model", "tl"},
+    "__main__": {"_cli"},
     "": {"_report", "baselines", "datasets", "metrics", "model", "module", "nn", "pl", "pp", "tl", "train"},
 }
 # What users have of the models' networks and plans stands in the files of the models.

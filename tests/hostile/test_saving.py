@@ -82,7 +82,7 @@ def test_commands_refuse_before_the_work(folder, monkeypatch, command, message):
     monkeypatch.chdir(folder)
     before = contents(folder)
     # reading the cells or the model is work
-    monkeypatch.setattr("scanpy.read_h5ad", lambda path: pytest.fail(f"{path} is read"))
+    monkeypatch.setattr("scmimic.cells.read_cells", lambda path: pytest.fail(f"{path} is read"))
     monkeypatch.setattr(sm.ACTIVA, "load", lambda *args, **kwargs: pytest.fail("the model is loaded"))
     result = CliRunner().invoke(_cli.app, command.split())
     assert result.exit_code == 1

@@ -45,6 +45,7 @@ from scmimic.cells._generated import (
 )
 from scmimic.cells._layers import get_matrix, layer_names, read_matrix, where_is
 from scmimic.cells._perturbed import Perturbed, control_name
+from scmimic.cells._reading import read_cells
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
 from scmimic.cells._units import (
     BASES,
@@ -123,6 +124,7 @@ __all__ = [
     "made_space",
     "matrix_fingerprint",
     "read_both",
+    "read_cells",
     "read_counts",
     "read_matrix",
     "recorded_space",

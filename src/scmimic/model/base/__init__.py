@@ -7,6 +7,7 @@ A new model subclasses :class:`CellModel` (a model of cells), :class:`Generative
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._generative import GenerativeModel, library_sizes, weights_sample
 from scmimic.model.base._model import CellModel
+from scmimic.model.base._saving import saved_name
 from scmimic.model.base._vae import GenerativeVAE
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "library_sizes",
     "mudata_fields",
     "register",
+    "saved_name",
     "weights_sample",
 ]

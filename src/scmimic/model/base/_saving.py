@@ -8,6 +8,7 @@ under ``scmimic_``, the format, the version, the public name of the model and it
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import warnings
 import zipfile
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from scmimic import _keys
+from scmimic._files import recover
 from scmimic._plain import from_plain, to_plain
 from scmimic._version import package_version
 from scmimic.cells import changes
@@ -67,6 +69,35 @@ def plain_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, d
         }
         for kind, values in parameters.items()
     }
+
+
+def saved_name(dir_path: str | os.PathLike, *, allow_pickle: bool = False) -> str:
+    """The public name of the model that a directory holds, such as ``"ACTIVA"``.
+
+    Parameters
+    ----------
+    dir_path
+        Directory that ``save`` wrote.
+    allow_pickle
+        Whether pickled objects may be loaded.
+
+    Raises
+    ------
+    ValueError
+        If the directory holds no model of scmimic, or pickled objects that are not allowed.
+    """
+    path = Path(dir_path) / MODEL_FILE
+    if not path.is_file():
+        recover(dir_path)
+    if not path.is_file():
+        raise ValueError(f"{dir_path} is no saved model: there is no {path.name} in it.")
+    content = _content(path, allow_pickle)
+    attributes = content.get("attr_dict", {}) if isinstance(content, dict) else {}
+    about = attributes.get("scmimic_", {})
+    name = about.get("model") or attributes.get("registry_", {}).get("model_name")
+    if name is None or not about and "scmimic_version_" not in attributes:
+        raise ValueError(f"{path} is no model of scmimic.")
+    return name
 
 
 def read_model(path: Path, name: str, *, allow_pickle: bool) -> dict[str, Any]:

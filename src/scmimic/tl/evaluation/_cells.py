@@ -172,6 +172,11 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
 
     # the replicate comes from the training cells where these are known, else from half of the real ones
     is_calibrated, replicate = len(settings["baselines"]) > 0, None
+    if len(test) < (4 if is_calibrated and spare is None else 2):
+        raise ValueError(
+            f"`adata` has {len(sets['adata'])} real cells, and {len(test)} to compare: too few to say anything. Give "
+            "more of them, or the training cells too (`train=`), which spares real cells for the comparison."
+        )
     if is_calibrated and spare is None:
         first, second = _halves(sets["adata"].labels[test], rng)
         real, replicate = (sets["adata"][np.sort(test[half])].on(pca) for half in (first, second))

@@ -1,0 +1,108 @@
+"""Errors of users and interrupts: one line, in the words of the command line, and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from scmimic._interrupts import SIGINT_STATUS, Terminated, terminable
+
+logger = logging.getLogger(__name__)
+
+WORDS = {
+    "allow_pickle": "--allow-pickle",
+    "batch_key": "--batch",
+    "categorical_covariate_keys": "--covariate",
+    "code_key": "--codes",
+    "continuous_covariate_keys": "--continuous-covariate",
+    "covariates": "--covariate",
+    "gene_likelihood": "--likelihood",
+    "labels": "--labels",
+    "labels_key": "--labels",
+    "layer": "--layer",
+    "like": "--like",
+    "log1p": "--log1p",
+    "max_cells": "--max-cells",
+    "max_epochs": "--max-epochs",
+    "metrics": "--metrics",
+    "n": "--n",
+    "n_trees": "--trees",
+    "overwrite": "--overwrite",
+    "reference": "--reference",
+    "seed": "--seed",
+    "synthetic": "SYNTHETIC",
+    "train": "--train",
+    "unlabeled_category": "--unlabeled",
+}
+"""What the arguments of Python are called on the command line."""
+_VALUES = {
+    "allow_pickle=True": "--allow-pickle",
+    "log1p=False": "--as-is",
+    "overwrite=True": "--overwrite",
+    "unlabeled_category=None": '--unlabeled ""',
+}
+# an argument in backticks, or with its value
+_ARGUMENT = re.compile(
+    r"`(?P<name>{0})(?:=(?P<value>[^`]*))?`|(?<![\w.`])(?P<bare>{0})=(?P<bare_value>'[^']*'|[\w.]+)".format(
+        "|".join(WORDS)
+    )
+)
+
+
+@dataclass
+class Ending:
+    """What to say where Ctrl-C or SIGTERM ends a command."""
+
+    message: str = "nothing was written."
+
+
+@contextmanager
+def one_line_errors() -> Iterator[Ending]:
+    """Turn an error of the user into one line on stderr and exit status 1, Ctrl-C into 130 and SIGTERM into 143."""
+    ending, notes = Ending(), logging.getLogger("scmimic._interrupts")
+    disabled, notes.disabled = notes.disabled, True
+    try:
+        with warnings.catch_warnings(), terminable(by_ctrl_c=True):
+            warnings.showwarning = _say
+            yield ending
+    except (KeyboardInterrupt, Terminated) as error:
+        _fail(f"Interrupted: {ending.message}", SIGINT_STATUS if isinstance(error, KeyboardInterrupt) else error.code)
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
+        logger.debug("The command failed.", exc_info=True)
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        _fail(f"Error: {own_words(' '.join(str(message).split())) or type(error).__name__}", 1)
+    finally:
+        notes.disabled = disabled
+
+
+def own_words(message: str) -> str:
+    """A message of the Python functions, with their arguments as the options of the command line."""
+
+    def option(found: re.Match) -> str:
+        name, value = found["name"] or found["bare"], found["value"] or found["bare_value"]
+        if value is None:
+            return WORDS[name]
+        return _VALUES.get(f"{name}={value}", f"{WORDS[name]} {value.strip(chr(39))}")
+
+    return _ARGUMENT.sub(option, message)
+
+
+def _say(message: Warning | str, *_: object) -> None:
+    """Show a warning without the place in the code that it comes from."""
+    text = own_words(" ".join(str(message).split()))
+    Console(stderr=True).print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    kind, _, text = line.partition(" ")
+    Console(stderr=True).print(f"[bold red]{kind}[/] {escape(text)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(status) from None

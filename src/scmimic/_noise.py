@@ -1,0 +1,61 @@
+"""Words of other packages that say nothing to the user: left out by their text, and only within our own calls."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_WARNINGS = (
+    # Lightning's own code, on Python's newest torch
+    r".*isinstance\(treespec, LeafSpec\)",
+    # our models log what they log by epochs
+    r".*smaller than the logging interval Trainer\(log_every_n_steps",
+    # mudata reads and writes so by itself
+    r"From 0\.4 \.update\(\) will not pull",
+    r"The method mod_names is deprecated",
+    # a format that anndata chooses for us
+    r".*zarr v3 autosharding will be the default",
+    r"Writing zarr v2 data will no longer be the default",
+)
+_LIGHTNING = r"GPU available: False|(TPU|HPU) available: False|💡 Tip:|`Trainer\.fit` stopped: `max_epochs"
+_RECORDS = {
+    # whichever of them was imported last speaks for all
+    "lightning.pytorch.utilities.rank_zero": _LIGHTNING,
+    "lightning.fabric.utilities.rank_zero": _LIGHTNING,
+    "lightning_utilities.core.rank_zero": _LIGHTNING,
+    "lightning.fabric.utilities.seed": r"Seed set to",
+    "scvi.data._download": r"File .* already downloaded",
+    "scvi.data.fields._arraylike_field": r"Generating sequential column names",
+    "scvi.model.base._base_model": r"Input AnnData not setup with scvi-tools",
+}
+
+
+class _LeaveOut(logging.Filter):
+    def __init__(self, text: str):
+        super().__init__()
+        self._text = re.compile(text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or self._text.match(record.getMessage()) is None
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Within the block, leave out what other packages say of themselves.
+
+    Messages are known by their beginning; all others, and whatever is more than information in a log, come through.
+    """
+    filters = [(logging.getLogger(name), _LeaveOut(text)) for name, text in _RECORDS.items()]
+    for logger, leave_out in filters:
+        logger.addFilter(leave_out)
+    try:
+        with warnings.catch_warnings():
+            for text in _WARNINGS:
+                warnings.filterwarnings("ignore", text)
+            yield
+    finally:
+        for logger, leave_out in filters:
+            logger.removeFilter(leave_out)
