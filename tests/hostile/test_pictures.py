@@ -96,7 +96,7 @@ def test_names_on_points(sides):
 
 @pytest.mark.parametrize("gene", NAMES)
 def test_genes(sides, gene):
-    assert SHOWN[NAMES.index(gene)] in texts(sm.pl.embedding(*sides, color=gene, return_fig=True))
+    assert f"{SHOWN[NAMES.index(gene)]}, log1p" in texts(sm.pl.embedding(*sides, color=gene, return_fig=True))
 
 
 def test_key_of_an_embedding(sides):
@@ -195,7 +195,7 @@ def test_a_row_of_panels_for_each_colour(sides):
             np.testing.assert_array_equal(mine.get_offsets(), its.get_offsets())
             np.testing.assert_array_equal(mine.get_facecolors(), its.get_facecolors())
     assert axes[0].get_title() == "Real" and axes[3].get_title() == ""
-    assert {"cell_type", "gene_12", "_batch", "type_0", "_b"} <= set(texts(axes[0].figure))
+    assert {"cell_type", "gene_12, log1p", "_batch", "type_0", "_b"} <= set(texts(axes[0].figure))
 
 
 def test_one_colour_in_a_list_is_that_colour(sides):

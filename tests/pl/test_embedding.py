@@ -2,10 +2,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from matplotlib.colors import to_hex
 from matplotlib.legend import Legend
+from sklearn.neighbors import kneighbors_graph
 
 import scmimic.pl as pl
+import scmimic.tl as tl
 from scmimic.datasets import synthetic_counts
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR
 
@@ -88,29 +91,155 @@ def test_missing_and_foreign_categories(pair):
     assert legend_texts(axes[2])[0] == ["type_0", "type_1", "type_2", "new"]
 
 
-def of_gene(adata, name):
+def logged(adata, name, target_sum=1e4):
+    """One gene as scanpy scales and logs it."""
+    adata = adata.copy()
+    sc.pp.normalize_total(adata, target_sum=target_sum)
+    sc.pp.log1p(adata)
     return adata[:, name].X.toarray().ravel()
 
 
-def test_numbers_share_the_colour_map(pair):
-    real, synthetic = pair
-    axes = pl.embedding(real, synthetic, color="gene_3", show=False)
-    both = np.concatenate([of_gene(a, "gene_3") for a in pair])
-    for ax in axes[:2]:
-        assert ax.collections[0].get_clim() == (both.min(), both.max())
-    drawn = dict(zip(map(tuple, points(axes[1])), axes[1].collections[0].get_array(), strict=True))
-    for xy, value in zip(synthetic.obsm["X_joint_umap"].astype(float), of_gene(synthetic, "gene_3"), strict=True):
-        assert drawn[tuple(xy)] == value
+def drawn_numbers(ax, adata):
+    """Number of each cell, in the order of the cells."""
+    of = dict(zip(map(tuple, points(ax)), ax.collections[0].get_array(), strict=True))
+    return np.array([of[tuple(xy)] for xy in adata.obsm["X_joint_umap"].astype(float)])
+
+
+def bar(axes):
     (beside,) = axes[2].child_axes
-    assert beside.get_ylabel() == "gene_3"
+    return beside.get_ylabel()
+
+
+@pytest.mark.parametrize("target_sum", [1e4, 100.0])
+def test_counts_of_a_gene_are_logged_on_one_scale(pair, target_sum):
+    axes = pl.embedding(*pair, color="gene_3", target_sum=target_sum, show=False)
+    expected = [logged(a, "gene_3", target_sum) for a in pair]
+    both = np.concatenate(expected)
+    for ax, a, values in zip(axes, pair, expected, strict=False):
+        np.testing.assert_allclose(drawn_numbers(ax, a), values, rtol=1e-5)
+        np.testing.assert_allclose(ax.collections[0].get_clim(), (both.min(), both.max()), rtol=1e-5)
+    assert bar(axes) == "gene_3, log1p"
+
+
+def test_gene_as_it_is(pair):
+    """On request, and where the values are logged or standardised already."""
+    axes = pl.embedding(*pair, color="gene_3", log1p=False, show=False)
+    np.testing.assert_array_equal(drawn_numbers(axes[0], pair[0]), pair[0][:, "gene_3"].X.toarray().ravel())
+    assert bar(axes) == "gene_3, counts"
+    for a in pair:
+        a.layers["counts"] = a.X.copy()
+        sc.pp.normalize_total(a, target_sum=1e4)
+        sc.pp.log1p(a)
+    axes = pl.embedding(*pair, color="gene_3", show=False)
+    np.testing.assert_allclose(drawn_numbers(axes[1], pair[1]), pair[1][:, "gene_3"].X.toarray().ravel())
+    assert bar(axes) == "gene_3, log1p values"
+    for a in pair:
+        a.X = a.X.toarray() - 1
+    assert bar(pl.embedding(*pair, color="gene_3", show=False)) == "gene_3, standardised values"
+    axes = pl.embedding(*pair, color="gene_3", layer="counts", show=False)
+    assert bar(axes) == "gene_3, log1p"
+    with pytest.raises(ValueError, match="negative values"):
+        pl.embedding(*pair, color="gene_3", log1p=True)
+
+
+def test_units_that_differ_have_no_scale(pair):
+    real, synthetic = pair
+    real.layers["logged"] = sc.pp.log1p(real.copy(), copy=True).X
+    with pytest.raises(ValueError, match="log1p values and `synthetic` counts"):
+        pl.embedding(real, synthetic, color="gene_3", layer="logged")
+    with pytest.raises(KeyError, match="nosuch"):
+        pl.embedding(real, synthetic, color="gene_3", layer="nosuch")
+    # a column has the unit that it has
+    assert bar(pl.embedding(real, synthetic, color="library_size", layer="logged", show=False)) == "library_size"
 
 
 def test_layer_of_a_gene(pair):
-    for a in pair:
-        a.layers["ten"] = a.X * 10
-    axes = pl.embedding(*pair, color="gene_3", layer="ten", show=False)
-    expected = 10 * max(of_gene(a, "gene_3").max() for a in pair)
-    assert axes[0].collections[0].get_clim()[1] == expected
+    """That of the real cells; generated ones come in its space as `.X`."""
+    real, synthetic = pair
+    expected = logged(real, "gene_3")
+    real.layers["counts"] = real.X.copy()
+    real.X = real.X * 0
+    axes = pl.embedding(real, synthetic, color="gene_3", layer="counts", show=False)
+    np.testing.assert_allclose(drawn_numbers(axes[0], real), expected, rtol=1e-5)
+    np.testing.assert_allclose(drawn_numbers(axes[1], synthetic), logged(synthetic, "gene_3"), rtol=1e-5)
+
+
+def test_column_of_one_that_is_a_gene_of_the_other(pair):
+    real, synthetic = pair
+    real.obs["gene_3"] = 1.0
+    # both have the gene
+    assert bar(pl.embedding(real, synthetic, color="gene_3", show=False)) == "gene_3, log1p"
+    real.obs["gene_x"], synthetic.var_names = 1.0, ["gene_x", *synthetic.var_names[1:]]
+    with pytest.raises(KeyError, match="a gene, but not of `adata`"):
+        pl.embedding(real, synthetic, color="gene_x")
+
+
+def test_rare_types_are_on_top(pair):
+    real, synthetic = pair
+    real.obs["type"] = ["rare"] * 2 + ["common"] * 40 + ["other"] * 18
+    synthetic.obs["type"] = ["rare"] * 20 + ["common"] * 19 + ["other"]
+    axes = pl.embedding(real, synthetic, color="type", show=False)
+    for ax, a, on_top in ((axes[0], real, ["rare"] * 2), (axes[1], synthetic, ["other"])):
+        of = dict(zip(map(tuple, a.obsm["X_joint_umap"].astype(float)), a.obs["type"], strict=True))
+        assert [of[tuple(xy)] for xy in points(ax)][-len(on_top) :] == on_top
+
+
+# --------------------------------------------------------------------------------------------------- fitted apart
+
+
+def mapped_by_scanpy(adata, seed, n_neighbors=10):
+    adata = adata.copy()
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=3, random_state=seed)
+    # as `sc.pp.neighbors` writes it, which compiles for many seconds
+    adata.obsp["distances"] = kneighbors_graph(adata.obsm["X_pca"], n_neighbors - 1, mode="distance")
+    adata.uns["neighbors"] = {"distances_key": "distances", "params": {"n_neighbors": n_neighbors}}
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    return adata
+
+
+def test_two_maps_of_scanpy_are_refused(pair):
+    apart = [mapped_by_scanpy(a, i) for i, a in enumerate(pair)]
+    for a in apart:
+        del a.obsm["X_joint_umap"]
+    for basis in ("umap", "X_umap", "pca"):
+        with pytest.raises(ValueError, match=r"fitted apart: their principal comp.*joint_embedding\(adata, synth"):
+            pl.embedding(*apart, basis=basis)
+    # an embedding of the user's own says nothing of components
+    assert len(pl.embedding(*apart, basis="other", show=False)) == 3
+    for a in apart:
+        del a.varm["PCs"]
+    with pytest.raises(ValueError, match="fitted apart: each has a graph of neighbours of its own"):
+        pl.embedding(*apart, basis="umap")
+
+
+@pytest.mark.parametrize("with_components", [True, False])
+def test_one_map_that_was_cut_is_drawn(with_components):
+    whole = mapped_by_scanpy(synthetic_counts(n_obs=100, n_vars=10), 0)
+    if not with_components:
+        del whole.varm["PCs"]
+    parts = whole[::2].copy(), whole[1::2].copy()
+    assert len(pl.embedding(*parts, basis="umap", show=False)) == 3
+
+
+def test_two_calls_of_joint_embedding(pair):
+    """The same fit is the same map; t-SNE is fitted on both sides, and never is."""
+    real, synthetic = pair
+    other = synthetic[::2].copy()
+    for basis in ("pca", "tsne"):
+        tl.joint_embedding(real, synthetic, basis=basis, n_comps=3)
+        first = real.copy()
+        tl.joint_embedding(real, other, basis=basis, n_comps=3)
+        if basis == "tsne":
+            with pytest.raises(ValueError, match="fitted apart: they come from two calls.*basis='tsne'"):
+                pl.embedding(real, synthetic, basis=basis)
+        else:
+            pl.embedding(real, synthetic, basis=basis, show=False)
+        pl.embedding(first, synthetic, basis=basis, show=False)
+        tl.joint_embedding(real, other, basis=basis, n_comps=4, seed=1)
+        with pytest.raises(ValueError, match="fitted apart"):
+            pl.embedding(real, synthetic, basis=basis)
 
 
 def test_names_on_data_and_no_names(pair):

@@ -53,6 +53,23 @@ def test_pca_is_fitted_on_the_real_cells_alone(pair):
     np.testing.assert_allclose(other.obsm["X_joint_pca"], synthetic.obsm["X_joint_pca"][:5], atol=1e-4)
 
 
+def test_maps_are_known_again(embedded):
+    """What was fitted on the same cells is one map, whoever is placed in it; t-SNE is fitted on both sides."""
+    real, synthetic = embedded
+    maps = real.uns["joint_embedding"]["maps"]
+    assert set(maps) == {"pca", "umap", "tsne"} and maps == synthetic.uns["joint_embedding"]["maps"]
+    again, other = real.copy(), synthetic[:40].copy()
+    tl.joint_embedding(again, other, basis=("umap", "tsne"), n_comps=10)
+    np.testing.assert_array_equal(again.obsm["X_joint_umap"], real.obsm["X_joint_umap"])
+    found = other.uns["joint_embedding"]["maps"]
+    assert {basis: found[basis] == maps[basis] for basis in maps} == {"pca": True, "umap": True, "tsne": False}
+    tl.joint_embedding(again, other, basis="umap", n_comps=10, min_dist=0.1)
+    assert other.uns["joint_embedding"]["maps"]["umap"] != maps["umap"]
+    # with a reference, the map is that of the reference
+    tl.joint_embedding(again, other, basis="umap", n_comps=10, reference=real)
+    assert other.uns["joint_embedding"]["maps"]["umap"] == maps["umap"]
+
+
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_cells_in_a_file_are_read(pair, tmp_path, suffix):
     real, synthetic = pair

@@ -17,6 +17,7 @@ from scmimic.cells._checks import (
     check_writable,
     read_both,
     read_counts,
+    read_gene,
     warn_of_counts,
 )
 from scmimic.cells._columns import (
@@ -44,6 +45,7 @@ from scmimic.cells._generated import (
     storable,
 )
 from scmimic.cells._layers import get_matrix, layer_names, read_matrix, where_is
+from scmimic.cells._maps import check_one_map
 from scmimic.cells._perturbed import Perturbed, control_name
 from scmimic.cells._reading import read_cells
 from scmimic.cells._shared import leave_out_shared, shared_cells, unseen_cells
@@ -97,6 +99,7 @@ __all__ = [
     "check_no_empty_cells",
     "check_number_column",
     "check_obsm",
+    "check_one_map",
     "check_record",
     "check_registered_counts",
     "check_same_genes",
@@ -126,6 +129,7 @@ __all__ = [
     "read_both",
     "read_cells",
     "read_counts",
+    "read_gene",
     "read_matrix",
     "recorded_space",
     "resolve_counts",

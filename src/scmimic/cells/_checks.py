@@ -13,10 +13,10 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmimic._arguments import Instance
-from scmimic._arrays import Matrix, canonical, check_unmasked, prepare_expression, stored_values
+from scmimic._arrays import Matrix, as_dense, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
 from scmimic.cells._layers import get_matrix, read_matrix, where_is
-from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space
+from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space, space_of_cells
 
 ANNDATA = Instance((AnnData,))
 CELLS = Instance((AnnData, MuData))
@@ -249,6 +249,32 @@ def read_both(
     real = prepare_expression(read_matrix(adata, layer), "adata", log1p, target_sum)
     fake = prepare_expression(read_matrix(synthetic, layer, optional=True), "synthetic", log1p, target_sum)
     return real, fake
+
+
+def read_gene(
+    adata: AnnData, synthetic: AnnData, gene: str, layer: str | None, *, log1p: bool | None, target_sum: float
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """One gene in real and synthetic cells, in one unit, and what the unit is called; empty where it does not show.
+
+    Parameters
+    ----------
+    adata, synthetic, layer, target_sum
+        As for :func:`read_both`, but the objects may have other genes besides.
+    gene
+        Name of the gene.
+    log1p
+        As there. None: where both hold counts or scaled counts.
+    """
+    spaces = space_of_cells(adata, layer), space_of_cells(synthetic, layer, optional=True)
+    if log1p is None:
+        log1p = all(space.units in ("counts", "linear") for space in spaces)
+    check_same_space(adata, synthetic, layer, log1p=log1p)
+    columns = []
+    for name, cells in (("adata", adata), ("synthetic", synthetic)):
+        x = prepare_expression(read_matrix(cells, layer, optional=True), name, log1p, target_sum)
+        columns.append(np.ravel(as_dense(x[:, [cells.var_names.get_loc(gene)]])))
+    unit = "log1p" if log1p else "" if spaces[0].units is None else UNIT_NAMES[spaces[0].units]
+    return columns[0], columns[1], unit
 
 
 def check_writable(adata: AnnData) -> None:

@@ -11,8 +11,7 @@ import pandas as pd
 
 from scmimic import _keys
 from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
-from scmimic._arrays import as_dense
-from scmimic.cells import ANNDATA, read_matrix
+from scmimic.cells import ANNDATA, check_one_map, read_gene
 from scmimic.pl._figure import (
     MISSING_COLOR,
     REAL_COLOR,
@@ -30,6 +29,7 @@ from scmimic.pl._points import (
     ON_DATA,
     RIGHT_MARGIN,
     color_bar,
+    drawing_order,
     frame,
     legend,
     legend_beside,
@@ -53,6 +53,8 @@ def embedding(
     basis: str = "umap",
     color: str | Sequence[str] | None = None,
     layer: str | None = None,
+    log1p: bool | None = None,
+    target_sum: float = 1e4,
     palette: Any = None,
     cmap: Any = "viridis",
     size: float | None = None,
@@ -80,7 +82,13 @@ def embedding(
         A column of `.obs` of both, categorical or numeric, or a gene; several have a row of panels each. `None` colours
         real and synthetic cells.
     layer
-        Layer with the gene's expression; `.X` where it is `None`, or in an object that has no such layer.
+        Layer of the real cells with the gene's expression; `.X` by default. Where `synthetic` has no such layer, its
+        `.X` is taken.
+    log1p
+        Scale every cell to `target_sum` and take log(1 + x) of a gene, so that few cells of many counts do not take the
+        colours. `None` does so where both sides hold counts or scaled counts, and takes other values as they are.
+    target_sum
+        Total per cell before the logarithm.
     palette
         Colours of the categories: a dict, or colours in their order. By default those of `adata.uns`, else scanpy's
         default palette.
@@ -97,7 +105,8 @@ def embedding(
     rasterized
         Draw points as pixels in vector files, which stay small then.
     seed
-        Seed of the order in which cells are drawn, so that none systematically hides another.
+        Seed of the order in which cells are drawn, so that none systematically hides another. Types of fewer than 5 %
+        of the cells of a side come on top.
     ax
         Three axes to draw into, for each `color`; new ones by default.
     figsize
@@ -117,9 +126,10 @@ def embedding(
     Raises
     ------
     KeyError
-        If the embedding or the colour is missing in one of the objects.
+        If the embedding, the colour or `layer` is missing in one of the objects.
     ValueError
-        If `legend_loc` is none of its values.
+        If the embedding was fitted to each of the objects apart, a gene is in other units in one of them or negative
+        with `log1p`, or `legend_loc` is none of its values.
 
     Examples
     --------
@@ -135,6 +145,8 @@ def embedding(
     TEXT.check(basis=basis)
     COLUMNS.or_none.check(color=color)
     LAYER.check(layer=layer)
+    FLAG.or_none.check(log1p=log1p)
+    POSITIVE.check(target_sum=target_sum)
     POSITIVE.or_none.check(size=size)
     PROBABILITY.check(alpha=alpha)
     Choice(LEGEND_LOCS, optional=True).check(legend_loc=legend_loc)
@@ -144,18 +156,20 @@ def embedding(
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     coordinates = joint_coordinates(adata, synthetic, basis)
     shown = [color] if color is None or isinstance(color, str) else list(color)
-    colorings = [_coloring(adata, synthetic, name, layer, palette) for name in shown]
+    colorings = [
+        _coloring(adata, synthetic, name, palette, layer=layer, log1p=log1p, target_sum=target_sum) for name in shown
+    ]
     if size is None:
         size = float(np.clip(20_000 / max(adata.n_obs, synthetic.n_obs), 2, 14))
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
     if figsize is None:
         figsize = (9.6 + max(coloring.width(legend_loc) for coloring in colorings), 3.5 * len(colorings))
     fig, axes = make_axes(3 * len(shown), ax, n_cols=3, panel_size=(3.2, 3.5), figsize=figsize, layout="compressed")
-    for row, (name, coloring) in enumerate(zip(shown, colorings, strict=True)):
+    for row, coloring in enumerate(colorings):
         panels = axes[3 * row : 3 * row + 3]
         drawn = _scatter(panels, coordinates, coloring, style, cmap, np.random.default_rng(seed))
         frame(panels, np.vstack(coordinates), basis, () if row else titles)
-        _explain(panels, coordinates, coloring, drawn, name, legend_loc)
+        _explain(panels, coordinates, coloring, drawn, legend_loc)
     # stands where the other panels have their titles
     legend(
         axes[2],
@@ -178,14 +192,14 @@ def _scatter(
     cmap: Any,
     rng: np.random.Generator,
 ) -> ScalarMappable:
-    """Draw real cells, synthetic cells, and both in random order; what a colour bar is of."""
+    """Draw real cells, synthetic cells, and both; what a colour bar is of."""
     numeric = {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
-    for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
-        order = rng.permutation(len(xy))
+    for panel, xy, values, types in zip(panels, coordinates, coloring.values, coloring.types, strict=False):
+        order = drawing_order(len(xy), rng, types)
         drawn = panel.scatter(xy[order, 0], xy[order, 1], c=values[order], **numeric, **style)
     both = np.vstack(coordinates)
     source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
-    order = rng.permutation(len(both))
+    order = drawing_order(len(both), rng)
     # a quarter more transparent, since twice as many cells share the panel
     style = {**style, "alpha": 0.75 * style["alpha"]}
     panels[2].scatter(both[order, 0], both[order, 1], c=source[order], **style)
@@ -197,14 +211,13 @@ def _explain(
     coordinates: tuple[np.ndarray, np.ndarray],
     coloring: _Coloring,
     drawn: ScalarMappable,
-    name: str | None,
     legend_loc: str | None,
 ) -> None:
     """Say what the colours mean: beside the panels, or on the points."""
     if coloring.limits is not None:
-        color_bar(panels[2], drawn, plain(name))
+        color_bar(panels[2], drawn, coloring.title)
     elif coloring.names is not None and legend_loc == RIGHT_MARGIN:
-        legend_beside(panels[2], coloring.names, title=plain(name), title_fontsize="small")
+        legend_beside(panels[2], coloring.names, title=coloring.title, title_fontsize="small")
     elif coloring.names is not None and legend_loc == ON_DATA:
         for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
             names_on_data(panel, xy, values, coloring.names)
@@ -220,6 +233,10 @@ class _Coloring:
     """Colour of each category, where the colours are categories."""
     limits: tuple[float, float] | None = None
     """Ends of the colour map, where the colours are numbers."""
+    title: str = ""
+    """What the colours are of."""
+    types: tuple[pd.Series | None, pd.Series | None] = (None, None)
+    """Category of each cell, where the colours are categories."""
 
     def width(self, legend_loc: str | None) -> float:
         """Width in inches of what explains the colours beside the panels."""
@@ -241,34 +258,42 @@ def joint_coordinates(
         )
     first: np.ndarray = np.asarray(adata.obsm[key])[:, :2]
     second: np.ndarray = np.asarray(other.obsm[key])[:, :2]
+    check_one_map(adata, other, key, name=name)
     if first.shape[1] < 2 or second.shape[1] < 2:
         raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
     return first, second
 
 
-def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, layer: str | None, palette: Any) -> _Coloring:
-    objects = {"adata": adata, "synthetic": synthetic}
+def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, palette: Any, **units: Any) -> _Coloring:
     if color is None:
         return _Coloring((np.full(adata.n_obs, REAL_COLOR), np.full(synthetic.n_obs, SYNTHETIC_COLOR)))
-    columns: list[pd.Series] = []
+    objects = {"adata": adata, "synthetic": synthetic}
     for name, a in objects.items():
-        if color in a.obs:
-            columns.append(a.obs[color])
-        elif color in a.var_names:
-            x = read_matrix(a, layer, optional=True)[:, [a.var_names.get_loc(color)]]
-            columns.append(pd.Series(np.ravel(as_dense(x))))
-        else:
+        if color not in a.obs and color not in a.var_names:
             raise KeyError(f"`color={color!r}` is neither a column of `{name}.obs` nor a gene of `{name}`.")
+    if not all(color in a.obs for a in objects.values()):
+        if without := [name for name, a in objects.items() if color not in a.var_names]:
+            raise KeyError(f"`color={color!r}` is a gene, but not of `{without[0]}`: only its `.obs` has the name.")
+        real, fake, unit = read_gene(adata, synthetic, color, **units)
+        return _numbers(real, fake, f"{plain(color)}, {unit}" if unit else plain(color))
+    columns = [a.obs[color] for a in objects.values()]
     if all(pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in columns):
         real, fake = (c.to_numpy(dtype=float, na_value=np.nan) for c in columns)
-        joined = np.concatenate([real, fake])
-        finite = joined[np.isfinite(joined)]
-        return _Coloring((real, fake), limits=(float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
-    real, fake = (c.astype("category") for c in columns)
-    categories = list(real.cat.categories) + [c for c in fake.cat.categories if c not in set(real.cat.categories)]
-    present = set(real.dropna().unique()) | set(fake.dropna().unique())
+        return _numbers(real, fake, plain(color))
+    first, second = (c.astype("category") for c in columns)
+    categories = list(first.cat.categories) + [c for c in second.cat.categories if c not in set(first.cat.categories)]
+    present = set(first.dropna().unique()) | set(second.dropna().unique())
     colors = category_palette(categories, palette, name=color)
     if palette is None:
         colors |= stored_colors(adata, color)
-    values = tuple(c.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str) for c in (real, fake))
-    return _Coloring(values, names={c: colors[c] for c in categories if c in present})
+    of_real, of_fake = (c.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str) for c in (first, second))
+    names = {c: colors[c] for c in categories if c in present}
+    return _Coloring((of_real, of_fake), names=names, title=plain(color), types=(first, second))
+
+
+def _numbers(real: np.ndarray, fake: np.ndarray, title: str) -> _Coloring:
+    """One scale for both sides."""
+    joined = np.concatenate([real, fake])
+    finite = joined[np.isfinite(joined)]
+    limits = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    return _Coloring((real, fake), limits=limits, title=title)

@@ -192,8 +192,8 @@ def latent(
     for panel, j in zip(axes[len(columns) :], dims, strict=True):
         panel.title.set_color("0.5" if j in vanished else "black")
     for panel in axes:
-        panel.xaxis.label.set_size("small")
-        panel.yaxis.label.set_size("small")
+        panel.xaxis.label.set_fontsize("small")
+        panel.yaxis.label.set_fontsize("small")
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 

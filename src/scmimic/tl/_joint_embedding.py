@@ -24,7 +24,15 @@ from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic._arrays import fit_pca, prepare_expression
 from scmimic._keys import Basis
-from scmimic.cells import ANNDATA, check_same_genes, check_same_space, read_both, read_matrix, warn_of_logarithms
+from scmimic.cells import (
+    ANNDATA,
+    check_same_genes,
+    check_same_space,
+    fingerprint,
+    read_both,
+    read_matrix,
+    warn_of_logarithms,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -104,7 +112,8 @@ def joint_embedding(
     `.obsm['X_joint_umap']`, `.obsm['X_joint_tsne']` : ndarray, cells x 2
         The embeddings asked for.
     `.uns['joint_embedding' | key_added]` : dict
-        `'params'`: the arguments; `'variance_ratio'`: share of variance per component in the cells fitted.
+        `'params'`: the arguments; `'variance_ratio'`: share of variance per component in the cells fitted; `'maps'`: a
+        fingerprint of each embedding as it was fitted, the same in all objects that were placed in it.
 
     Raises
     ------
@@ -156,13 +165,18 @@ def joint_embedding(
         logger.info("%d x %d values allow %d of %d components.", *fitted.shape, pca.n_components_, n_comps)
     real_pcs, fake_pcs = (pca.transform(x).astype(np.float32) for x in (real, fake))
     embedded = {"pca": (real_pcs, fake_pcs)}
+    maps = {"pca": fingerprint(pca.components_, pca.mean_)}
     if "umap" in bases:
         fitted_pcs = None if reference is None else pca.transform(fitted).astype(np.float32)
         n_neighbors = min(n_neighbors, fitted.shape[0] - 1)
-        embedded["umap"] = _umap(real_pcs, fake_pcs, fitted_pcs, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed)
+        fitted_map, *placed = _umap(
+            real_pcs, fake_pcs, fitted_pcs, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed
+        )
+        embedded["umap"], maps["umap"] = (placed[0], placed[1]), fingerprint(fitted_map)
     if "tsne" in bases:
         perplexity = min(perplexity, (adata.n_obs + synthetic.n_obs - 1) / 3)
         embedded["tsne"] = _tsne(real_pcs, fake_pcs, perplexity=perplexity, seed=seed)
+        maps["tsne"] = fingerprint(*embedded["tsne"])
 
     params: dict[str, Any] = {
         "basis": np.array(bases, dtype=str),
@@ -185,13 +199,15 @@ def joint_embedding(
         target.uns[key_added or _keys.JOINT_EMBEDDING] = {
             "params": dict(params),
             "variance_ratio": pca.explained_variance_ratio_.copy(),
+            "maps": dict(maps),
         }
     return (adata, synthetic) if copy else None
 
 
 def _umap(
     real: np.ndarray, fake: np.ndarray, fitted: np.ndarray | None, *, n_neighbors: int, min_dist: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The map as it was fitted, and the places of real and synthetic cells in it."""
     # imported here because it compiles for seconds; it warns that TensorFlow, which is of no use here, is absent
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)
@@ -200,10 +216,10 @@ def _umap(
     model = UMAP(n_neighbors=n_neighbors, min_dist=min_dist, random_state=seed, transform_seed=seed, n_jobs=1)
     if fitted is None:
         placed = model.fit_transform(real)
-        return placed, model.set_params(**_UMAP_PLACEMENT).transform(fake)
+        return placed, placed, model.set_params(**_UMAP_PLACEMENT).transform(fake)
     model.fit(fitted).set_params(**_UMAP_PLACEMENT)
     both = model.transform(np.vstack([real, fake]))
-    return both[: len(real)], both[len(real) :]
+    return model.embedding_, both[: len(real)], both[len(real) :]
 
 
 def _tsne(real: np.ndarray, fake: np.ndarray, *, perplexity: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
