@@ -13,9 +13,13 @@ _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     # our models log what they log by epochs
     r".*smaller than the logging interval Trainer\(log_every_n_steps",
+    # ours generate without their training cells
+    r"Save path contains no saved anndata",
     # mudata reads and writes so by itself
     r"From 0\.4 \.update\(\) will not pull",
     r"The method mod_names is deprecated",
+    # covariates as pandas hands them to scvi-tools; nothing writes to them, and torch says it once
+    r"The given NumPy array is not writable",
     # a format that anndata chooses for us
     r".*zarr v3 autosharding will be the default",
     r"Writing zarr v2 data will no longer be the default",
@@ -29,7 +33,7 @@ _RECORDS = {
     "lightning.fabric.utilities.seed": r"Seed set to",
     "scvi.data._download": r"File .* already downloaded",
     "scvi.data.fields._arraylike_field": r"Generating sequential column names",
-    "scvi.model.base._base_model": r"Input AnnData not setup with scvi-tools",
+    "scvi.model.base._base_model": r"Input AnnData not setup with scvi-tools|Model was loaded without AnnData",
 }
 
 

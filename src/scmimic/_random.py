@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from scmimic._noise import without_noise
+
 
 def as_seed(seed: int | None) -> int:
     """The seed, or one from torch's generator, which ``scvi.settings.seed`` sets."""
@@ -24,11 +26,13 @@ def seeded(seed: int) -> Iterator[None]:
     scvi_seed = settings.seed
     with isolate_rng():
         # scvi-tools splits and shuffles by this setting
-        settings.seed = seed
+        with without_noise():
+            settings.seed = seed
         try:
             yield
         finally:
-            settings.seed = scvi_seed
+            with without_noise():
+                settings.seed = scvi_seed
 
 
 def draw_members(members: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -96,7 +96,14 @@ def own_words(message: str) -> str:
     return _ARGUMENT.sub(option, message)
 
 
-def _say(message: Warning | str, *_: object) -> None:
+def _say(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Show a warning without the place in the code that it comes from."""
     text = own_words(" ".join(str(message).split()))
     Console(stderr=True).print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)

@@ -15,6 +15,7 @@ from anndata import AnnData
 
 from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic._interrupts import plain_interrupts
+from scmimic._noise import without_noise
 from scmimic._random import draw_members, seeded
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells import check_no_empty_cells, where_is
@@ -109,7 +110,7 @@ class SCVIReference(ReferenceGenerator):
         with seeded(int(rng.integers(2**31))):
             scvi.model.SCVI.setup_anndata(cells)
             self.model_ = scvi.model.SCVI(cells, **self.model_kwargs)
-            with plain_interrupts():
+            with plain_interrupts(), without_noise():
                 self.model_.train(max_epochs=self.max_epochs, **(quiet | self.train_kwargs))
         self._classifier = None
         if len(self.categories) > 1:

@@ -18,6 +18,7 @@ from scvi.utils import attrdict
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, LABEL, LAYER, Listed, check_arguments, check_keywords
+from scmimic._noise import without_noise
 from scmimic._plain import from_plain
 from scmimic.cells import (
     ObsColumn,
@@ -358,7 +359,8 @@ def register(
     manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
     if "source_registry" in kwargs:
         kwargs["source_registry"] = from_plain(kwargs["source_registry"])
-    manager.register_fields(data, **kwargs)
+    with without_noise():
+        manager.register_fields(data, **kwargs)
     manager.registry[_keys.FINGERPRINT] = take_fingerprint(manager)
     cls.register_manager(manager)
     if kwargs.get("source_registry") is None:

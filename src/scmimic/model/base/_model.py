@@ -17,6 +17,7 @@ from mudata import MuData
 from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
+from scmimic._noise import without_noise
 from scmimic._plain import from_plain, to_plain
 from scmimic._version import package_version
 from scmimic.cells import CELLS, check_genes, check_units, get_matrix
@@ -137,7 +138,8 @@ class CellModel(TrainableModel):
                 (folder / f"{prefix}{CARD_FILE}").write_text(written._card(), encoding="utf-8")
             if save_anndata:
                 name = DATA_FILES[isinstance(self.adata, MuData)]
-                self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
+                with without_noise():
+                    self.adata.write(folder / f"{prefix}{name}", **anndata_write_kwargs)
 
     def _shareable(self) -> CellModel:
         """A copy that holds nothing of a single training cell."""
@@ -258,7 +260,8 @@ class CellModel(TrainableModel):
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         if adata is not None and adata is not False:
             cls._check_saved(saved, adata)
-        model = super().load(str(dir_path), adata=adata, **kwargs)
+        with without_noise():
+            model = super().load(str(dir_path), adata=adata, **kwargs)
         if model.adata is not None:
             warn_of_changes(saved["attr_dict"]["registry_"], model)
         return model

@@ -15,6 +15,7 @@ from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
 from scmimic._arrays import as_dense
+from scmimic._noise import without_noise
 from scmimic._plain import from_plain
 from scmimic.cells import (
     CELLS,
@@ -156,7 +157,8 @@ class RegisteredModel(BaseModelClass):
             return super()._validate_anndata(data, copy_if_view=copy_if_view)
         self._query_matrix(data)
         without_data = self.adata is None
-        data = super()._validate_anndata(data, copy_if_view=copy_if_view)
+        with without_noise():
+            data = super()._validate_anndata(data, copy_if_view=copy_if_view)
         if without_data:
             # scvi-tools takes the first cells that are given for the training cells
             self._adata = None
@@ -169,7 +171,8 @@ class RegisteredModel(BaseModelClass):
         now = take_fingerprint(manager, columns_only=True)
         before = manager.registry.get(_keys.FINGERPRINT, now)
         if changes(before, now):
-            manager = self.adata_manager.transfer_fields(data)
+            with without_noise():
+                manager = self.adata_manager.transfer_fields(data)
             self._register_manager_for_instance(manager)
         manager.registry[_keys.FINGERPRINT] = now
 

@@ -36,6 +36,7 @@ from scmimic._arguments import (
     check_keywords,
 )
 from scmimic._interrupts import interrupted_part, terminable
+from scmimic._noise import without_noise
 from scmimic.model.base._registration import RegisteredModel
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepingTrainRunner
 
@@ -233,7 +234,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         self._before = ModelState(self)
         self.__dict__.update(keep or {})
         try:
-            with terminable():
+            with terminable(), without_noise():
                 # the runner gives what ended the training early
                 ended_by = super().train(max_epochs=int(max_epochs), **arguments)
                 if isinstance(ended_by, SystemExit):

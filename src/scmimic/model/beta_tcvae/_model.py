@@ -222,7 +222,7 @@ class BetaTCVAE(GenerativeVAE):
             x = self._expression()
             if self.module.is_count:
                 check_registered_counts(x, gene_likelihood)
-            else:
+            elif registry is None:
                 warn_of_counts(x, "the registered expression")
             write_covariate_statistics(self)
             start_mean_decoder(self, x)

@@ -14,6 +14,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scmimic import _keys
+from scmimic._noise import without_noise
 from scmimic.cells import (
     ExpressionSpace,
     ObsColumn,
@@ -92,9 +93,10 @@ def encode(
         if space is not None:
             check_units(get_matrix(adata, space.layer), space)
     try:
-        mean, var = model.get_latent_representation(
-            adata=adata, indices=indices, return_dist=True, batch_size=batch_size
-        )
+        with without_noise():
+            mean, var = model.get_latent_representation(
+                adata=adata, indices=indices, return_dist=True, batch_size=batch_size
+            )
     except (TypeError, NotImplementedError) as error:
         raise TypeError(
             f"{type(model).__name__} gives no posterior (`get_latent_representation(return_dist=True)`): {error}. Put "
@@ -176,7 +178,8 @@ def load_representation(
     cls = getattr(importlib.import_module(module), name)
     try:
         # False: without data, and without looking for data
-        return cls.load(str(dir_path), adata=False if adata is None else adata, prefix=prefix, **kwargs)
+        with without_noise():
+            return cls.load(str(dir_path), adata=False if adata is None else adata, prefix=prefix, **kwargs)
     except (NotImplementedError, ImportError, AttributeError) as error:
         raise ValueError(
             f"The representation of this model, a {name} of {module}, cannot be loaded: {error}. It is pickled, tables "

@@ -22,6 +22,7 @@ from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
+from scmimic._noise import without_noise
 from scmimic.cells import (
     Attributes,
     AttributeValues,
@@ -185,7 +186,7 @@ def stream(
     chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path, *, overwrite: bool = False
 ) -> ad.AnnData:
     """Write chunk after chunk to ``path``; only codes of labels are held for all cells."""
-    with replacing(path, overwrite=overwrite) as partial:
+    with replacing(path, overwrite=overwrite) as partial, without_noise():
         group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
         try:
             _write(group, chunks, about, n)
