@@ -147,3 +147,19 @@ def test_a_whole_model_replaces_a_shared_one(model, tmp_path):
     model.save(tmp_path / "m", overwrite=True)
     assert not (tmp_path / "m" / "model_card.md").exists()
     assert type(model).load(tmp_path / "m").posterior_ is not None
+
+
+def test_a_rest_of_few_cells_is_not_told_by_the_groups_beside_it(model, shared):
+    """A type's margins less those of its groups are those of its other cells: here of 9 cells of one donor at most."""
+    if model.margins_ is None:
+        pytest.skip("no margins")
+    donors = model._attributes.categorical[0]
+    groups, obs = model.margins_.blocks.groups, model.adata.obs
+    loaded = type(model).load(shared, allow_pickle=False)
+    assert len(groups) > len(loaded.margins_.blocks.groups)
+    for label, donor in zip(*loaded.margins_.blocks.groups.T[[0, 2]], strict=True):
+        of_type = obs["donor"][obs["cell_type"] == model.label_categories_[label]]
+        named = {donors.names[code] for code in groups[groups[:, 0] == label, 2]}
+        rest = (~of_type.isin(named)).sum()
+        assert donors.names[donor] in named
+        assert rest == 0 or rest >= SHARED_CELLS

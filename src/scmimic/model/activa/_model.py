@@ -347,8 +347,9 @@ class ACTIVA(GenerativeVAE):
             After training, move the codes of each type apart, where its cells would otherwise vary less along their
             main directions than training cells do. Only for count likelihoods, from 50 cells.
         calibrate_margins
-            After training, compare each gene's distribution in generated cells and training cells of each type, so
-            that :meth:`generate` can match them. Only for count likelihoods.
+            After training, compare each gene's distribution in generated cells and training cells of each type, and of
+            its larger groups by batch and covariates, so that :meth:`generate` can match them. Only for count
+            likelihoods.
         datasplitter_kwargs
             Passed to :class:`scvi.dataloaders.DataSplitter`.
         plan_kwargs

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from scmimic import _keys
 from scmimic._version import package_version
 from scmimic.cells import LABEL, gene_annotation
-from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.calibration._margins import GeneMargins
+from scmimic.model.generation.codes._composition import Composition, find_groups
 from scmimic.model.generation.codes._mixture import CodeMixture
+from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 if TYPE_CHECKING:
     from scmimic.model.base._vae import GenerativeVAE
@@ -52,12 +55,20 @@ def shareable(model: GenerativeVAE) -> GenerativeVAE:
     found.composition_ = composition
     found.fitted_codes_ = {"mixture": CodeMixture.fit(members, min_cells=SHARED_CELLS)}
     found.means_ = None if model.means_ is None else model.means_.at_least(SHARED_CELLS)
-    found.margins_ = None if model.margins_ is None else model.margins_.without(few)
+    found.margins_ = None if model.margins_ is None else _shared_margins(model.margins_, posterior, few)
     found.train_indices_ = None
     found.var_ = gene_annotation(model.var_)
     found.shared_ = {"min_cells": SHARED_CELLS, "left_out": [] if model._labels is None else _names(model, few)}
     found.registry_ = {key: value for key, value in model.registry_.items() if key != _keys.FINGERPRINT}
     return found
+
+
+def _shared_margins(margins: GeneMargins, posterior: AggregatedPosterior, few: list[int]) -> GeneMargins:
+    """Those that tell nothing of a few cells: what a type has besides its groups are many cells, or none."""
+    n_labels = margins.blocks.n_labels
+    without_group = find_groups(margins.blocks.groups, posterior.attributes.codes) < 0
+    left = np.bincount(posterior.labels[without_group], minlength=n_labels)
+    return margins.without(few).without_groups(np.flatnonzero((left > 0) & (left < SHARED_CELLS)))
 
 
 def _names(model: GenerativeVAE, labels: list[int]) -> list[str]:
@@ -83,6 +94,8 @@ def model_card(model: GenerativeVAE) -> str:
     keys = [column.key for column in attributes.columns.values()]
     quantiles = ", quantiles of the continuous covariates" if attributes.continuous else ""
     margins = "No gene margins." if model.margins_ is None else "Distributions of each gene's counts in each type."
+    if model.margins_ is not None and len(model.margins_.blocks.groups):
+        margins = "Distributions of each gene's counts in each type and in the larger ones of the groups below."
     means = "" if model.means_ is None else "\n- Mean expression of each group below."
     left_out = f" Left out as too small: {', '.join(shared['left_out'])}." if shared["left_out"] else ""
     named = ", ".join(f"`{key}`" for key in [*keys, *attributes.continuous]) or "no column"

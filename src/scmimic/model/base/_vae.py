@@ -120,7 +120,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         match_margins
             Draw each gene within a type towards the distribution that it has in the training cells, the further the
             more cells the type has, by moving each drawn count to the same quantile; dependence between genes and
-            cells stays the model's. None: wherever training has compared them, as that of ACTIVA does for count
+            cells stays the model's. Combinations of type, batch and covariates with 50 training cells have
+            distributions of their own. None: wherever training has compared them, as that of ACTIVA does for count
             likelihoods (``calibrate_margins=True``), and library sizes are modelled.
         seed
             Same seed, same cells, whatever the batch size, on one kind of device. None: drawn from torch's

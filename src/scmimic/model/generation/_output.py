@@ -81,8 +81,8 @@ class CellDescription:
         names = [self.attributes.describe(row) for row in codes]
         said: dict[str, dict[str, Any]] = {_keys.UNSEEN: {name: int(n) for name, n in zip(names, numbers, strict=True)}}
         if self.means is not None:
-            new = [(name, row) for name, row in zip(names, codes, strict=True) if not self.means.has(row)]
-            found = {name: self.means.foretell(row) for name, row in new}
+            new = np.flatnonzero(~self.means.has(codes))
+            found = {names[number]: self.means.foretell(codes[number]) for number in new}
             said[_keys.TRUST] = {name: float("nan") if one is None else one.trust for name, one in found.items()}
             _warn_of_distrust(said[_keys.TRUST])
         return seen, said

@@ -260,10 +260,11 @@ class CellSampler(BlockSampler):
         """Rows of each group that has no training cells, with what is known of it, if anything is."""
         if self.means is None:
             return
-        codes, index = np.unique(attributes.codes, axis=0, return_inverse=True)
+        is_closed = (attributes.codes != OPEN).all(axis=1)
+        unseen = np.flatnonzero(is_closed & ~self.means.has(attributes.codes))
+        codes, index = np.unique(attributes.codes[unseen], axis=0, return_inverse=True)
         for number, row in enumerate(codes):
-            if not ((row == OPEN).any() or self.means.has(row)):
-                yield np.flatnonzero(index.ravel() == number), self._unseen_group(row)
+            yield unseen[index.ravel() == number], self._unseen_group(row)
 
     def _unseen_group(self, codes: np.ndarray) -> UnseenGroup | None:
         """What a group gets, whatever the seed."""
@@ -314,7 +315,7 @@ class CellSampler(BlockSampler):
         if self.margins is not None:
             uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
             zero = zero_probability(px).cpu().numpy()
-            matched = self.margins.apply(counts, codes[:, LABEL].clip(0), uniform, zero)
+            matched = self.margins.apply(counts, self.margins.blocks.of(codes), uniform, zero)
             counts = self._unless_unseen(matched, counts, attributes)
         return Chunk(counts, z.cpu().numpy(), attributes)
 

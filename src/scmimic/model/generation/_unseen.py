@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from scmimic._plain import saved_as
 from scmimic.cells import LABEL, AttributeValues
-from scmimic.model.generation.codes._composition import most_alike
+from scmimic.model.generation.codes._composition import find_groups, most_alike
 from scmimic.model.generation.similarity import errors_by_power, foretold_by_others, least_power, similarity_weights
 
 TOTAL = 1e4
@@ -97,9 +97,9 @@ class GroupMeans:
         kept = self.n_cells >= min_cells
         return GroupMeans(self.codes[kept], self.n_cells[kept], self.expression[kept], self.library[kept])
 
-    def has(self, codes: np.ndarray) -> bool:
-        """Whether there are cells of this combination."""
-        return bool((self.codes == codes).all(axis=1).any())
+    def has(self, codes: np.ndarray) -> np.ndarray:
+        """Whether there are cells of each combination, ``(n,)``."""
+        return find_groups(self.codes, codes) >= 0
 
     def foretell(self, codes: np.ndarray) -> Foretold | None:
         """What the other groups say of one that has no cells; None where they say nothing.
@@ -116,7 +116,7 @@ class GroupMeans:
             Combination of the group, ``(n_codes,)``.
         """
         start = most_alike(self.codes, codes)
-        if self.has(codes) or not len(start):
+        if self.has(codes[None])[0] or not len(start):
             return None
         references = [
             (int(label), *found)

@@ -12,12 +12,20 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import log_normalise
-from scmimic.cells import LABEL
+from scmimic.cells import LABEL, OPEN, AttributeValues
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration._dispersion import match_zeros, pool_dispersion
-from scmimic.model.generation.calibration._margins import GeneMargins, Histogram, MarginRecorder, histogram
+from scmimic.model.generation.calibration._margins import (
+    GeneMargins,
+    Histogram,
+    MappedRecorder,
+    MarginBlocks,
+    MarginRecorder,
+    histogram,
+)
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
+from scmimic.model.generation.codes._composition import Composition, find_groups
 from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import FittedCodes, PosteriorCodes
@@ -27,6 +35,10 @@ logger = logging.getLogger(__name__)
 MAX_SPREAD = 1.5
 """Codes are moved apart by half of their distances at most; the most that any data set needed was 1.4."""
 MIN_SPREAD_CELLS = 50
+GROUP_CELLS = 50
+"""Training cells that a combination of label, batch and covariates needs for gene margins of its own."""
+MAX_GROUPS = 100
+"""The largest groups have margins of their own: each takes generated cells to compare, and room in a saved model."""
 
 Batches = Callable[[np.ndarray | None], Iterable[dict[str, torch.Tensor]]]
 """Gives the training cells as a data loader does: those of the rows, or all, in their order."""
@@ -109,7 +121,8 @@ def match(
     if observed is None:
         return Calibration(posterior, codes)
     seed = int(torch.randint(2**31 - 1, ()))
-    return Calibration(posterior, codes, compare_margins(module, posterior, observed, seed, codes))
+    by_label = compare_margins(module, posterior, observed, seed, codes)
+    return Calibration(posterior, codes, with_group_margins(by_label, module, posterior, batches(None), seed, codes))
 
 
 def match_spread(
@@ -195,14 +208,90 @@ def compare_margins(
         Least number per label.
     """
     present = cells_per_label(module, posterior)
-    wanted = [max(min_cells, round(n_cells * n / present.sum())) if n else 0 for n in present]
-    asked = posterior.attributes.take(np.zeros(sum(wanted), dtype=np.int64)).opened()
-    asked.codes[:, LABEL] = np.repeat(np.arange(len(present)), wanted)
-    recorder = MarginRecorder(len(present), module.n_input)
-    source = PosteriorCodes(posterior) if codes is None else FittedCodes(posterior.composition, codes)
-    for _ in CellSampler(module, source, seed=seed, margins=recorder).run(asked, shuffle=False):
-        pass
+    labels = np.full((len(present), posterior.attributes.codes.shape[1]), OPEN)
+    labels[:, LABEL] = np.arange(len(present))
+    wanted = _shares(present, n_cells, min_cells)
+    recorder = MarginRecorder(MarginBlocks(len(present)), module.n_input)
+    _record(recorder, module, posterior, np.repeat(labels, wanted, axis=0), seed, codes)
     return GeneMargins(recorder, observed)
+
+
+def with_group_margins(
+    by_label: GeneMargins,
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    batches: Iterable[dict[str, torch.Tensor]],
+    seed: int,
+    codes: CodeMixture,
+    n_cells: int = 20_000,
+    min_cells: int = 500,
+) -> GeneMargins:
+    """Add maps for the combinations of label, batch and covariates that have many training cells.
+
+    Parameters
+    ----------
+    by_label
+        The map of the labels.
+    module, posterior, seed, codes
+        As :func:`compare_margins`.
+    batches
+        The training cells.
+    n_cells
+        Cells to generate for it, over all groups.
+    min_cells
+        Least number per group.
+    """
+    blocks = MarginBlocks(0, _groups_with_margins(posterior.composition))
+    if not len(blocks):
+        return by_label
+    n_present = posterior.composition.n_cells[find_groups(posterior.composition.codes, blocks.groups)]
+    group = find_groups(blocks.groups, posterior.attributes.codes)
+    observed = histogram(_of_groups(counts_and_labels(batches), group), len(blocks), module.n_input)
+    recorder = MappedRecorder(blocks, by_label)
+    wanted = _shares(n_present, n_cells, min_cells)
+    _record(recorder, module, posterior, np.repeat(blocks.groups, wanted, axis=0), seed, codes)
+    return by_label.joined(GeneMargins(recorder, observed))
+
+
+def _groups_with_margins(composition: Composition) -> np.ndarray:
+    """Combinations with many cells, of labels that have more than one."""
+    labels, n_groups = np.unique(composition.codes[:, LABEL], return_counts=True)
+    several = np.isin(composition.codes[:, LABEL], labels[n_groups > 1])
+    large = np.flatnonzero(several & (composition.n_cells >= GROUP_CELLS))
+    largest = large[np.argsort(-composition.n_cells[large], kind="stable")][:MAX_GROUPS]
+    return composition.codes[np.sort(largest)]
+
+
+def _of_groups(
+    blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]], group: np.ndarray
+) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
+    """Counts and groups of the cells that are in one."""
+    start = 0
+    for x, labels in blocks:
+        of = group[start : start + len(labels)]
+        start += len(labels)
+        yield x[of >= 0], of[of >= 0]
+
+
+def _shares(present: np.ndarray, n_cells: int, min_cells: int) -> list[int]:
+    """Cells to generate of each block."""
+    return [max(min_cells, round(n_cells * n / present.sum())) if n else 0 for n in present]
+
+
+def _record(
+    recorder: MarginRecorder,
+    module: CellVAEModule,
+    posterior: AggregatedPosterior,
+    asked: np.ndarray,
+    seed: int,
+    codes: CodeMixture | None,
+) -> None:
+    """Show the recorder generated cells of these combinations."""
+    numbers = np.full((len(asked), posterior.attributes.numbers.shape[1]), np.nan)
+    source = PosteriorCodes(posterior) if codes is None else FittedCodes(posterior.composition, codes)
+    sampler = CellSampler(module, source, seed=seed, margins=recorder)
+    for _ in sampler.run(AttributeValues(asked, numbers), shuffle=False):
+        pass
 
 
 def cells_per_label(module: CellVAEModule, posterior: AggregatedPosterior) -> np.ndarray:

@@ -8,14 +8,17 @@ and library sizes, and each gene's distribution within a type is taken from the 
 the training cells that it was of the model. As in a copula, margins are empirical and the dependence is learned.
 
 The margin of a handful of cells is mostly sampling noise, so it is mixed with the model's own (:func:`data_weights`).
-Zeros, most of all counts, are no rank: a cell whose own rate is high
-is the likelier to lose a zero and the less likely to gain one (:func:`tilted`).
+Zeros, most of all counts, are no rank: a cell whose own rate is high is the likelier to lose a zero and the less likely
+to gain one (:func:`tilted`).
+
+Where a model is told batches or covariates, combinations of them with many cells have margins of their own. These are
+mixed not with the model's margins, but with those that the map of the type makes of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,9 +26,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
-from scmimic.cells import LARGEST_COUNT
+from scmimic.cells import LABEL, LARGEST_COUNT
+from scmimic.model.generation.codes._composition import find_groups
 
-# a count is below 2^31 and a row (label x gene) below 2^31: one integer orders both
+# a count is below 2^31 and a row (block x gene) below 2^31: one integer orders both
 _ROW = LARGEST_COUNT + 1
 
 PRIOR_CELLS = 120.0
@@ -40,20 +44,51 @@ STRATUM_GENES = 50
 MAX_STRATA = 8
 # Steps of the log odds of a zero.
 LOG_ODDS = np.array([-5, -3, -1.8, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 1.8, 3, 5], dtype=np.float32)
+_AS_DRAWN = int(np.flatnonzero(LOG_ODDS == 0)[0])
+
+
+_NO_GROUPS = np.empty((0, 2), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class MarginBlocks:
+    """Cells that share their margins: those of a label, but for groups that have margins of their own.
+
+    Attributes
+    ----------
+    n_labels
+        Number of label codes: the first blocks.
+    groups
+        Combination of label, batch and covariates of each other block, ``(n_groups, n_codes)``.
+    """
+
+    n_labels: int
+    groups: np.ndarray = field(default_factory=_NO_GROUPS.copy)
+
+    def __len__(self) -> int:
+        return self.n_labels + len(self.groups)
+
+    def of(self, codes: np.ndarray) -> np.ndarray:
+        """Block of each cell, ``(n,)``; a cell without a label is taken for one of the first."""
+        blocks = codes[:, LABEL].clip(0)
+        if not len(self.groups):
+            return blocks
+        group = find_groups(self.groups, codes)
+        return np.where(group >= 0, self.n_labels + group, blocks)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often each count occurs, per label and gene, without zeros.
+    """How often each count occurs, per block and gene, without zeros.
 
     Attributes
     ----------
     keys
-        ``(label * n_genes + gene) * 2**31 + count``, ascending.
+        ``(block * n_genes + gene) * 2**31 + count``, ascending.
     counts
         Number of cells.
     n_cells
-        Cells of each label.
+        Cells of each block.
     n_genes
         Number of genes.
     """
@@ -64,21 +99,21 @@ class Histogram:
     n_genes: int
 
 
-def histogram(blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]], n_labels: int, n_genes: int) -> Histogram:
-    """Count values in blocks of cells and their label codes."""
-    n_cells = np.zeros(n_labels, dtype=np.int64)
+def histogram(batches: Iterable[tuple[sp.csr_matrix, np.ndarray]], n_blocks: int, n_genes: int) -> Histogram:
+    """Count values in batches of cells, whose blocks stand beside them."""
+    n_cells = np.zeros(n_blocks, dtype=np.int64)
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for x, labels in blocks:
-        n_cells += np.bincount(labels, minlength=n_labels)
-        parts.append(np.unique(_keys(x, labels, n_genes), return_counts=True))
+    for x, blocks in batches:
+        n_cells += np.bincount(blocks, minlength=n_blocks)
+        parts.append(np.unique(_keys(x, blocks, n_genes), return_counts=True))
         if len(parts) == 64:
             parts = [_merge(parts)]
     keys, counts = _merge(parts)
     return Histogram(keys, counts, n_cells, n_genes)
 
 
-def _keys(x: sp.csr_matrix, labels: np.ndarray, n_genes: int) -> np.ndarray:
-    row = np.repeat(labels.astype(np.int64), np.diff(x.indptr)) * n_genes + x.indices
+def _keys(x: sp.csr_matrix, blocks: np.ndarray, n_genes: int) -> np.ndarray:
+    row = np.repeat(blocks.astype(np.int64), np.diff(x.indptr)) * n_genes + x.indices
     return (row * _ROW + whole_counts(x.data))[x.data > 0]
 
 
@@ -144,6 +179,21 @@ class _Distribution:
         found._set(keys, cdf)
         return found
 
+    def joined(self, others: _Distribution) -> _Distribution:
+        """These rows, and those of the others behind them."""
+        found = _Distribution.__new__(_Distribution)
+        found._set(np.append(self.keys, others.keys + len(self.first) * _ROW), np.append(self.cdf, others.cdf))
+        return found
+
+    def only(self, kept: np.ndarray) -> _Distribution:
+        """The rows that are to be kept (bool, one for each), numbered anew."""
+        rows = self.keys // _ROW
+        chosen = kept[rows]
+        moved = (np.cumsum(kept) - 1)[rows] - rows
+        found = _Distribution.__new__(_Distribution)
+        found._set((self.keys + moved * _ROW)[chosen], self.cdf[chosen])
+        return found
+
     def saved_state(self) -> dict[str, np.ndarray]:
         """What the others can be computed from."""
         return {"keys": self.keys, "cdf": self.cdf}
@@ -169,28 +219,31 @@ class MarginRecorder:
 
     Parameters
     ----------
-    n_labels, n_genes
-        Number of label codes and of genes.
+    blocks
+        Which cells are noted together.
+    n_genes
+        Number of genes.
     """
 
-    def __init__(self, n_labels: int, n_genes: int):
-        self.n_cells = np.zeros(n_labels, dtype=np.int64)
+    def __init__(self, blocks: MarginBlocks, n_genes: int):
+        self.blocks = blocks
+        self.n_cells = np.zeros(len(blocks), dtype=np.int64)
         self.n_genes = n_genes
-        self.zeros = np.zeros((len(LOG_ODDS), n_labels, n_genes))
+        self.zeros = np.zeros((len(LOG_ODDS), len(blocks), n_genes))
         self._keys: list[np.ndarray] = []
         self._zero: list[np.ndarray] = []
 
-    def apply(self, x: sp.csr_matrix, labels: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
+    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
         """Note these cells; they stay as they are."""
-        self.n_cells += np.bincount(labels, minlength=len(self.n_cells))
+        self.n_cells += np.bincount(blocks, minlength=len(self.n_cells))
         cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         positive = x.data > 0
-        self._keys.append(_keys(x, labels, self.n_genes))
+        self._keys.append(_keys(x, blocks, self.n_genes))
         self._zero.append(zero[cell, x.indices][positive].astype(np.float32))
-        for label in np.unique(labels):
-            p = zero if (labels == label).all() else zero[labels == label]
+        for block in np.unique(blocks):
+            p = zero if (blocks == block).all() else zero[blocks == block]
             for total, odds in zip(self.zeros, np.exp(LOG_ODDS), strict=True):
-                total[label] += tilted(p, odds).sum(axis=0, dtype=np.float64)
+                total[block] += tilted(p, odds).sum(axis=0, dtype=np.float64)
         return x
 
     @property
@@ -198,31 +251,84 @@ class MarginRecorder:
         """Key and P(x = 0) of each positive count that was drawn."""
         return np.concatenate(self._keys), np.concatenate(self._zero)
 
+    @property
+    def shares_of_zeros(self) -> np.ndarray:
+        """Expected share of zeros of each row at each of `LOG_ODDS`; 1 where there are no cells."""
+        n_cells = np.repeat(self.n_cells, self.n_genes)
+        shares = self.zeros.reshape(len(LOG_ODDS), -1) / np.maximum(n_cells, 1)
+        shares[:, n_cells == 0] = 1
+        return shares
+
+    def masses(self, every: np.ndarray) -> np.ndarray:
+        """Probability of each of these keys."""
+        keys, counts = np.unique(self.drawn[0], return_counts=True)
+        found = np.zeros(len(every))
+        found[np.searchsorted(every, keys)] = _scaled(keys, counts, 1 - self.shares_of_zeros[_AS_DRAWN])
+        return found
+
+
+class MappedRecorder(MarginRecorder):
+    """Notes cells twice: as they are drawn, and as the map of their labels leaves them.
+
+    Parameters
+    ----------
+    blocks
+        Which cells are noted together.
+    by_label
+        The map of the labels.
+
+    Attributes
+    ----------
+    mapped
+        The cells after the map.
+    """
+
+    def __init__(self, blocks: MarginBlocks, by_label: GeneMargins):
+        super().__init__(blocks, by_label.n_genes)
+        self.by_label, self.mapped = by_label, MarginRecorder(blocks, by_label.n_genes)
+
+    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
+        """Note these cells; they stay as they are."""
+        labels = self.blocks.groups[blocks - self.blocks.n_labels, LABEL]
+        mapped = self.by_label.apply(x, labels, uniform, zero)
+        self.mapped.apply(mapped, blocks, uniform, self.by_label.mapped_zero(labels, zero))
+        return super().apply(x, blocks, uniform, zero)
+
 
 def data_weights(
-    model: _Distribution, data: _Distribution, n_model: np.ndarray, n_data: np.ndarray, n_genes: int
+    model: _Distribution,
+    data: _Distribution,
+    n_model: np.ndarray,
+    n_data: np.ndarray,
+    n_genes: int,
+    *,
+    are_groups: bool = False,
 ) -> np.ndarray:
     """How far each row may follow the training cells.
 
     As far as they foretell one another (:func:`foretold_weights`), but never further than against a model that is worth
-    `PRIOR_CELLS` cells. A type of many cells has a large part in the loss, so the model follows more of its noise: of
-    that of `n` cells the share ``n / (n + HALF_FOLLOWED)``.
+    `PRIOR_CELLS` cells. A block of many cells has a large part in the loss, so the model follows more of its noise: of
+    that of `n` cells the share ``n / (n + HALF_FOLLOWED)``. Of the groups within a type none is taken to be followed,
+    so that they leave their type's margins only where their cells say so beyond their noise: else the accidents of a
+    donor's training cells are generated as the donor.
 
     Parameters
     ----------
     model, data
-        Distributions of the same rows (label x gene) over the same counts.
+        Distributions of the same rows (block x gene) over the same counts.
     n_model, n_data
         Cells that each row rests on.
     n_genes
-        Rows of a label.
+        Rows of a block.
+    are_groups
+        Whether the blocks are groups within types.
 
     Returns
     -------
     Weight of the data in each row, between 0 and 1.
     """
     most = n_data / (n_data + PRIOR_CELLS)
-    followed = n_data / (n_data + HALF_FOLLOWED)
+    followed = np.zeros(len(n_data)) if are_groups else n_data / (n_data + HALF_FOLLOWED)
     return np.minimum(most, foretold_weights(model, data, n_model, n_data, n_genes, followed))
 
 
@@ -234,9 +340,9 @@ def foretold_weights(
     n_genes: int,
     followed: np.ndarray,
 ) -> np.ndarray:
-    r"""Weights by which the training cells of a type foretell one another best.
+    r"""Weights by which the training cells of a block, such as a type, foretell one another best.
 
-    Each is foretold by a mixture of the model, of weight `1 - w`, and of the other cells of its type, of weight `w`.
+    Each is foretold by a mixture of the model, of weight `1 - w`, and of the other cells of its block, of weight `w`.
     The squared error of the mixture's distribution function (the Brier score of "at most `t`", summed over counts `t`
     with the model's masses :math:`f_t` as weights) is least at
 
@@ -250,7 +356,7 @@ def foretold_weights(
     the noise is in the distance. So that rest alone is taken off, and what the sampling of the model's cells explains.
 
     A single gene cannot tell distance from noise, so genes that are expressed alike share the sums. How a gene is
-    expressed is read off the other types: by its own few cells, a type would sort its genes by their sampling noise.
+    expressed is read off the other blocks: by its own few cells, one would sort its genes by their sampling noise.
 
     Parameters
     ----------
@@ -261,7 +367,7 @@ def foretold_weights(
 
     Returns
     -------
-    Weight of the data in each row; 0 where a label has fewer than two cells.
+    Weight of the data in each row; 0 where a block has fewer than two cells.
     """
     rows = model.keys // _ROW
     mass = np.diff(model.cdf, prepend=0.0)
@@ -274,11 +380,11 @@ def foretold_weights(
     expressed = (n_data * (1 - data.zero)).reshape(-1, n_genes)
     elsewhere = expressed.sum(0) - expressed
     weights = np.zeros(len(n_data))
-    for label, first in enumerate(range(0, len(n_data), n_genes)):
+    for block, first in enumerate(range(0, len(n_data), n_genes)):
         if n_model[first] == 0 or n_data[first] < 2:
             continue
-        order = first + np.argsort(elsewhere[label], kind="stable")
-        n_strata = np.clip(n_genes // STRATUM_GENES, 1, MAX_STRATA) if elsewhere[label].any() else 1
+        order = first + np.argsort(elsewhere[block], kind="stable")
+        n_strata = np.clip(n_genes // STRATUM_GENES, 1, MAX_STRATA) if elsewhere[block].any() else 1
         for stratum in np.array_split(order, n_strata):
             weights[stratum] = np.clip(explained[stratum].sum() / max(whole[stratum].sum(), 1e-300), 0, 1)
     return weights
@@ -286,7 +392,7 @@ def foretold_weights(
 
 @saved_as("GeneMargins")
 class GeneMargins:
-    """Map from the model's distribution of each gene within a label to that of the training cells.
+    """Map from the model's distribution of each gene within a block to that of the training cells.
 
     Parameters
     ----------
@@ -295,38 +401,40 @@ class GeneMargins:
     data
         Counts of the training cells.
     weights
-        Weight of the data in each row (label x gene). None: by :func:`data_weights`.
+        Weight of the data in each row (block x gene). None: by :func:`data_weights`.
 
     Attributes
     ----------
+    blocks
+        Which cells share their margins.
     weights
-        Weight of the data in each row (label x gene).
+        Weight of the data in each row (block x gene).
     """
 
     def __init__(self, model: MarginRecorder, data: Histogram, weights: np.ndarray | None = None):
         n_genes, n_rows = data.n_genes, len(data.n_cells) * data.n_genes
         n_model, n_data = (np.repeat(side.n_cells, n_genes) for side in (model, data))
+        prior = model.mapped if isinstance(model, MappedRecorder) else model
         drawn, zero = model.drawn
-        keys, counts = np.unique(drawn, return_counts=True)
-        zeros = model.zeros.reshape(len(LOG_ODDS), -1) / np.maximum(n_model, 1)
-        zeros[:, n_model == 0] = 1
-        expected = zeros[LOG_ODDS == 0][0]
-
-        every = np.union1d(keys, data.keys)
-        of_model, of_data = np.zeros(len(every)), np.zeros(len(every))
-        of_model[np.searchsorted(every, keys)] = _scaled(keys, counts, 1 - expected)
+        every = np.union1d(np.concatenate([drawn, prior.drawn[0]]), data.keys)
+        of_prior = prior.masses(every)
+        of_data = np.zeros(len(every))
         of_data[np.searchsorted(every, data.keys)] = data.counts / np.maximum(n_data, 1)[data.keys // _ROW]
         if weights is None:
-            model_side, data_side = (_Distribution(every, mass, n_rows) for mass in (of_model, of_data))
-            weights = data_weights(model_side, data_side, n_model, n_data, n_genes)
-        mass = of_model + weights[every // _ROW] * (of_data - of_model)
+            prior_side, data_side = (_Distribution(every, mass, n_rows) for mass in (of_prior, of_data))
+            are_groups = prior is not model
+            weights = data_weights(prior_side, data_side, n_model, n_data, n_genes, are_groups=are_groups)
+        mass = of_prior + weights[every // _ROW] * (of_data - of_prior)
         target = _Distribution(every[mass > 0], mass[mass > 0], n_rows)
 
-        log_odds = np.where(weights > 0, _crossing(zeros, target.zero), 0.0)
+        zeros = model.shares_of_zeros
+        moved = weights > 0 if prior is model else n_model > 0
+        log_odds = np.where(moved, _crossing(zeros, target.zero), 0.0)
         odds = np.exp(log_odds)[drawn // _ROW]
+        keys = np.unique(drawn)
         left = np.bincount(np.searchsorted(keys, drawn), kept(zero, odds), minlength=len(keys))
-        source = _Distribution(keys, _scaled(keys, left, 1 - np.maximum(expected, target.zero)), n_rows)
-        self._set(source, target, np.exp(log_odds).astype(np.float32), weights, n_genes)
+        source = _Distribution(keys, _scaled(keys, left, 1 - np.maximum(zeros[_AS_DRAWN], target.zero)), n_rows)
+        self._set(source, target, np.exp(log_odds).astype(np.float32), weights, n_genes, model.blocks)
 
     def _set(
         self,
@@ -335,10 +443,14 @@ class GeneMargins:
         odds: np.ndarray | None,
         weights: np.ndarray | None,
         n_genes: int,
+        blocks: MarginBlocks,
     ) -> None:
-        self._from, self._to, self.weights, self.n_genes = source, target, weights, n_genes
+        self._from, self._to, self.weights, self.n_genes, self.blocks = source, target, weights, n_genes, blocks
         self._odds = None if odds is None else odds.reshape(-1, n_genes)
         self._flip = None if odds is not None else self._flip_of_saved()
+        is_expressed = (np.minimum(source.zero, target.zero) < 1).reshape(-1, n_genes)
+        # a block without cells
+        self._known = is_expressed.any(axis=1)
 
     def _flip_of_saved(self) -> np.ndarray:
         """Chance of each zero to become a count, in maps that were saved without odds."""
@@ -346,20 +458,57 @@ class GeneMargins:
             flip = 1 - self._to.zero / self._from.zero
         return np.where(self._from.zero > 0, np.clip(flip, 0, 1), 0).astype(np.float32).reshape(-1, self.n_genes)
 
-    def without(self, labels: Sequence[int]) -> GeneMargins:
+    def without(self, labels: Sequence[int] | np.ndarray) -> GeneMargins:
         """A map that knows nothing of these labels, and leaves their counts as they are drawn."""
+        margins = self.without_groups(labels)
         rows = (np.asarray(labels, dtype=np.int64)[:, None] * self.n_genes + np.arange(self.n_genes)).ravel()
-        margins = type(self).__new__(type(self))
-        odds, weights = (None if x is None else x.copy().ravel() for x in (self._odds, self.weights))
+        odds, weights = (None if x is None else x.copy().ravel() for x in (margins._odds, margins.weights))
         for values, neutral in ((odds, 1), (weights, 0)):
             if values is not None:
                 values[rows] = neutral
-        margins._set(self._from.without(rows), self._to.without(rows), odds, weights, self.n_genes)
+        source, target = margins._from.without(rows), margins._to.without(rows)
+        return self._made_of(source, target, odds, weights, margins.blocks)
+
+    def without_groups(self, labels: Sequence[int] | np.ndarray) -> GeneMargins:
+        """A map that knows these labels as a whole."""
+        left = ~np.isin(self.blocks.groups[:, LABEL], labels)
+        if left.all():
+            return self
+        kept = np.repeat(np.append(np.ones(self.blocks.n_labels, dtype=bool), left), self.n_genes)
+        odds, weights = (None if x is None else x.ravel()[kept] for x in (self._odds, self.weights))
+        blocks = MarginBlocks(self.blocks.n_labels, self.blocks.groups[left])
+        return self._made_of(self._from.only(kept), self._to.only(kept), odds, weights, blocks)
+
+    def joined(self, of_groups: GeneMargins) -> GeneMargins:
+        """The map of labels, and that of groups for their cells."""
+        assert self._odds is not None and of_groups._odds is not None
+        assert self.weights is not None and of_groups.weights is not None
+        odds = np.append(self._odds, of_groups._odds)
+        weights = np.append(self.weights, of_groups.weights)
+        blocks = MarginBlocks(self.blocks.n_labels, of_groups.blocks.groups)
+        source, target = self._from.joined(of_groups._from), self._to.joined(of_groups._to)
+        return self._made_of(source, target, odds, weights, blocks)
+
+    def _made_of(
+        self,
+        source: _Distribution,
+        target: _Distribution,
+        odds: np.ndarray | None,
+        weights: np.ndarray | None,
+        blocks: MarginBlocks,
+    ) -> GeneMargins:
+        margins = type(self).__new__(type(self))
+        margins._set(source, target, odds, weights, self.n_genes, blocks)
         return margins
 
     def saved_state(self) -> dict[str, Any]:
         """What the map is made of."""
-        state = {"model": self._from.saved_state(), "data": self._to.saved_state(), "n_genes": self.n_genes}
+        state = {
+            "model": self._from.saved_state(),
+            "data": self._to.saved_state(),
+            "n_genes": self.n_genes,
+            "groups": self.blocks.groups,
+        }
         return state if self._odds is None else {**state, "odds": self._odds.ravel(), "weights": self.weights}
 
     @classmethod
@@ -367,28 +516,36 @@ class GeneMargins:
         """The map of :meth:`saved_state`."""
         margins = cls.__new__(cls)
         source, target = (_Distribution.from_saved_state(state[name]) for name in ("model", "data"))
-        margins._set(source, target, state.get("odds"), state.get("weights"), state["n_genes"])
+        # maps that were saved without groups are of labels alone
+        groups = state.get("groups", _NO_GROUPS)
+        blocks = MarginBlocks(len(target.first) // state["n_genes"] - len(groups), groups)
+        margins._set(source, target, state.get("odds"), state.get("weights"), state["n_genes"], blocks)
         return margins
 
+    def mapped_zero(self, blocks: np.ndarray, zero: np.ndarray) -> np.ndarray:
+        """P(x = 0) of each entry after the map."""
+        assert self._odds is not None
+        return tilted(zero, self._odds[blocks])
+
     def _chances(
-        self, labels: np.ndarray, zero: np.ndarray, at: tuple[np.ndarray, np.ndarray]
+        self, blocks: np.ndarray, zero: np.ndarray, at: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray | float]:
         """Chance of each entry to lose its zero, and of each drawn count (`at`) to stay one."""
         if self._odds is None:
             assert self._flip is not None
-            return self._flip[labels], 1.0
-        odds = self._odds[labels]
+            return self._flip[blocks], 1.0
+        odds = self._odds[blocks]
         return lost(zero, odds), kept(zero[at], odds[at])
 
-    def apply(self, x: sp.csr_matrix, labels: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
+    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
         """Move counts to the quantiles of the training cells.
 
         Parameters
         ----------
         x
             Counts drawn by the model, cells x genes.
-        labels
-            Label code of each cell.
+        blocks
+            Block of each cell.
         uniform
             Independent draws from [0, 1) of the shape of `x`, which place each count within its step.
         zero
@@ -400,21 +557,22 @@ class GeneMargins:
         """
         x = x.copy()
         x.eliminate_zeros()
-        labels = labels.astype(np.int64)
+        blocks = blocks.astype(np.int64)
         cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         at = cell, x.indices
-        to_count, stays = self._chances(labels, zero, at)
-        rows, counts = labels[cell] * self.n_genes + x.indices, whole_counts(x.data)
+        to_count, stays = self._chances(blocks, zero, at)
+        rows, counts = blocks[cell] * self.n_genes + x.indices, whole_counts(x.data)
         lower, upper = self._from.bounds(rows, counts)
         # of the draws below its chance, a count that stays needs the place among all of them
         place = uniform[at] / stays
         values = self._to.quantile(rows, lower + np.minimum(place, 1) * (upper - lower), guess=counts)
-        x.data = np.where(place < 1, values, 0).astype(x.dtype)
+        values = np.where(place < 1, values, 0)
+        x.data = np.where(self._known[blocks[cell]], values, counts).astype(x.dtype)
 
         flipped = uniform < to_count
         flipped[at] = False
         cell, gene = np.nonzero(flipped)
-        rows = labels[cell] * self.n_genes + gene
+        rows = blocks[cell] * self.n_genes + gene
         share = uniform[cell, gene] / to_count[cell, gene]
         low, high = self._to.zero[rows], self._from.zero[rows]
         grown = self._to.quantile(rows, low + share * (high - low), guess=1).astype(x.dtype)

@@ -27,6 +27,16 @@ def most_alike(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return rows[matches == matches.max(initial=0)]
 
 
+def find_groups(known: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Row of `known` that has the combination of each cell, ``(n,)``; -1 where none has."""
+    if not len(known):
+        return np.full(len(codes), -1)
+    index = np.unique(np.concatenate([known, codes]), axis=0, return_inverse=True)[1].ravel()
+    rows = np.full(len(index), -1)
+    rows[index[: len(known)]] = np.arange(len(known))
+    return rows[index[len(known) :]]
+
+
 @saved_as("Composition")
 @dataclass
 class Composition:
@@ -117,11 +127,10 @@ class Composition:
 
     def seen(self, values: AttributeValues) -> np.ndarray:
         """Whether the training cells have the combination of each cell, and its numbers lie within theirs."""
-        both = np.concatenate([self.codes, values.codes])
-        index = np.unique(both, axis=0, return_inverse=True)[1].ravel()
-        known = np.isin(index[len(self.codes) :], index[: len(self.codes)])
         low, high = self.bounds
-        return known & ((values.numbers >= low) & (values.numbers <= high)).all(axis=1)
+        return (find_groups(self.codes, values.codes) >= 0) & ((values.numbers >= low) & (values.numbers <= high)).all(
+            axis=1
+        )
 
     def library(self, values: AttributeValues) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the log library size of cells like each of these, ``(n,)``."""
