@@ -107,7 +107,15 @@ def write_split(parts: Mapping[str, ad.AnnData], folder: str | Path) -> None:
 
 
 def trained(
-    train: ad.AnnData, labels_key: str, folder: str | Path, seed: int, *, epochs: int | None = None, **model_kwargs: Any
+    train: ad.AnnData,
+    labels_key: str,
+    folder: str | Path,
+    seed: int,
+    *,
+    epochs: int | None = None,
+    batch_key: str | None = None,
+    train_kwargs: Mapping[str, Any] | None = None,
+    **model_kwargs: Any,
 ) -> Any:
     """ACTIVA of a seed: trained and saved in `folder`, or what was saved there."""
     import scvi
@@ -118,9 +126,9 @@ def trained(
     if Path(folder).exists():
         return sm.ACTIVA.load(folder, adata=train)
     scvi.settings.seed = seed
-    sm.ACTIVA.setup_anndata(train, labels_key=labels_key)
+    sm.ACTIVA.setup_anndata(train, labels_key=labels_key, batch_key=batch_key)
     model = sm.ACTIVA(train, **model_kwargs)
-    model.train(max_epochs=epochs)
+    model.train(max_epochs=epochs, **(train_kwargs or {}))
     model.save(folder)
     return model
 

@@ -11,6 +11,9 @@ generated cells as were trained on, or five times as many ("membership_5"). --ou
 --guided adds rows in which a classifier chooses among four times as many cells: it learns to tell training from
 generated cells, by four folds, and of each type cells are taken by the ratio of densities that it sees, between 1/10
 and 10. They have no membership.
+
+--kl-weight trains with another weight of the KL. --short adds rows in which the cells come in halves from two trainings
+of half as many epochs.
 """
 
 from __future__ import annotations
@@ -83,8 +86,34 @@ def guided(judge: Judge, model: sm.ACTIVA, codes: str, by: str, args: argparse.N
     return pool[np.concatenate(chosen)].copy()
 
 
+class Halves:
+    """Two models of half as many epochs each, and half of the cells from each."""
+
+    def __init__(self, train: ad.AnnData, labels_key: str, folder: str, seed: int, epochs: int):
+        self.models = [
+            trained(train, labels_key, f"{folder}_half{part}", seed + 1000 * part, epochs=epochs // 2)
+            for part in (1, 2)
+        ]
+
+    def generate(
+        self, n: int | None = None, labels: dict[Any, int] | None = None, *, codes: str, seed: int
+    ) -> ad.AnnData:
+        """Cells of either model."""
+        asked = [{"n": part} if n is not None else {"labels": part} for part in self._shares(n, labels)]
+        cells = [model.generate(**what, codes=codes, seed=seed) for model, what in zip(self.models, asked, strict=True)]
+        return ad.concat(cells)
+
+    def _shares(self, n: int | None, labels: dict[Any, int] | None) -> list[Any]:
+        if n is not None:
+            return [n - n // 2, n // 2]
+        # of an odd number the one more comes from either in turn
+        more = {name: (count % 2) * (number % 2) for number, (name, count) in enumerate(labels.items())}
+        first = {name: count // 2 + more[name] for name, count in labels.items()}
+        return [first, {name: count - first[name] for name, count in labels.items()}]
+
+
 def measured(
-    judge: Judge, model: sm.ACTIVA, codes: str, args: argparse.Namespace, seed: int, by: str | None = None
+    judge: Judge, model: sm.ACTIVA | Halves, codes: str, args: argparse.Namespace, seed: int, by: str | None = None
 ) -> dict[str, float]:
     """Means over the draws."""
     draws = []
@@ -97,6 +126,16 @@ def measured(
     return {name: float(np.mean([draw[name] for draw in draws])) for name in MEASURES if name in draws[0]}
 
 
+def complete(
+    judge: Judge, model: sm.ACTIVA | Halves, codes: str, args: argparse.Namespace, seed: int, n_train: int
+) -> dict[str, float]:
+    """What is measured, with the attacks."""
+    found = measured(judge, model, codes, args, seed)
+    for name, times in (("membership", 1), ("membership_5", 5)):
+        found[name] = membership(judge, model.generate(times * n_train, codes=codes, seed=seed))
+    return found
+
+
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each source and seed."""
     for seed in args.seed:
@@ -104,18 +143,25 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             args.split_seed = seed
         parts = load_parts(args)
         judge = Judge(parts, args.labels, n_trees=args.trees, n_jobs=args.jobs)
-        folder = args.out / f"{Path(args.split_dir or args.data).stem}_seed{seed}"
-        model = trained(parts["train"], args.labels, folder, seed, epochs=args.epochs)
+        folder = str(args.out / f"{Path(args.split_dir or args.data).stem}_seed{seed}")
+        train_kwargs: dict[str, Any] = {}
+        if args.batch:
+            folder = f"{folder}_{args.batch}"
+        if args.kl_weight != 1:
+            folder, train_kwargs = f"{folder}_kl{args.kl_weight:g}", {"plan_kwargs": {"kl_weight": args.kl_weight}}
+        settings = {"epochs": args.epochs, "batch_key": args.batch, "train_kwargs": train_kwargs}
+        model = trained(parts["train"], args.labels, folder, seed, **settings)
+        n_train = model.adata.n_obs
         for codes in args.codes:
             model.fitted_codes_ = {}
             start = time.perf_counter()
             model.generate(1, codes=codes, seed=seed)
-            row = {"codes": codes, "seed": seed, "n_train": model.adata.n_obs, "fit_s": time.perf_counter() - start}
-            row |= measured(judge, model, codes, args, seed)
-            for name, times in (("membership", 1), ("membership_5", 5)):
-                cells = model.generate(times * model.adata.n_obs, codes=codes, seed=seed)
-                row[name] = membership(judge, cells)
-            yield row
+            row = {"codes": codes, "seed": seed, "n_train": n_train, "fit_s": time.perf_counter() - start}
+            yield row | complete(judge, model, codes, args, seed, n_train)
+            if args.short:
+                halves = Halves(parts["train"], args.labels, folder, seed, len(model.history["elbo_train"]))
+                row = {"codes": f"{codes}, two short trainings", "seed": seed, "n_train": n_train}
+                yield row | complete(judge, halves, codes, args, seed, n_train)
             for by in args.guided:
                 yield {"codes": f"{codes}, guided by {by}", "seed": seed} | measured(
                     judge, model, codes, args, seed, by
@@ -125,9 +171,12 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_source_arguments(parser)
+    parser.add_argument("--batch", help="column of obs with the batches; default: none is told")
     parser.add_argument("--resplit", action="store_true", help="another split for each seed")
     parser.add_argument("--codes", nargs="+", default=["mixture", "posterior"])
     parser.add_argument("--guided", nargs="*", choices=GUIDES, default=[])
+    parser.add_argument("--kl-weight", type=float, default=1.0)
+    parser.add_argument("--short", action="store_true", help="also two short trainings")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="default: the model's")

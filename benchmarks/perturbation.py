@@ -7,7 +7,10 @@ is the mean shift learned in the other types.
     python benchmarks/perturbation.py --data papalexi.h5ad --perturbations perturbation --control non-targeting \
         --out out
     python benchmarks/perturbation.py --data kang.h5ad --perturbations condition --control control --types cell_type \
-        --genes 2000 --out out
+        --genes 2000 --models ACTIVA --out out
+
+With --models each type is also predicted by models that were trained without its treated cells: an ACTIVA of counts
+that is told types and conditions, or latent arithmetic in a BetaTCVAE of counts.
 """
 
 from __future__ import annotations
@@ -107,18 +110,40 @@ def type_predictions(
     return {method: assemble(parts, obs, half) for method, parts in blocks.items()} | {HALF: half}
 
 
-def arithmetic(half: ad.AnnData, key: str, control: str, types: str, target: str, seed: int) -> ad.AnnData:
+def told(half: ad.AnnData, target: str, args: argparse.Namespace, seed: int) -> ad.AnnData:
+    """As many cells as there are, from an ACTIVA that has not seen the target's treated cells."""
+    key, types = args.perturbations, args.types
+    is_held = held_out(half, target, args)
+    train = half[~is_held].copy()
+    condition = half.obs[key][is_held].iloc[0]
+    scvi.settings.seed = seed
+    sm.ACTIVA.setup_anndata(train, labels_key=types, categorical_covariate_keys=[key])
+    model = sm.ACTIVA(train)
+    model.train(args.epochs, enable_progress_bar=False)
+    return model.generate(int(is_held.sum()), target, covariates={key: condition}, seed=seed)
+
+
+def arithmetic(half: ad.AnnData, target: str, args: argparse.Namespace, seed: int) -> ad.AnnData:
     """Latent arithmetic in a BetaTCVAE of counts that has not seen the target's treated cells."""
-    condition = next(name for name in half.obs[key].unique() if name != control)
-    train = half[~((half.obs[types] == target) & (half.obs[key] == condition)).to_numpy()].copy()
+    key, types = args.perturbations, args.types
+    is_held = held_out(half, target, args)
+    train, condition = half[~is_held].copy(), half.obs[key][is_held].iloc[0]
     scvi.settings.seed = seed
     sm.BetaTCVAE.setup_anndata(train)
     model = sm.BetaTCVAE(train, gene_likelihood="nb")
-    model.train(enable_progress_bar=False)
-    about = {"group_key": types, "condition_key": key, "target": (target, condition), "control": control}
+    model.train(args.epochs, enable_progress_bar=False)
+    about = {"group_key": types, "condition_key": key, "target": (target, condition), "control": args.control}
     predicted = sm.tl.latent_arithmetic(train, model, **about, seed=seed)
     predicted.obs[types], predicted.obs[key] = target, condition
     return predicted
+
+
+def held_out(half: ad.AnnData, target: str, args: argparse.Namespace) -> np.ndarray:
+    """Which cells are the treated ones of the target."""
+    return ((half.obs[args.types] == target) & (half.obs[args.perturbations] != args.control)).to_numpy()
+
+
+MODELS = {"ACTIVA": told, "latent arithmetic": arithmetic}
 
 
 def part(cells: ad.AnnData, types: str, kept: list[str]) -> ad.AnnData:
@@ -149,10 +174,9 @@ def run(args: argparse.Namespace) -> list[dict]:
             if args.only:
                 predicted = {name: part(cells, args.types, args.only) for name, cells in predicted.items()}
                 reference = part(reference, args.types, args.only)
-            if args.arithmetic:
-                names = reference.obs[args.types].unique()
-                made = [arithmetic(other, args.perturbations, args.control, args.types, x, seed) for x in names]
-                predicted["latent arithmetic"] = ad.concat(made, index_unique="-")
+            for name in args.models:
+                made = [MODELS[name](other, target, args, seed) for target in reference.obs[args.types].unique()]
+                predicted[name] = ad.concat(made, index_unique="-")
             table = evaluate(reference, predicted, context_key=args.types, baseline=predicted[SHIFT], **tool)
         changed = reference.uns["evaluate_perturbation"]["changed"]
         found = [row | {"seed": seed} for row in table.to_dict("records")]
@@ -176,7 +200,10 @@ def main() -> None:
     parser.add_argument("--control", required=True, help="its value for control cells")
     parser.add_argument("--types", help="column of obs with the cell types, each a context of its own")
     parser.add_argument("--only", nargs="+", help="measure these types; the mean shift is learned in all others")
-    parser.add_argument("--arithmetic", action="store_true", help="train a model for each type, and measure it too")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=[], help="train these for each type, and measure"
+    )
+    parser.add_argument("--epochs", type=int, help="of the models; default: theirs")
     parser.add_argument("--baseline", choices=("tile", "dispersed"), default="tile", help="of a screen")
     parser.add_argument("--changes", type=json_object, default={}, help="JSON object of settings of the preset")
     parser.add_argument("--genes", type=int, help="keep the most variable genes; default: all")
