@@ -15,6 +15,7 @@ import pandas as pd
 from scmimic._arguments import FLAG, PATH, TEXT, Choice
 from scmimic._files import PAGE_ENDINGS, check_output, replacing
 from scmimic._keys import OVERALL, Basis
+from scmimic._progress import progress
 from scmimic._report._pictures import Picture, draw_pictures, draw_scores
 from scmimic._version import package_version
 from scmimic.cells import label_array
@@ -125,7 +126,12 @@ def report(
     path = check_output(path, overwrite=overwrite, endings=PAGE_ENDINGS, others=files)
     if evaluation is None:
         evaluation = run(adata, synthetic, settings)
-    page = _render(evaluation, title, draw_scores(evaluation), draw_pictures(evaluation, basis))
+    with progress(2, "Drawing the page") as advance:
+        scores = draw_scores(evaluation)
+        advance(1)
+        pictures = draw_pictures(evaluation, basis)
+        advance(1)
+    page = _render(evaluation, title, scores, pictures)
     with replacing(path, overwrite=overwrite) as partial:
         partial.write_text(page, encoding="utf-8")
     return path

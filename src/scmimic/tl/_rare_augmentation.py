@@ -202,7 +202,7 @@ def rare_augmentation(
 
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
     blank = {"n_added": 0, **dict.fromkeys(SCORES, np.nan)}
-    result = compare(trials, methods, make, score, blank, rare.label)
+    result = compare(trials, len(seeds) * len(fractions), methods, make, score, blank, rare.label)
     adata.uns[key_added or _keys.RARE_AUGMENTATION] = {
         "params": storable(
             {

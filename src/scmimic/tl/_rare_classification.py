@@ -179,7 +179,7 @@ def rare_classification(
     space = Space(log1p, target_sum)
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
     blank = dict.fromkeys((*SCORES, "accuracy"), np.nan)
-    result = compare(trials, methods, probabilities, score, blank, rare.label)
+    result = compare(trials, len(seeds) * len(fractions), methods, probabilities, score, blank, rare.label)
     adata.uns[key_added or _keys.RARE_CLASSIFICATION] = {
         "params": storable(
             {

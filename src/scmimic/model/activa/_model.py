@@ -391,6 +391,7 @@ class ACTIVA(GenerativeVAE):
             "dispersion": calibrate_dispersion,
             "spread": calibrate_spread,
             "margins": calibrate_margins,
+            "silent": not trainer_kwargs.get("enable_progress_bar", True),
         }
         self._train(
             max_epochs=max_epochs,

@@ -73,7 +73,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
         overwrite: bool = False,
-        silent: bool = True,
+        silent: bool = False,
     ) -> AnnData:
         """Generate new cells.
 
@@ -133,7 +133,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         overwrite
             Replace what is at `path`, once the new cells are whole.
         silent
-            Show no progress bar.
+            Show no progress bar, also where generation takes over two seconds; `scvi.settings` has its style.
 
         Returns
         -------
@@ -412,7 +412,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             **settings,
         )
 
-    def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool) -> None:
+    def _calibrate(self, *, dispersion: bool, spread: bool, margins: bool, silent: bool = True) -> None:
         """Take from the training cells what generation is matched with."""
         calibration = calibrate(
             self.module,
@@ -421,6 +421,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             dispersion=dispersion,
             spread=spread,
             margins=margins,
+            silent=silent,
         )
         self.posterior_, self.margins_ = calibration.posterior, calibration.margins
         self.fitted_codes_ = {"mixture": calibration.codes}

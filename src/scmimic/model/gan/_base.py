@@ -286,7 +286,7 @@ class GenerativeGAN(GenerativeModel):
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
         overwrite: bool = False,
-        silent: bool = True,
+        silent: bool = False,
     ) -> AnnData:
         """Generate new cells.
 
@@ -317,7 +317,7 @@ class GenerativeGAN(GenerativeModel):
         overwrite
             Replace what is at `path`, once the new cells are whole.
         silent
-            Show no progress bar.
+            Show no progress bar, also where generation takes over two seconds; `scvi.settings` has its style.
 
         Returns
         -------

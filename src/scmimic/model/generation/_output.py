@@ -18,11 +18,11 @@ import zarr
 from anndata.io import sparse_dataset, write_elem
 from pandas.api.extensions import ExtensionDtype
 from pandas.api.types import is_float_dtype
-from rich.progress import Progress
 
 from scmimic import _keys
 from scmimic._files import CELL_ENDINGS, check_output, replacing
 from scmimic._noise import without_noise
+from scmimic._progress import progress
 from scmimic.cells import (
     Attributes,
     AttributeValues,
@@ -117,7 +117,7 @@ def deliver(
     silent: bool,
 ) -> ad.AnnData:
     """Gather `total` cells in memory, or stream them to `path` in chunks of at least `batch_size` cells."""
-    chunks = _progress(_merge(blocks, batch_size), total, silent)
+    chunks = _with_bar(_merge(blocks, batch_size), total, silent)
     return collect(chunks, about) if path is None else stream(chunks, about, total, path, overwrite=overwrite)
 
 
@@ -141,12 +141,11 @@ def _stack(chunks: list[Chunk]) -> Chunk:
     )
 
 
-def _progress(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
-    with Progress(disable=silent) as progress:
-        task = progress.add_task("Generating cells", total=total)
+def _with_bar(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
+    with progress(total, "Generating cells", silent=silent) as advance:
         for chunk in chunks:
             yield chunk
-            progress.advance(task, len(chunk.z))
+            advance(len(chunk.z))
 
 
 def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:

@@ -27,6 +27,7 @@ from scmimic._arguments import (
     Listed,
     Range,
 )
+from scmimic._progress import progress
 from scmimic.cells import Value, label_column, read_matrix
 from scmimic.tl.augmentation._trial import Space, Trial, make_trial, split_rows, thin_rows
 
@@ -113,6 +114,7 @@ class RareType:
 
 def compare(
     trials: Iterable[tuple[int, float, Trial]],
+    n_trials: int,
     methods: Sequence[str],
     make: Callable[[str, Trial, int], Any],
     score: Callable[[str, Trial, int, Any], dict[str, float]],
@@ -121,15 +123,17 @@ def compare(
 ) -> pd.DataFrame:
     """One row per trial and method: the scores of what the method makes, or `blank` ones and why it refused."""
     rows = []
-    for seed, fraction, trial in trials:
-        for method in methods:
-            row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
-            row |= {"n_real": int(trial.is_label.sum()), **blank}
-            made, row["seconds"], row["error"] = _attempt(partial(make, method, trial, seed), method, trial, label)
-            if not row["error"]:
-                row |= score(method, trial, seed, made)
-                logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
-            rows.append(row)
+    with progress(n_trials * len(methods), "Trials") as advance:
+        for seed, fraction, trial in trials:
+            for method in methods:
+                row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
+                row |= {"n_real": int(trial.is_label.sum()), **blank}
+                made, row["seconds"], row["error"] = _attempt(partial(make, method, trial, seed), method, trial, label)
+                if not row["error"]:
+                    row |= score(method, trial, seed, made)
+                    logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
+                rows.append(row)
+                advance(1)
     return pd.DataFrame(rows)
 
 

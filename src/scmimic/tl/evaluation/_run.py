@@ -20,6 +20,7 @@ from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
+from scmimic._progress import progress
 from scmimic._version import package_version
 from scmimic.cells import ANNDATA
 from scmimic.metrics import TooFewCellsError
@@ -124,23 +125,23 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
     rows = diagnose(data, log1p=settings["log1p"], min_cells=settings["min_cells"])
     options = Options(**{name: settings[name] for name in ("n_trees", "seed", "n_jobs", "min_cells")})
     curves, seconds, failed = {}, {}, []
-    for measure in MEASURES.values():
-        asked = measure.asked(settings["metrics"])
-        wanted = measure.metrics if "all" in settings["metrics"] else asked
-        lacking = _lacking(measure, data)
-        if not wanted or (lacking and not asked):
-            continue
-        start, name = time.perf_counter(), measure.metrics[0].name
-        if lacking:
-            results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
-        else:
-            results = _take(measure, data.compared, options)
-        curves[name] = results.curves
-        seconds[name] = time.perf_counter() - start
-        logger.info("%s: %.1f s", name, seconds[name])
-        failed += results.faults(name)
-        for metric in wanted:
-            rows += _rows(metric, measure, results, data, settings["min_cells"])
+    wanted = {name: _wanted(measure, settings["metrics"], data) for name, measure in MEASURES.items()}
+    with progress(sum(map(bool, wanted.values())), "Evaluating") as advance:
+        for key, metrics in wanted.items():
+            if not metrics:
+                continue
+            measure, start, name = MEASURES[key], time.perf_counter(), MEASURES[key].metrics[0].name
+            if lacking := _lacking(measure, data):
+                results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
+            else:
+                results = _take(measure, data.compared, options)
+            curves[name] = results.curves
+            seconds[name] = time.perf_counter() - start
+            logger.info("%s: %.1f s", name, seconds[name])
+            failed += results.faults(name)
+            for metric in metrics:
+                rows += _rows(metric, measure, results, data, settings["min_cells"])
+            advance(1)
     params |= {
         "n_comps": data.real.pcs.shape[1],
         "n_real": adata.n_obs,
@@ -156,6 +157,14 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
     for text in evaluation.faults:
         warnings.warn(text, UserWarning, stacklevel=3)
     return evaluation
+
+
+def _wanted(measure: Measure, names: Sequence[str], data: EvaluationData) -> Sequence[Metric]:
+    """The metrics of a measure to take; what was not asked for by name is left out where its cells are not given."""
+    asked = measure.asked(names)
+    if _lacking(measure, data) and not asked:
+        return ()
+    return measure.metrics if "all" in names else asked
 
 
 def _lacking(measure: Measure, data: EvaluationData) -> str:

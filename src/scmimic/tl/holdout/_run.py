@@ -15,6 +15,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arrays import Matrix
 from scmimic._interrupts import stop_if_interrupted
+from scmimic._progress import progress
 from scmimic._random import seeded
 from scmimic.model import BetaTCVAE
 from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropies
@@ -75,9 +76,11 @@ class HoldoutRun:
 
     def rows(self, sets: Sequence[Sequence[Target]], seeds: Sequence[int]) -> Iterator[Row]:
         """One row per seed, combination and method, as soon as it is known; each set is held out together."""
-        for seed in seeds:
-            for targets in sets:
-                yield from self._of_set(targets, seed)
+        with progress(len(seeds) * len(sets), "Held-out combinations") as advance:
+            for seed in seeds:
+                for targets in sets:
+                    yield from self._of_set(targets, seed)
+                    advance(1)
 
     def _of_set(self, targets: Sequence[Target], seed: int) -> Iterator[Row]:
         spaces, expression = self.spaces, self.spaces.expression

@@ -12,6 +12,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scmimic._arrays import log_normalise
+from scmimic._progress import progress
 from scmimic.cells import LABEL, OPEN, AttributeValues
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._sampler import CellSampler
@@ -39,6 +40,8 @@ GROUP_CELLS = 50
 """Training cells that a combination of label, batch and covariates needs for gene margins of its own."""
 MAX_GROUPS = 100
 """The largest groups have margins of their own: each takes generated cells to compare, and room in a saved model."""
+# two of dispersions, counts of the margins, spread, margins of labels and of groups
+_STEPS = 6
 
 Batches = Callable[[np.ndarray | None], Iterable[dict[str, torch.Tensor]]]
 """Gives the training cells as a data loader does: those of the rows, or all, in their order."""
@@ -72,6 +75,7 @@ def calibrate(
     dispersion: bool,
     spread: bool,
     margins: bool,
+    silent: bool = True,
 ) -> Calibration:
     """Match dispersions, then variance within types, then margins; all of it, or none where it is interrupted.
 
@@ -85,13 +89,18 @@ def calibrate(
         The training cells.
     dispersion, spread, margins
         What to match; likelihoods that are none of counts have nothing to match.
+    silent
+        Show no progress bar.
     """
     module.eval()
     if not module.is_count:
         return Calibration(posterior, CodeMixture.fit(posterior))
     learned = None if module.px_r is None else module.px_r.clone()
     try:
-        return match(module, posterior, batches, dispersion=dispersion, spread=spread, margins=margins)
+        with progress(_STEPS, "Calibrating", silent=silent) as advance:
+            return match(
+                module, posterior, batches, dispersion=dispersion, spread=spread, margins=margins, advance=advance
+            )
     except BaseException:
         if module.px_r is not None and learned is not None:
             module.px_r.copy_(learned)
@@ -106,22 +115,28 @@ def match(
     dispersion: bool,
     spread: bool,
     margins: bool,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> Calibration:
-    """Do the work of :func:`calibrate`."""
+    """Do the work of :func:`calibrate`, and tell `advance` of each of its steps."""
     if dispersion and module.px_r is not None:
         pool_dispersion(module, batches(None))
+        advance(1)
         match_zeros(module, batches(None))
+        advance(1)
     observed = None
     if margins:
         labels = len(cells_per_label(module, posterior))
         observed = histogram(counts_and_labels(batches(None)), labels, module.n_input)
+        advance(1)
     if spread:
         posterior = match_spread(module, posterior, batches, observed)
+        advance(1)
     codes = CodeMixture.fit(posterior)
     if observed is None:
         return Calibration(posterior, codes)
     seed = int(torch.randint(2**31 - 1, ()))
     by_label = compare_margins(module, posterior, observed, seed, codes)
+    advance(1)
     return Calibration(posterior, codes, with_group_margins(by_label, module, posterior, batches(None), seed, codes))
 
 
