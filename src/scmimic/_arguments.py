@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
@@ -141,6 +142,23 @@ class PairRange(Range):
     def describe(self) -> str:
         """A pair, with the ends of their range."""
         return f"a pair{', the first smaller' if self.growing else ''}, each {super().describe()}"
+
+
+@dataclass(frozen=True)
+class Dimension(Range):
+    """A latent dimension: its name, of which ``"Z1"`` is the first, or its position, of which 0 is the first."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is text or a whole number."""
+        return isinstance(value, str) or super().fits(value)
+
+    def within(self, value: Any) -> bool:
+        """Whether it may be a name, or is no negative number."""
+        return re.fullmatch(r"Z[1-9]\d*", value) is not None if isinstance(value, str) else super().within(value)
+
+    def describe(self) -> str:
+        """Both ways to say it."""
+        return "the name of a latent dimension (the first is 'Z1') or its position (the first is 0)"
 
 
 @dataclass(frozen=True)
@@ -382,7 +400,8 @@ PATH = FilePath()
 SETTINGS = Settings()
 ORDERED = Ordered(optional=True)
 COLUMNS = Listed(COLUMN, alone=True)
-DIMENSIONS = Listed(NATURAL, alone=True)
+DIMENSIONS = Listed(Dimension(0, whole=True), alone=True)
+ANY_DIMENSIONS = Listed(Dimension(0, whole=True), least=0, alone=True)
 
 
 def check_arguments(values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:

@@ -1,5 +1,6 @@
 """Every name that scmimic writes into an AnnData object."""
 
+from collections.abc import Sequence, Sized
 from typing import Literal
 
 UNS = "scmimic"
@@ -116,9 +117,41 @@ def code_var(model_name: str, number: int = 0) -> str:
     return f"{code(model_name, number)}_var"
 
 
+def latent_name(dim: int | str) -> str:
+    """What a dimension of a latent space is called, by its position, of which 0 is the first; a name stays."""
+    return dim if isinstance(dim, str) else f"Z{int(dim) + 1}"
+
+
 def latent_names(n_latent: int) -> list[str]:
-    """What the dimensions of a latent space are called in tables and pictures: ``"Z1"``, ``"Z2"``, ..."""
-    return [f"Z{i}" for i in range(1, n_latent + 1)]
+    """What the dimensions of a latent space are called wherever they are named: ``"Z1"``, ``"Z2"``, ..."""
+    return [latent_name(position) for position in range(n_latent)]
+
+
+def asked_latents(dims: int | str | Sequence[int | str]) -> list[str]:
+    """Names of the dimensions that a user names, or gives by position; one, or several."""
+    return [latent_name(dim) for dim in (dims if isinstance(dims, Sized) and not isinstance(dims, str) else [dims])]
+
+
+def latent_positions(dims: int | str | Sequence[int | str] | None, n_latent: int) -> list[int]:
+    """Positions of dimensions that a user names, or gives by position; None: all.
+
+    Raises
+    ------
+    ValueError
+        If one does not exist, or is named twice.
+    """
+    if dims is None:
+        return list(range(n_latent))
+    known = {name: position for position, name in enumerate(latent_names(n_latent))}
+    names = asked_latents(dims)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"`dims`: there is no {', '.join(unknown)}. The latent dimensions are Z1 to Z{n_latent}, at the positions "
+            f"0 to {n_latent - 1}."
+        )
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise ValueError(f"`dims` has {', '.join(twice)} more than once: give different dimensions.")
+    return [known[name] for name in names]
 
 
 def joint(basis: str, key_added: str | None = None) -> str:

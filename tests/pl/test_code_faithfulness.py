@@ -18,7 +18,7 @@ def cells():
             "ceiling": [0.95, 0.8, 0.2],
             "informative": [True, True, False],
         },
-        index=["z0", "z1", "z2"],
+        index=["Z1", "Z2", "Z3"],
     )
     factors = pd.DataFrame({"batch": [0.5, -0.8, 0.0], "step": [0.1, 0.2, -0.3]}, index=table.index)
     cells = ad.AnnData(np.ones((3, 2)))

@@ -92,7 +92,7 @@ def test_dims_basis_and_own_axes(cells):
     cells.obsm["X_other"] = cells.obsm["X_betatcvae"][:, ::-1]
     cells.obsm["tsne"] = cells.obsm["X_umap"] + 5
     figure, own = plt.subplots(1, 2)
-    axes = sm.pl.latent(cells, use_rep="X_other", basis="tsne", dims=[2, 1], ax=own, show=False)
+    axes = sm.pl.latent(cells, use_rep="X_other", basis="tsne", dims=["Z3", 1], ax=own, show=False)
     assert axes == list(own)
     assert axes[0].get_title() == "Z3"
     assert points(axes[0]).get_offsets().mean() > 4

@@ -13,7 +13,7 @@ def cells():
     real, moved = ad.AnnData(np.ones((50, 2))), ad.AnnData(np.ones((15, 2)))
     for a in (real, moved):
         a.obsm["X_joint_umap"] = rng.normal(size=(a.n_obs, 2))
-    moved.obs["dimension"] = pd.Categorical(np.repeat(["0", "2", "10"], 5), categories=["0", "2", "10"])
+    moved.obs["dimension"] = pd.Categorical(np.repeat(["Z1", "Z3", "Z11"], 5), categories=["Z1", "Z3", "Z11"])
     moved.obs["value"] = np.tile(np.linspace(-1, 1, 5), 3) * np.repeat([1, 2, 3], 5)
     return real, moved
 
@@ -32,14 +32,14 @@ def test_one_panel_per_dimension_with_its_values(cells):
 
 def test_some_dimensions_on_own_axes(cells):
     _, axes = plt.subplots(1, 2)
-    drawn = sm.pl.latent_traversal(*cells, dims=[10, 0], ax=axes, show=False)
+    drawn = sm.pl.latent_traversal(*cells, dims=["Z11", 0], ax=axes, show=False)
     assert [ax.get_title() for ax in drawn] == ["Z11", "Z1"]
     assert list(drawn) == list(axes)
 
 
 def test_bad_input(cells):
     real, moved = cells
-    with pytest.raises(ValueError, match=r"\['1'\] were not traversed"):
+    with pytest.raises(ValueError, match=r"\['Z2'\] were not traversed"):
         sm.pl.latent_traversal(real, moved, dims=1)
     with pytest.raises(ValueError, match="`dims` is empty"):
         sm.pl.latent_traversal(real, moved, dims=[])

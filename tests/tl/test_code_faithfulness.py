@@ -118,11 +118,11 @@ def test_factors_are_inferred_from_expression(pair):
     del synthetic.obs["u"]
     table = sm.tl.code_factor_correlation(real, synthetic, factors=["u", "group"], log1p=False)
     assert table.shape == (3, 2)
-    assert table.loc["z0", "u"] > 0.99
+    assert table.loc["Z1", "u"] > 0.99
     # high comes before low
-    assert table.loc["z0", "group"] < -0.8
-    assert table.loc["z1"].abs().max() < 0.15
-    assert (table.loc["z2"] == 0).all()
+    assert table.loc["Z1", "group"] < -0.8
+    assert table.loc["Z2"].abs().max() < 0.15
+    assert (table.loc["Z3"] == 0).all()
     pd.testing.assert_frame_equal(synthetic.uns["code_factor_correlation"]["table"], table)
 
 
@@ -137,10 +137,10 @@ def test_levels_without_an_order_are_read_one_by_one(pair):
     truth = {"b": synthetic.obs["u"] > 4, "c": synthetic.obs["u"].between(2, 4), "a": synthetic.obs["u"] < 2}
     by_level = [spearmanr(synthetic.obsm["X_michigan"][:, 0], level).statistic for level in truth.values()]
     # the lowest and the highest level say nearly as much, with opposite signs
-    assert abs(table.loc["z0", "type"]) == pytest.approx(max(map(abs, by_level)), abs=0.05)
-    assert table.loc["z1", "type"] < -0.95
+    assert abs(table.loc["Z1", "type"]) == pytest.approx(max(map(abs, by_level)), abs=0.05)
+    assert table.loc["Z2", "type"] < -0.95
     # numbers keep their order, also as categories
-    assert table.loc["z0", "step"] > 0.95 and table.loc["z0", "u"] > 0.99
+    assert table.loc["Z1", "step"] > 0.95 and table.loc["Z1", "u"] > 0.99
 
 
 def test_factor_errors(pair):

@@ -12,7 +12,7 @@ def test_one_dimension_moves_at_a_time(linear):
     cells = sm.tl.latent_traversal(adata, model, start=start, n_steps=7, span=(0.1, 0.8), seed=0)
     z = cells.obsm["X_latent_traversal"]
     assert cells.n_obs == 14
-    assert list(cells.obs["dimension"].cat.categories) == ["0", "1"]
+    assert list(cells.obs["dimension"].cat.categories) == ["Z1", "Z2"]
     np.testing.assert_array_equal(z[:7, 1], start[1])
     np.testing.assert_array_equal(z[7:, 0], start[0])
     np.testing.assert_allclose(cells.X, z @ model.axes, atol=1e-5)
@@ -72,8 +72,14 @@ def test_bad_input(linear):
         run(start=[1.0, 2.0, 3.0])
     with pytest.raises(KeyError, match="`start='x'`"):
         run(start={"x": "y"})
-    for dims in ([], [2], [-1], [0, 0], 1.7, "0"):
-        with pytest.raises(ValueError, match="`dims` (is empty|must be (a whole number|different dimensions from 0))"):
+    for dims in ([], [-1], 1.7, "0", "Z0", "z1", ["Z1", None]):
+        with pytest.raises(ValueError, match="`dims` (is empty|must be the name of a latent dimension)"):
+            run(dims=dims)
+    for dims in ([2], 2, "Z3", ["Z1", "Z12"]):
+        with pytest.raises(ValueError, match=r"`dims`: there is no Z\d+\. The latent dimensions are Z1 to Z2"):
+            run(dims=dims)
+    for dims in ([0, 0], ["Z1", 0], ["Z2", "Z2"]):
+        with pytest.raises(ValueError, match=r"`dims` has Z\d more than once"):
             run(dims=dims)
     for n_steps in (1, 2.5):
         with pytest.raises(ValueError, match="`n_steps`"):
@@ -202,3 +208,22 @@ def test_only_the_code_moves(adata):
         adata, model, start=[0.5, -0.5], n_steps=4, seed=0, decode_kwargs={"share_noise": False}
     )
     assert not np.allclose(free.X.toarray(), cells.X.toarray())
+
+
+def test_one_name_for_a_dimension(trained):
+    """Names count from 1, positions from 0; cells, records and tables have the names."""
+    adata, start = trained.adata, "type_1"
+    by_name, by_position = (
+        sm.tl.latent_traversal(adata, trained, start=start, dims=dims, n_steps=3, seed=0)
+        for dims in (["Z4", "Z1"], np.array([3, 0]))
+    )
+    np.testing.assert_array_equal(by_name.X.toarray(), by_position.X.toarray())
+    for cells in (by_name, by_position):
+        assert list(cells.obs["dimension"].cat.categories) == ["Z4", "Z1"]
+        assert list(cells.uns["latent_traversal"]["params"]["dims"]) == ["Z4", "Z1"]
+        # what was moved are the columns 3 and 0 of the codes
+        moved = np.ptp(cells.obsm["X_latent_traversal"][:3], axis=0) > 0
+        assert np.flatnonzero(moved).tolist() == [3]
+    sm.tl.rank_latent_genes(adata, trained, dims="Z2", n_genes=3)
+    assert adata.uns["rank_latent_genes"]["names"].dtype.names == ("Z2",)
+    assert list(adata.uns["rank_latent_genes"]["params"]["dims"]) == ["Z2"]

@@ -87,7 +87,7 @@ def code_faithfulness(
     fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=(bars_width(len(table), 1), 2.8), figsize=figsize)
     pearson, informative = table["pearson"].to_numpy(), table["informative"].to_numpy(dtype=bool)
     colors = {"informative": SYNTHETIC_COLOR, "mostly prior": MISSING_COLOR}
-    grouped_bars(panel, pearson[:, None], _keys.latent_names(len(table)), {"informative": SYNTHETIC_COLOR})
+    grouped_bars(panel, pearson[:, None], list(map(str, table.index)), {"informative": SYNTHETIC_COLOR})
     for bar, known in zip(panel.patches, informative, strict=True):
         bar.set_facecolor(colors["informative" if known else "mostly prior"])
     edges = np.arange(len(table))[:, None] + np.array([-0.45, 0.45])
@@ -167,7 +167,7 @@ def code_factor_correlation(
     colors = category_palette(list(table.columns), palette, name="factor")
     size = (bars_width(len(table), len(colors)), 2.8)
     fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
-    grouped_bars(panel, table.abs().to_numpy(), _keys.latent_names(len(table)), colors)
+    grouped_bars(panel, table.abs().to_numpy(), list(map(str, table.index)), colors)
     panel.set(ylim=(0, 1.02), xlabel="latent dimension", ylabel="absolute Spearman\ncorrelation")
     panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize="small")
     return finish(fig, panel, show=show, return_fig=return_fig, save=save)

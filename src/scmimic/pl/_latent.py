@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from scmimic import _keys
 from scmimic._arguments import (
+    ANY_DIMENSIONS,
     COLUMN,
     COUNT,
     FLAG,
     KEY,
-    NATURAL,
     POSITIVE,
     PROBABILITY,
     QUANTILES,
@@ -56,7 +56,7 @@ def latent(
     *,
     use_rep: str = _keys.latent("BetaTCVAE"),
     basis: str = "umap",
-    dims: Sequence[int] | None = None,
+    dims: int | str | Sequence[int | str] | None = None,
     color: str | Sequence[str] = (),
     palette: Any = None,
     legend_loc: str | None = RIGHT_MARGIN,
@@ -87,7 +87,8 @@ def latent(
     basis
         Embedding to draw in: `"umap"` for `.obsm["X_umap"]`, or any key of `.obsm`; the first two columns are drawn.
     dims
-        Latents to draw, counted from 0; all by default. They are called Z1, Z2, ...
+        Latents to draw, by name (`"Z1"` is the first) or by position (0 is the first), one or several; all by default,
+        none for an empty list.
     color
         Columns of `.obs` to draw first, such as known factors.
     palette
@@ -146,7 +147,7 @@ def latent(
     ANNDATA.check(adata=adata)
     KEY.check(use_rep=use_rep)
     TEXT.check(basis=basis)
-    Listed(NATURAL, least=0, optional=True).check(dims=dims)
+    ANY_DIMENSIONS.or_none.check(dims=dims)
     Listed(COLUMN, least=0, alone=True).check(color=color)
     Choice(LEGEND_LOCS, optional=True).check(legend_loc=legend_loc)
     QUANTILES.check(limits=limits)
@@ -161,16 +162,14 @@ def latent(
     xy = _array(adata, key, "basis", f"sc.tl.{basis.removeprefix('X_')}(adata)")[:, :2]
     if xy.shape[1] < 2:
         raise ValueError(f"`.obsm[{key!r}]` has a single column: two are needed.")
-    dims = range(codes.shape[1]) if dims is None else [int(j) for j in dims]
-    if any(not 0 <= j < codes.shape[1] for j in dims):
-        raise ValueError(f"`dims` must name latents between 0 and {codes.shape[1] - 1}, not {list(dims)}.")
+    drawn = _keys.latent_positions(dims, codes.shape[1])
     columns = [color] if isinstance(color, str) else list(color)
     if missing := [name for name in columns if name not in adata.obs]:
         raise KeyError(f"`color={missing}` is not in `adata.obs`; its columns are {list(adata.obs.columns)}.")
 
     names = _keys.latent_names(codes.shape[1])
     colors = {name: _colors(adata, name, palette) for name in columns}
-    n_panels = len(columns) + len(dims)
+    n_panels = len(columns) + len(drawn)
     if figsize is None:
         width = sum(_margins(n_panels, n_cols, columns, colors, legend_loc))
         figsize = (width, _PANEL_HEIGHT * -(-n_panels // min(n_panels, n_cols)))
@@ -184,12 +183,12 @@ def latent(
             _draw_numbers(panel, values, xy, np.random.default_rng(seed), cmap, limits, style)
         else:
             _draw_types(panel, adata.obs[name], of_types, xy, np.random.default_rng(seed), legend_loc, style)
-    for panel, j in zip(axes[len(columns) :], dims, strict=True):
+    for panel, j in zip(axes[len(columns) :], drawn, strict=True):
         _draw_numbers(panel, codes[:, j], xy, np.random.default_rng(seed), cmap, limits, style)
-    vanished = [j for j in dims if codes[:, j].var() < ACTIVE_VARIANCE]
-    titles = [f"{names[j]} (vanished)" if j in vanished else names[j] for j in dims]
+    vanished = [j for j in drawn if codes[:, j].var() < ACTIVE_VARIANCE]
+    titles = [f"{names[j]} (vanished)" if j in vanished else names[j] for j in drawn]
     frame(axes, xy, key, [*map(plain, columns), *titles], n_cols=n_cols)
-    for panel, j in zip(axes[len(columns) :], dims, strict=True):
+    for panel, j in zip(axes[len(columns) :], drawn, strict=True):
         panel.title.set_color("0.5" if j in vanished else "black")
     for panel in axes:
         panel.xaxis.label.set_fontsize("small")

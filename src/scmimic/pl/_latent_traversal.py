@@ -28,7 +28,7 @@ def latent_traversal(
     adata: AnnData,
     traversal: AnnData,
     *,
-    dims: int | Sequence[int] | None = None,
+    dims: int | str | Sequence[int | str] | None = None,
     basis: str = "umap",
     cmap: Any = "viridis",
     size: float | None = None,
@@ -54,7 +54,8 @@ def latent_traversal(
         Cells of :func:`~scmimic.tl.latent_traversal`, placed by `sm.tl.joint_embedding(adata, traversal)`. Neither is
         changed.
     dims
-        Indices of the dimensions to draw, from 0; all by default. Titles count from Z1, as everywhere.
+        Dimensions to draw, by name (`"Z1"` is the first) or by position (0 is the first), one or several; all by
+        default.
     basis
         `"umap"`, `"tsne"` or `"pca"` of the joint embedding, or another key that `.obsm` of both has.
     cmap
@@ -114,7 +115,7 @@ def latent_traversal(
             )
     dimension: pd.Series = traversal.obs[_keys.OBS_DIMENSION].astype("category")
     known = [str(name) for name in dimension.cat.categories]
-    chosen = known if dims is None else [str(dim) for dim in np.atleast_1d(dims)]
+    chosen = known if dims is None else _keys.asked_latents(dims)
     if not chosen:
         raise ValueError("`dims` is empty: name at least one, or leave it out for all.")
     if missing := [name for name in chosen if name not in known]:
@@ -144,7 +145,7 @@ def latent_traversal(
             rasterized=rasterized,
             **limits,
         )
-    frame(axes, np.vstack([real, moved[drawn]]), basis, [f"Z{int(name) + 1}" for name in chosen])
+    frame(axes, np.vstack([real, moved[drawn]]), basis, chosen)
     assert points is not None
     bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
     bar.outline.set_visible(False)

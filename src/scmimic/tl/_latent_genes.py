@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scmimic import _keys
-from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, KEY, NATURAL, QUANTILES, SEED, SEVERAL, Listed
+from scmimic._arguments import COUNT, COUNT_OR_NONE, DIMENSIONS, FLAG, KEY, QUANTILES, SEED, SEVERAL
 from scmimic.cells import CELLS
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def rank_latent_genes(
     adata: AnnData,
     model: Any,
     *,
-    dims: Sequence[int] | None = None,
+    dims: int | str | Sequence[int | str] | None = None,
     n_genes: int | None = 100,
     n_cells: int = 200,
     span: tuple[float, float] = (0.05, 0.95),
@@ -42,7 +42,8 @@ def rank_latent_genes(
     model
         A trained :class:`~scmimic.model.BetaTCVAE` or :class:`~scmimic.model.ACTIVA`.
     dims
-        Latents to look at, counted from 0. None: those that have not vanished, where the model knows, else all.
+        Latents to look at, by name (`"Z1"` is the first) or by position (0 is the first), one or several. None: those
+        that have not vanished, where the model knows, else all.
     n_genes
         Genes to keep per latent. None: all.
     n_cells
@@ -85,12 +86,12 @@ def rank_latent_genes(
     >>> sm.BetaTCVAE.setup_anndata(adata)
     >>> model = sm.BetaTCVAE(adata, n_latent=3, n_hidden=(16,), gene_likelihood="nb")
     >>> model.train(max_epochs=2, enable_progress_bar=False)
-    >>> sm.tl.rank_latent_genes(adata, model, dims=[0, 2], n_genes=5)
+    >>> sm.tl.rank_latent_genes(adata, model, dims=["Z1", "Z3"], n_genes=5)
     >>> adata.uns["rank_latent_genes"]["names"].dtype.names
     ('Z1', 'Z3')
     """
     CELLS.check(adata=adata)
-    Listed(NATURAL, optional=True).check(dims=dims)
+    DIMENSIONS.or_none.check(dims=dims)
     COUNT_OR_NONE.check(n_genes=n_genes)
     COUNT.check(n_cells=n_cells)
     QUANTILES.check(span=span)
@@ -104,21 +105,18 @@ def rank_latent_genes(
             f"ACTIVA and BetaTCVAE give it; a {type(model).__name__} does not."
         )
     codes = model.get_latent_representation(adata)
-    names = _keys.latent_names(codes.shape[1])
-    dims = _active_dims(model, codes.shape[1]) if dims is None else [int(j) for j in dims]
-    if not dims or min(dims) < 0 or max(dims) >= codes.shape[1]:
-        raise ValueError(f"`dims` must name latents between 0 and {codes.shape[1] - 1}, not {dims}.")
+    moved = _keys.latent_positions(_active_dims(model, codes.shape[1]) if dims is None else dims, codes.shape[1])
 
     chosen = np.random.default_rng(seed).permutation(len(codes))[:n_cells]
     low, high = np.quantile(codes, span, axis=0)
-    effects = np.stack([_effect(model, codes[chosen], j, np.linspace(low[j], high[j], n_steps)) for j in dims], axis=1)
+    effects = np.stack([_effect(model, codes[chosen], j, np.linspace(low[j], high[j], n_steps)) for j in moved], axis=1)
     order = np.argsort(-np.abs(effects), axis=0, kind="stable")[:n_genes]
-    kept = [names[j] for j in dims]
+    kept = [_keys.latent_name(j) for j in moved]
     # the genes of a MuData are those of one modality
     genes = model.var_.index if hasattr(model, "var_") else adata.var_names
     result = {
         "params": {
-            "dims": np.array(dims),
+            "dims": np.array(kept, dtype=object),
             "n_cells": int(len(chosen)),
             "span": np.array(span, dtype=float),
             "n_steps": n_steps,

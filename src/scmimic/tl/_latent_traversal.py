@@ -31,7 +31,7 @@ def latent_traversal(
     model: Any,
     *,
     start: Start,
-    dims: int | Sequence[int] | None = None,
+    dims: int | str | Sequence[int | str] | None = None,
     n_steps: int = 50,
     span: tuple[float, float] = (0.01, 0.99),
     decode_kwargs: Mapping[str, Any] | None = None,
@@ -61,7 +61,8 @@ def latent_traversal(
         cells mean that code, of 1,000 from N(0, I), whose cell comes nearest to their mean expression, as in the
         paper's figure 3a.
     dims
-        Dimensions to move, counted from 0. `None` moves each in turn.
+        Dimensions to move, by name (`"Z1"` is the first) or by position (0 is the first), one or several. `None` moves
+        each in turn.
     n_steps
         Values per dimension, evenly spaced. One cell is decoded for each.
     span
@@ -81,7 +82,7 @@ def latent_traversal(
     The cells, dimension by dimension and value by value, as the model decodes them, with
 
     `.obs['dimension']` : categorical
-        The dimension that was moved, as `"0"`, `"1"`, ...
+        The dimension that was moved: `"Z1"`, `"Z2"`, ...
     `.obs['value']`
         Its value.
     `.obsm['X_latent_traversal' | X_key_added]` : ndarray
@@ -110,9 +111,10 @@ def latent_traversal(
     >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
     >>> model = sm.ACTIVA(adata, n_latent=4, n_hidden=(16,))
     >>> model.train(max_epochs=2, warmup_epochs=1, enable_progress_bar=False)
-    >>> cells = sm.tl.latent_traversal(adata, model, start={"cell_type": "type_0"}, dims=[0, 2], n_steps=5, seed=0)
+    >>> start = {"cell_type": "type_0"}
+    >>> cells = sm.tl.latent_traversal(adata, model, start=start, dims=["Z1", "Z3"], n_steps=5, seed=0)
     >>> cells.obs["dimension"].value_counts(sort=False).to_dict()
-    {'0': 5, '2': 5}
+    {'Z1': 5, 'Z3': 5}
     """
     ANNDATA.check(adata=adata)
     DIMENSIONS.or_none.check(dims=dims)
@@ -141,10 +143,7 @@ def latent_traversal(
         origin = (
             _nearest_code(adata[rows], model, known, decode_kwargs, seed) if has_rows else _start_code(start, n_latent)
         )
-    moved = np.arange(n_latent) if dims is None else np.atleast_1d(dims)
-    whole = moved.dtype.kind in "iu" and moved.ndim == 1 and moved.size > 0
-    if not whole or moved.min() < 0 or moved.max() >= n_latent or len(set(moved.tolist())) < len(moved):
-        raise ValueError(f"`dims` must be different dimensions from 0 to {n_latent - 1}, got {dims}.")
+    moved = _keys.latent_positions(dims, n_latent)
 
     if has_encoder:
         # the means alone would not show how far a dimension reaches that says little about each cell
@@ -166,7 +165,7 @@ def latent_traversal(
             f"The model's cells have the columns {taken} already, where the traversal is written: set the model up "
             "with columns of other names."
         )
-    names = [str(dim) for dim in moved]
+    names = [_keys.latent_name(dim) for dim in moved]
     cells.obs[_keys.OBS_DIMENSION] = pd.Categorical(np.repeat(names, n_steps), categories=names)
     cells.obs[_keys.OBS_VALUE] = values.ravel()
     cells.obsm[_keys.latent(key_added)] = z
@@ -177,7 +176,7 @@ def latent_traversal(
         "params": storable(
             {
                 "start": start if has_rows else "code",
-                "dims": moved,
+                "dims": names,
                 "n_steps": n_steps,
                 "span": list(span),
                 "decode_kwargs": decode_kwargs,

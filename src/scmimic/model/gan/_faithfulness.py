@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import pearsonr, spearmanr
 
+from scmimic import _keys
+
 # Below this share of a code's variance the posterior is mostly prior, and a cell can hardly show the code.
 INFORMATIVE = 0.5
 
@@ -42,7 +44,7 @@ def median_faithfulness(table: pd.DataFrame) -> float:
 
 def dimension_index(n: int) -> pd.Index:
     """Names of `n` dimensions of a code."""
-    return pd.Index([f"z{j}" for j in range(n)], name="dimension")
+    return pd.Index(_keys.latent_names(n), name=_keys.OBS_DIMENSION)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
