@@ -41,6 +41,15 @@ def test_several_results(result):
     assert ax.get_title() == "Both"
 
 
+@pytest.mark.parametrize("n", [1, 6])
+def test_legend_lies_on_no_curve(result, n):
+    ax = pl.roc({f"curve {i}": result for i in range(n)}, show=False)
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert box.y1 < ax.xaxis.get_label().get_window_extent().y0
+    assert box.y0 >= 0
+
+
 def test_own_axes_and_figure(result):
     fig, ax = plt.subplots()
     assert pl.roc(result, ax=ax, show=False) is ax

@@ -1,3 +1,5 @@
+import dataclasses
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -45,3 +47,20 @@ def test_other_results_are_refused(result):
         pl.self_distance({"x": 0.5})
     with pytest.raises(ValueError, match="empty"):
         pl.self_distance({})
+
+
+@pytest.mark.parametrize(("last", "labels"), [(280, ["100", "200"]), (3000, ["100", "300", "1,000", "3,000"])])
+def test_numbers_of_cells_are_to_be_read(result, last, labels):
+    one = dataclasses.replace(result, sizes=np.array([100, last]))
+    ax = pl.self_distance(one, show=False)
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert [t.get_text() for t in ax.get_xticklabels() if low <= t.get_position()[0] <= high] == labels
+
+
+def test_legend_lies_on_no_curve(result):
+    ax = pl.self_distance({"a": result, "b": result}, show=False)
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert box.y1 < ax.xaxis.get_label().get_window_extent().y0
+    assert box.y0 >= 0

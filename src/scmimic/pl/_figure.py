@@ -12,6 +12,7 @@ import pandas as pd
 import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.transforms import offset_copy
 
 from scmimic._arguments import FLAG, PATH, SIZE, TEXT, Listed
 from scmimic._files import check_output, replacing
@@ -176,3 +177,20 @@ def stored_colors(adata: AnnData, key: str) -> dict[Any, str]:
 def plain_frame(ax: Axes) -> None:
     """Leave only the left and bottom line of the frame."""
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Name curves below the axes, where the legend lies on none of them."""
+    # the label of the axis and its numbers stand between
+    under = offset_copy(ax.transAxes, fig=ax.get_figure(), y=-40, units="points")
+    ax.legend(
+        handles,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=under,
+        frameon=False,
+        fontsize="small",
+        borderpad=0,
+        borderaxespad=0,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from scmimic._arguments import TEXT
 from scmimic.metrics import DiscriminatorResult
-from scmimic.pl._figure import category_palette, check_figure, finish, make_axes, plain, plain_frame
+from scmimic.pl._figure import category_palette, check_figure, finish, legend_below, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,8 @@ def roc(
     """Draw how well a random forest tells synthetic from real cells: every fold thin, their mean bold.
 
     A curve on the dashed diagonal (AUC 0.5) is ideal. The mean is taken of the true-positive rates at equal
-    false-positive rates; the legend gives the AUC of all folds together, as tables have it, and its 95 % interval.
+    false-positive rates; the legend below gives the AUC of all folds together, as tables have it, and its 95 %
+    interval.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def roc(
                 f"{f' for {name!r}' if name else ''}."
             )
     colors = category_palette(list(results), palette, name="result")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.2), figsize=figsize)
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.3 + 0.2 * len(results)), figsize=figsize)
     ax.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1, label="chance: AUC 0.50", zorder=1)
     grid = np.linspace(0, 1, 201)
     for name, one in results.items():
@@ -108,5 +109,5 @@ def roc(
     ax.set_box_aspect(1)
     plain_frame(ax)
     handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="lower right", frameon=False, fontsize="small")
+    legend_below(ax, handles[1:] + handles[:1], labels[1:] + labels[:1])
     return finish(fig, ax, show=show, return_fig=return_fig, save=save)
