@@ -54,6 +54,16 @@ def test_means_ranges_and_groups(table):
     assert [t.get_text() for t in ax.texts] == ["1/2"]
 
 
+def test_low_bars_say_how_low(table):
+    table = table.assign(f1=[0.0, 0.9, np.nan, 0.004, 0.7, 0.0, 0.0, 0.8, np.nan, 0.004, 0.8, np.nan])
+    ax = pl.augmentation(table, show=False)
+    # a bar that is not there, beside one whose seeds gave no cells: not the same thing
+    assert sorted(t.get_text() for t in ax.texts) == ["0", "0\n1/2", "0.004"]
+    zero = next(t for t in ax.texts if t.get_text() == "0")
+    bar = ax.containers[0].patches[-1] if hasattr(ax.containers[0], "patches") else ax.patches[1]
+    assert bar.get_height() == 0 and zero.xy == (bar.get_x() + bar.get_width() / 2, 0)
+
+
 def test_bars_do_not_overlap(table):
     ax = pl.augmentation(table, show=False)
     edges = sorted((p.get_x(), p.get_x() + p.get_width()) for p in ax.patches)

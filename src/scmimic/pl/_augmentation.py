@@ -47,6 +47,8 @@ _COLORS = {
     "ACTIVA": SYNTHETIC_COLOR,
 }
 _GROUP_WIDTH = 0.84
+# Bars below this cannot be told from none.
+_SEEN = 0.015
 NO_CELLS = "no cells"
 
 
@@ -68,7 +70,8 @@ def augmentation(
 
     One group of bars per fraction of cells kept, the largest first, as figure 7 of ACTIVA; classifiers of
     :func:`scmimic.tl.rare_classification` are methods too (`key="rare_classification"`). A cross stands where a
-    method gave no cells for any seed; a bar over some of the seeds only says over how many.
+    method gave no cells for any seed; a bar over some of the seeds only says over how many, and one that is too low to
+    be seen says how high it is.
 
     Parameters
     ----------
@@ -174,10 +177,14 @@ def augmentation(
         )
         for i in drawn:
             ax.scatter(np.full(len(found[i]), x[i]), found[i], s=7, color="0.15", linewidths=0, zorder=4)
+            notes = [_small(found[i].mean())] if found[i].mean() < _SEEN else []
             if len(found[i]) < len(runs[i]):
-                text = f"{len(found[i])}/{len(runs[i])}"
+                notes.append(f"{len(found[i])}/{len(runs[i])}")
+            if notes:
                 above = (x[i], found[i].max())
-                ax.annotate(text, above, (0, 3), textcoords="offset points", ha="center", fontsize="xx-small")
+                ax.annotate(
+                    "\n".join(notes), above, (0, 3), textcoords="offset points", ha="center", fontsize="xx-small"
+                )
         failed = [i for i, values in enumerate(runs) if len(values) and not np.isfinite(values).any()]
         if failed:
             has_failed = True
@@ -221,6 +228,11 @@ def _table(result: AnnData | pd.DataFrame, key: str) -> tuple[pd.DataFrame, str]
     if key not in result.uns:
         raise KeyError(f"`adata.uns` has no {key!r}: run `sm.tl.{_tool(key)}(adata, ...)` first.")
     return result.uns[key]["results"], str(result.uns[key]["params"]["label"])
+
+
+def _small(value: float) -> str:
+    """A score near 0, as text that says whether it is 0."""
+    return f"{value:.1g}"
 
 
 def _tool(key: str) -> str:
