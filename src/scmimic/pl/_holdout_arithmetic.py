@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 from scipy.stats import spearmanr
 
 from scmimic import _keys
@@ -37,6 +38,8 @@ _LABELS = {
     "r2_de": "R² of changed genes' means",
     "correlation_change": "correlation of the change",
 }
+# Height of a name, in parts of the axes.
+_NAME_HEIGHT = 0.07
 _RIVALS = {CONTROL: CONTROL_COLOR, MEAN_SHIFT: "0.45", LINEAR: "0.7", VAE: "0.25"}
 
 
@@ -57,8 +60,8 @@ def holdout_arithmetic(
     """Draw the score of every method on held-out combinations, and a model's gain against delta-H (figure 4).
 
     Left, one point per combination (the mean over seeds) and method, and a line at the median. Right, the gain of
-    `method` over `rival` for each combination by its delta-H: where delta-H tells which predictions to trust, the
-    points fall from left to right.
+    `method` over `rival` for each combination, by name, against its delta-H: where delta-H tells which predictions to
+    trust, the points fall from left to right. The titles say over how many combinations and seeds.
 
     Parameters
     ----------
@@ -152,12 +155,58 @@ def holdout_arithmetic(
     gain, entropy = means[score][method] - means[score][rival], means["delta_entropy"][method]
     known = (gain.notna() & entropy.notna()).to_numpy()
     gain, entropy = gain[known].to_numpy(), entropy[known].to_numpy()
+    several = len(set(means.index.get_level_values("condition"))) > 1
+    names = [f"{group}, {condition}" if several else str(group) for group, condition in means.index[known]]
     right.axhline(0, color="0.3", linewidth=0.8)
     right.scatter(entropy, gain, s=26, color=colors[method], linewidths=0)
     varies = len(gain) > 2 and np.ptp(gain) > 0 and np.ptp(entropy) > 0
+    _name_points(right, entropy, gain, [plain(name) for name in names])
     title = f"Spearman {spearmanr(entropy, gain).statistic:.2f}" if varies else "no correlation"
-    right.set_title(title, fontsize="medium", loc="left")
+    right.set_title(f"{title}, n = {len(gain)}", fontsize="medium", loc="left")
+    n_seeds = results["seed"].nunique() if "seed" in results else 1
+    counts = f"n = {len(means)} combination{'s' * (len(means) > 1)}, {n_seeds} seed{'s' * (n_seeds > 1)}"
+    left.set_title(counts, fontsize="medium", loc="left")
     right.set(xlabel=f"ΔH of {plain(method)}", ylabel=f"gain over {plain(rival)}")
     for panel in (left, right):
         plain_frame(panel)
     return finish(fig, [left, right], show=show, return_fig=return_fig, save=save)
+
+
+def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
+    """Write names beside points, towards the middle, and apart from each other where points lie close."""
+    if not len(x):
+        return
+    ax.margins(x=0.12, y=0.12)
+    at = np.column_stack([(v - low) / (high - low) for v, (low, high) in ((x, ax.get_xlim()), (y, ax.get_ylim()))])
+    on_right = at[:, 0] < 0.5
+    for side in (True, False):
+        members = np.flatnonzero(on_right == side)
+        members = members[np.argsort(at[members, 1], kind="stable")]
+        heights = _spread(at[members, 1], _NAME_HEIGHT)
+        for i, height in zip(members, heights, strict=True):
+            ax.annotate(
+                names[i],
+                (x[i], y[i]),
+                (at[i, 0] + (0.03 if side else -0.03), height),
+                textcoords="axes fraction",
+                ha="left" if side else "right",
+                va="center",
+                fontsize="x-small",
+                color="0.25",
+                arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            )
+
+
+def _spread(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Sorted heights between 0 and 1, moved as little as it takes to keep a gap; a smaller one where there are many.
+
+    Examples
+    --------
+    >>> _spread(np.array([0.2, 0.5, 0.52, 0.9]), 0.1).round(3).tolist()
+    [0.2, 0.46, 0.56, 0.9]
+    """
+    gap = min(gap, 1 / max(len(heights) - 1, 1))
+    offsets = gap * np.arange(len(heights))
+    # with the gaps taken away, heights need only not fall
+    moved = isotonic_regression(heights - offsets).x if len(heights) else heights
+    return np.clip(moved, 0, 1 - gap * (len(heights) - 1)) + offsets
