@@ -12,7 +12,7 @@ import pandas as pd
 import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import ScaledTranslation
 
 from scmimic._arguments import FLAG, PATH, SIZE, TEXT, Listed
 from scmimic._files import check_output, replacing
@@ -182,7 +182,7 @@ def plain_frame(ax: Axes) -> None:
 def legend_below(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Name curves below the axes, where the legend lies on none of them."""
     # the label of the axis and its numbers stand between
-    under = offset_copy(ax.transAxes, fig=ax.get_figure(), y=-40, units="points")
+    under = ax.transAxes + ScaledTranslation(0, -40 / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         handles,
         labels,

@@ -183,7 +183,7 @@ def _name_points(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -
         members = np.flatnonzero(on_right == side)
         members = members[np.argsort(at[members, 1], kind="stable")]
         heights = _spread(at[members, 1], _NAME_HEIGHT)
-        for i, height in zip(members, heights, strict=True):
+        for i, height in zip(members.tolist(), heights, strict=True):
             ax.annotate(
                 names[i],
                 (x[i], y[i]),

@@ -86,7 +86,7 @@ def roc(
                 f"{f' for {name!r}' if name else ''}."
             )
     colors = category_palette(list(results), palette, name="result")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.3 + 0.2 * len(results)), figsize=figsize)
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.4 + 0.2 * len(results)), figsize=figsize)
     ax.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1, label="chance: AUC 0.50", zorder=1)
     grid = np.linspace(0, 1, 201)
     for name, one in results.items():
@@ -107,6 +107,8 @@ def roc(
         yticks=np.linspace(0, 1, 6),
     )
     ax.set_box_aspect(1)
+    # what the square leaves of the height is the legend's
+    ax.set_anchor("N")
     plain_frame(ax)
     handles, labels = ax.get_legend_handles_labels()
     legend_below(ax, handles[1:] + handles[:1], labels[1:] + labels[:1])
