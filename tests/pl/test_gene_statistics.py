@@ -22,6 +22,12 @@ def dense(adata):
     return x.X.toarray().astype(float)
 
 
+def of_side(ax, color):
+    """Points of one side."""
+    colors = np.array([to_hex(c) for c in ax.collections[0].get_facecolors()])
+    return np.asarray(ax.collections[0].get_offsets())[colors == color]
+
+
 def by_row(points):
     return points[np.lexsort(points.T)]
 
@@ -30,12 +36,16 @@ def by_row(points):
 def test_points_are_the_genes(pair, log1p):
     spread, zeros, correlation = pl.gene_statistics(*pair, log1p=log1p, max_genes=6, show=False)
     real, fake = (dense(a) if log1p else a.X.toarray().astype(float) for a in pair)
-    drawn = np.asarray(spread.collections[0].get_offsets())
-    colors = np.array([to_hex(c) for c in spread.collections[0].get_facecolors()])
-    for x, color in ((real, REAL_COLOR), (fake, SYNTHETIC_COLOR)):
+    for x, side in ((real, REAL_COLOR), (fake, SYNTHETIC_COLOR)):
         expected = np.c_[x.mean(axis=0), x.var(axis=0, ddof=1)]
-        np.testing.assert_allclose(by_row(drawn[colors == color]), by_row(expected), rtol=1e-4)
-    assert spread.get_xscale() == ("linear" if log1p else "log")
+        np.testing.assert_allclose(by_row(of_side(spread, side)), by_row(expected), rtol=1e-4)
+    assert (spread.get_xscale(), spread.get_yscale()) == ("log", "log")
+    unit = "log1p" if log1p else "counts"
+    assert (spread.get_xlabel(), spread.get_ylabel()) == (f"mean of a gene, {unit}", f"variance of a gene, {unit}")
+    assert [t.get_text() for t in spread.get_legend().get_texts()] == ["Real", "Synthetic"]
+    assert (zeros.get_xlabel(), zeros.get_ylabel()) == ("share of zeros, real", "share of zeros, synthetic")
+    assert (correlation.get_xlabel(), correlation.get_ylabel()) == ("correlation, real", "correlation, synthetic")
+    assert correlation.child_axes[0].get_ylabel() == "pairs of genes"
     np.testing.assert_allclose(
         np.asarray(zeros.collections[0].get_offsets()), np.c_[(real == 0).mean(axis=0), (fake == 0).mean(axis=0)]
     )
@@ -61,12 +71,12 @@ def test_correlations_are_of_the_most_variable_genes(pair):
 def test_large_sides_are_cut(pair):
     real, fake = pair
     spread = pl.gene_statistics(real, fake, max_cells=60, seed=1, show=False)[0]
-    drawn = np.asarray(spread.collections[0].get_offsets())
     again = pl.gene_statistics(real, fake, max_cells=60, seed=1, show=False)[0]
-    np.testing.assert_array_equal(drawn, np.asarray(again.collections[0].get_offsets()))
+    np.testing.assert_array_equal(of_side(spread, REAL_COLOR), of_side(again, REAL_COLOR))
     whole = np.c_[dense(fake).mean(axis=0), dense(fake).var(axis=0, ddof=1)]
-    colors = np.array([to_hex(c) for c in spread.collections[0].get_facecolors()])
-    np.testing.assert_allclose(by_row(drawn[colors == SYNTHETIC_COLOR]), by_row(whole), rtol=1e-4)
+    np.testing.assert_allclose(by_row(of_side(spread, SYNTHETIC_COLOR)), by_row(whole), rtol=1e-4)
+    cut = of_side(spread, REAL_COLOR)
+    assert not np.allclose(by_row(cut), by_row(np.c_[dense(real).mean(axis=0), dense(real).var(axis=0, ddof=1)]))
 
 
 def test_constant_and_unexpressed_genes_do_not_break_it(pair):
@@ -74,6 +84,16 @@ def test_constant_and_unexpressed_genes_do_not_break_it(pair):
     fake.X = fake.X * 0
     axes = pl.gene_statistics(real, fake, show=False)
     assert axes[2].get_title() == "Correlations of 0 genes"
+    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["Real", "Synthetic (15 without variance)"]
+    axes[0].figure.canvas.draw()
+
+
+def test_values_of_unknown_units(pair):
+    """They have no name on the axes."""
+    for a in pair:
+        a.X = np.sqrt(a.X.toarray())
+    spread = pl.gene_statistics(*pair, log1p=False, show=False)[0]
+    assert spread.get_xlabel() == "mean of a gene"
 
 
 def test_own_axes_and_data_unchanged(pair):
@@ -88,3 +108,19 @@ def test_own_axes_and_data_unchanged(pair):
     with pytest.raises(ValueError, match="log1p=False"):
         real.X = real.X * -1
         pl.gene_statistics(real, fake)
+
+
+def test_lines_at_the_medians():
+    adata = synthetic_counts(n_obs=160, n_vars=90)
+    real, fake = adata[:100].copy(), adata[100:].copy()
+    spread = pl.gene_statistics(real, fake, show=False)[0]
+    for line, a in zip(spread.lines, (real, fake), strict=True):
+        x = dense(a)
+        mean, variance = x.mean(axis=0), x.var(axis=0, ddof=1)
+        groups = np.argsort(mean, kind="stable").reshape(9, 10)
+        np.testing.assert_allclose(line.get_xdata(), np.median(mean[groups], axis=1), rtol=1e-4)
+        np.testing.assert_allclose(line.get_ydata(), np.median(variance[groups], axis=1), rtol=1e-4)
+    # of a few genes, points say all
+    assert not [
+        x for line in pl.gene_statistics(real[:, :39], fake[:, :39], show=False)[0].lines for x in line.get_xdata()
+    ]

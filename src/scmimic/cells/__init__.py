@@ -65,6 +65,7 @@ from scmimic.cells._units import (
     made_space,
     recorded_space,
     space_of_cells,
+    unit_name,
     warn_of_logarithms,
 )
 
@@ -138,6 +139,7 @@ __all__ = [
     "space_of_cells",
     "storable",
     "take_fingerprint",
+    "unit_name",
     "unseen_cells",
     "warn_of_counts",
     "warn_of_logarithms",

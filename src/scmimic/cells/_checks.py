@@ -16,7 +16,7 @@ from scmimic._arguments import Instance
 from scmimic._arrays import Matrix, as_dense, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
 from scmimic.cells._layers import get_matrix, read_matrix, where_is
-from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space, space_of_cells
+from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space, space_of_cells, unit_name
 
 ANNDATA = Instance((AnnData,))
 CELLS = Instance((AnnData, MuData))
@@ -273,8 +273,7 @@ def read_gene(
     for name, cells in (("adata", adata), ("synthetic", synthetic)):
         x = prepare_expression(read_matrix(cells, layer, optional=True), name, log1p, target_sum)
         columns.append(np.ravel(as_dense(x[:, [cells.var_names.get_loc(gene)]])))
-    unit = "log1p" if log1p else "" if spaces[0].units is None else UNIT_NAMES[spaces[0].units]
-    return columns[0], columns[1], unit
+    return columns[0], columns[1], "log1p" if log1p else unit_name(adata, layer)
 
 
 def check_writable(adata: AnnData) -> None:

@@ -508,6 +508,12 @@ def space_of_cells(adata: AnnData, layer: str | None, *, optional: bool = False)
     return recorded
 
 
+def unit_name(adata: AnnData, layer: str | None) -> str:
+    """What the values of a layer are called, as `UNIT_NAMES` has it; empty where their units do not show."""
+    units = space_of_cells(adata, layer).units
+    return "" if units is None else UNIT_NAMES[units]
+
+
 def check_same_space(
     adata: AnnData, synthetic: AnnData, layer: str | None, *, log1p: bool, name: str = "synthetic"
 ) -> None:

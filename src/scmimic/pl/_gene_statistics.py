@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 
 from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
 from scmimic._arrays import Matrix, as_dense, subsample
-from scmimic.cells import ANNDATA, read_both
+from scmimic.cells import ANNDATA, read_both, unit_name
 from scmimic.metrics import gene_statistics_distance
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain_frame
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
+from scmimic.pl._points import color_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Genes of each point of a median line, and the fewest that have one.
+_GROUP, _FEWEST = 10, 40
+# A broken line over a broad one: where they are one, both are seen.
+_LINES = ({"linewidth": 3.2}, {"linewidth": 1.8, "linestyle": (0, (2.5, 1.5))})
 
 
 def gene_statistics(
@@ -43,9 +49,11 @@ def gene_statistics(
 ) -> Figure | list[Axes] | None:
     """Draw variance against mean, zero fractions and gene-gene correlations of real and synthetic cells.
 
-    One point per gene in the first two panels. Synthetic points that lie below the real ones in the first panel mean
-    smooth output, points below the diagonal of the second too few zeros. The third panel counts pairs of genes: a cloud
-    flatter than the diagonal means that genes are correlated more weakly than in real cells.
+    One point per gene in the first two panels, and in the first lines at the medians of genes of one mean. Synthetic
+    points that lie below the real ones in the first panel mean smooth output, points below the diagonal of the second
+    too few zeros. The third panel counts pairs of genes: a cloud
+    flatter than the diagonal means that genes are correlated more weakly than in real cells. Genes that never vary on a
+    side have no place on the logarithmic axes of the first panel; its legend says how many these are.
 
     Parameters
     ----------
@@ -114,29 +122,41 @@ def gene_statistics(
     both = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     real, fake = (subsample(x, max_cells, rng) for x in both)
     stats = gene_statistics_distance(real, fake)
-    fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.7, 3.5), figsize=figsize)
+    fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.9, 3.5), figsize=figsize)
     point: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": rasterized}
 
     spread, zeros, correlation = axes
+    unit = "log1p" if log1p else unit_name(adata, layer)
     mean = np.r_[stats.real_mean, stats.synthetic_mean]
     variance = np.r_[stats.real_variance, stats.synthetic_variance]
-    color = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], adata.n_vars)
+    of_side = np.repeat([0, 1], adata.n_vars)
+    seen = (mean > 0) & (variance > 0)
     # in random order, so that neither side hides the other
-    order = rng.permutation(np.flatnonzero((mean > 0) & (variance > 0)))
-    spread.scatter(mean[order], variance[order], c=color[order], alpha=0.6, **point)
-    # the logarithm of the values has taken care of the range
-    scale = "linear" if log1p else "log"
-    spread.set(xscale=scale, yscale=scale, title="Mean and variance", xlabel="mean", ylabel="variance")
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=5, markeredgewidth=0, color=c, label=title)
-        for c, title in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)
-    ]
-    spread.legend(handles=handles, frameon=False, fontsize="small", loc="best", handletextpad=0.1)
+    order = rng.permutation(np.flatnonzero(seen))
+    colors = np.array([REAL_COLOR, SYNTHETIC_COLOR])
+    spread.scatter(mean[order], variance[order], c=colors[of_side[order]], alpha=0.45, **point)
+    handles = []
+    for side, title in enumerate(titles):
+        drawn = seen & (of_side == side)
+        n_left_out = adata.n_vars - int(drawn.sum())
+        label = f"{plain(title)} ({n_left_out} without variance)" if n_left_out else plain(title)
+        style: dict[str, Any] = {"color": colors[side], **_LINES[side]}
+        spread.plot(*_median_line(mean[drawn], variance[drawn]), zorder=3 + side, **style)
+        handles.append(Line2D([], [], marker="o", markersize=5, markeredgewidth=0, label=label, **style))
+    of_unit = f", {unit}" if unit else ""
+    spread.set(
+        xscale="log",
+        yscale="log",
+        title="Mean and variance",
+        xlabel=f"mean of a gene{of_unit}",
+        ylabel=f"variance of a gene{of_unit}",
+    )
+    spread.legend(handles=handles, frameon=False, fontsize="small", loc="best")
 
     zeros.scatter(
         stats.real_zero_fraction, stats.synthetic_zero_fraction, color=SYNTHETIC_COLOR, alpha=0.5, zorder=2, **point
     )
-    _diagonal(zeros, (-0.03, 1.03), titles)
+    _diagonal(zeros, (-0.03, 1.03), "share of zeros", titles)
     zeros.set_title("Zeros per gene")
 
     genes = np.sort(np.argsort(-stats.real_variance, kind="stable")[:max_genes])
@@ -147,15 +167,24 @@ def gene_statistics(
         low, high = min(p.min() for p in pairs), max(p.max() for p in pairs)
         margin = 0.05 * (high - low) or 0.05
         low, high = low - margin, high + margin
-        correlation.hexbin(
+        pairs_there = correlation.hexbin(
             *pairs, gridsize=45, bins="log", mincnt=1, linewidths=0, cmap=cmap, extent=(low, high, low, high)
-        ).set_rasterized(rasterized)
-    _diagonal(correlation, (low, high), titles)
+        )
+        pairs_there.set_rasterized(rasterized)
+        color_bar(correlation, pairs_there, "pairs of genes")
+    _diagonal(correlation, (low, high), "correlation", titles)
     correlation.set_title(f"Correlations of {len(genes)} genes")
     for panel in axes:
         panel.set_box_aspect(1)
         plain_frame(panel)
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)
+
+
+def _median_line(mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of both over genes of about the same mean; nothing of a few genes."""
+    order = np.argsort(mean, kind="stable")
+    groups = np.array_split(order, min(len(order) // _GROUP, 25)) if len(order) >= _FEWEST else []
+    return np.array([np.median(mean[group]) for group in groups]), np.array([np.median(variance[g]) for g in groups])
 
 
 def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:
@@ -164,6 +193,7 @@ def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:
     return np.atleast_2d(r)[np.triu_indices(len(genes), 1)]
 
 
-def _diagonal(ax: Axes, limits: tuple[float, float], titles: tuple[str, str]) -> None:
+def _diagonal(ax: Axes, limits: tuple[float, float], what: str, titles: tuple[str, str]) -> None:
     ax.plot(limits, limits, color="0.4", linestyle="--", linewidth=1, zorder=3)
-    ax.set(xlim=limits, ylim=limits, xlabel=titles[0].lower(), ylabel=titles[1].lower())
+    real, synthetic = (f"{what}, {plain(title).lower()}" for title in titles)
+    ax.set(xlim=limits, ylim=limits, xlabel=real, ylabel=synthetic)
