@@ -112,7 +112,9 @@ def test_markers(sides):
     found = texts(sm.pl.markers(*sides, labels_key=KEY, genes=NAMES, return_fig=True))
     # genes beside the panels, and types below
     assert all(found.count(name) == 2 for name in SHOWN)
-    assert texts(sm.pl.markers(*sides, labels_key="_batch", return_fig=True)).count(r"$\frac{b}$") == 1
+    assert texts(sm.pl.markers(*sides, labels_key="_batch", return_fig=True)).count(r"$\frac{b}$") == 2
+    found = texts(sm.pl.markers(*sides, labels_key=KEY, genes={NAMES[0]: [NAMES[1]]}, return_fig=True))
+    assert found.count(SHOWN[0]) == 2
 
 
 def test_latent(sides):

@@ -65,6 +65,30 @@ def test_default_genes_mark_their_type(pair):
     assert mean[genes].idxmax().tolist() == ["type_0"] * 2 + ["type_1"] * 2 + ["type_2"] * 2
 
 
+def shaded(ax):
+    """Middle of the types that are shaded."""
+    return [patch.get_x() + patch.get_width() / 2 for patch in ax.patches]
+
+
+def test_which_gene_marks_which_type(pair):
+    axes = pl.markers(*pair, labels_key="cell_type", n_genes=2, show=False)
+    assert [shaded(ax) for ax in axes] == [[0], [0], [1], [1], [2], [2]]
+    assert [[t.get_text() for t in ax.texts] for ax in axes] == [[f"type_{i}"] for i in (0, 0, 1, 1, 2, 2)]
+    assert axes[0].get_title(loc="left") == "expression, log1p"
+    # of genes that are merely listed nothing is said
+    (ax,) = pl.markers(*pair, labels_key="cell_type", genes=["gene_3"], log1p=False, show=False)
+    assert not shaded(ax) and not ax.texts
+    assert ax.get_title(loc="left") == "expression, counts"
+
+
+def test_markers_by_type(pair):
+    genes = {"type_2": ["gene_3", "gene_1"], "type_0": "gene_3"}
+    axes = pl.markers(*pair, labels_key="cell_type", genes=genes, show=False)
+    assert [ax.get_ylabel() for ax in axes] == ["gene_3", "gene_1"]
+    assert [shaded(ax) for ax in axes] == [[2, 0], [2]]
+    assert [t.get_text() for t in axes[0].texts] == ["type_2\ntype_0"]
+
+
 def test_absent_types_and_zeros_have_no_violin(pair):
     real, fake = pair
     fake = fake[fake.obs["cell_type"] != "type_1"].copy()
@@ -95,5 +119,14 @@ def test_bad_input(pair):
         pl.markers(real, fake, labels_key="nosuch")
     with pytest.raises(KeyError, match="GENE"):
         pl.markers(real, fake, labels_key="cell_type", genes=["GENE"])
+    with pytest.raises(KeyError, match=r"types of `genes` are not in 'cell_type': \['no'\]. It has \['type_0'"):
+        pl.markers(real, fake, labels_key="cell_type", genes={"no": ["gene_1"]})
+    with pytest.raises(KeyError, match="GENE"):
+        pl.markers(real, fake, labels_key="cell_type", genes={"type_0": ["GENE"]})
+    with pytest.raises(ValueError, match=r"`genes\['type_0'\]` must be"):
+        pl.markers(real, fake, labels_key="cell_type", genes={"type_0": [3]})
+    for nothing in ({}, {"type_0": []}):
+        with pytest.raises(ValueError, match="no gene to draw"):
+            pl.markers(real, fake, labels_key="cell_type", genes=nothing)
     with pytest.raises(ValueError, match="`genes` is empty"):
         pl.markers(real, fake, labels_key="cell_type", genes=[])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
 from scmimic._arrays import Matrix, as_dense, column_variance
-from scmimic.cells import ANNDATA, label_array, label_column, read_both
+from scmimic.cells import ANNDATA, label_array, label_column, read_both, unit_name
 from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def markers(
     synthetic: AnnData,
     *,
     labels_key: str,
-    genes: Sequence[str] | None = None,
+    genes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     n_genes: int = 1,
     layer: str | None = None,
     log1p: bool = True,
@@ -44,8 +44,9 @@ def markers(
 ) -> Figure | list[Axes] | None:
     """Draw violins of marker genes in every cell type: real cells on the left of each, synthetic ones on the right.
 
-    One row per gene, one violin per type, of equal width; a line marks the mean of each half. A type that is absent, or
-    a gene that is 0 in all its cells, has no half there.
+    One row per gene, one violin per type, of equal width; a line marks the mean of each half. The type that a gene
+    marks stands right of its row, and is shaded in it. A type that is absent, or a gene that is 0 in all its cells, has
+    no half there.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ def markers(
     labels_key
         Column of `.obs` of both with the cell types.
     genes
-        Genes to draw. By default the markers of the real cells: for each type its `n_genes` highest genes in
-        :func:`scanpy.tl.rank_genes_groups` (t-test against all other cells), at least twice as
-        high as elsewhere where there are such genes.
+        Genes to draw, as a list, or as a dict from a type to its markers. By default the markers of the real cells: for
+        each type its `n_genes` highest genes in :func:`scanpy.tl.rank_genes_groups` (t-test against all other cells),
+        at least twice as high as elsewhere where there are such genes.
     n_genes
         Markers per type where `genes` is left out.
     layer
@@ -91,7 +92,7 @@ def markers(
     Raises
     ------
     KeyError
-        If the labels, the layer or a gene are not there.
+        If the labels, the layer, a gene or a type of `genes` are not there.
     ValueError
         If the genes or the units of the two sides differ, a label is missing, there is nothing to draw, or there are
         negative values with `log1p`.
@@ -106,7 +107,11 @@ def markers(
     """
     ANNDATA.check(adata=adata, synthetic=synthetic)
     COLUMN.check(labels_key=labels_key)
-    Listed(TEXT, optional=True).check(genes=genes)
+    if isinstance(genes, Mapping):
+        genes = {name: [of] if isinstance(of, str) else of for name, of in genes.items()}
+        Listed(TEXT, least=0).check(**{f"genes[{name!r}]": of for name, of in genes.items()})
+    else:
+        Listed(TEXT, optional=True).check(genes=genes)
     COUNT.check(n_genes=n_genes, max_cells=max_cells)
     LAYER.check(layer=layer)
     FLAG.check(log1p=log1p)
@@ -117,9 +122,17 @@ def markers(
     real, fake = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     labels = (label_array(adata, labels_key), label_array(synthetic, labels_key, "synthetic", like=adata))
     types = _types(adata, labels_key, labels)
+    marked: dict[str, list[str]] = {}
     if genes is None:
         genes = _find_markers(real, labels[0], types, adata.var_names, n_genes)
-    elif missing := [gene for gene in genes if gene not in adata.var_names]:
+    if isinstance(genes, Mapping):
+        if unknown := [name for name in genes if name not in types]:
+            raise KeyError(f"These types of `genes` are not in {labels_key!r}: {unknown[:5]}. It has {types}.")
+        for name, of in genes.items():
+            for gene in of:
+                marked.setdefault(gene, []).append(name)
+        genes = [gene for of in genes.values() for gene in of]
+    if missing := [gene for gene in genes if gene not in adata.var_names]:
         raise KeyError(f"These `genes` are not in `adata.var_names`: {missing[:5]}.")
     genes = list(dict.fromkeys(genes))
     if not genes:
@@ -133,10 +146,20 @@ def markers(
     longest = max(map(len, names))
     long_names = longest * 0.09 > 0.75
     height = 0.75 * len(genes) + 0.5 + (0.07 * longest if long_names else 0.2)
+    # the types that genes mark stand right of the rows
+    width_of_names = 0.8 + (0.075 * longest if marked else 0)
     fig, axes = make_axes(
-        len(genes), ax, n_cols=1, panel_size=(width, 0.8), figsize=figsize or (width + 0.8, max(height, 1.8))
+        len(genes), ax, n_cols=1, panel_size=(width, 0.8), figsize=figsize or (width + width_of_names, max(height, 1.8))
     )
     for row, (panel, gene) in enumerate(zip(axes, genes, strict=True)):
+        for name in marked.get(gene, []):
+            at = types.index(name)
+            panel.axvspan(at - 0.5, at + 0.5, color="0.9", linewidth=0, zorder=0)
+        if gene in marked:
+            text = "\n".join(map(plain, marked[gene]))
+            panel.annotate(
+                text, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center", fontsize="x-small", color="0.3"
+            )
         for side, color, sign in ((values[0], REAL_COLOR, -1), (values[1], SYNTHETIC_COLOR, 1)):
             for position, name in enumerate(types):
                 if name in side:
@@ -150,6 +173,8 @@ def markers(
         axes[-1].set_xticklabels(names, rotation=45, ha="right", rotation_mode="anchor")
     else:
         axes[-1].set_xticklabels(names)
+    if unit := "log1p" if log1p else unit_name(adata, layer):
+        axes[0].set_title(f"expression, {unit}", loc="left", fontsize="small")
     axes[0].legend(
         handles=[Patch(color=c, label=t) for c, t in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)],
         loc="lower right",
@@ -169,8 +194,13 @@ def _types(adata: AnnData, labels_key: str, labels: tuple[np.ndarray, np.ndarray
     return [name for name in dict.fromkeys(ordered) if name in present]
 
 
-def _find_markers(x: Matrix, labels: np.ndarray, types: list[str], names: pd.Index, n_genes: int) -> list[str]:
-    """The `n_genes` best markers of each type among the real cells, none twice, in the order of the types."""
+def _find_markers(
+    x: Matrix, labels: np.ndarray, types: list[str], names: pd.Index, n_genes: int
+) -> list[str] | dict[str, list[str]]:
+    """The `n_genes` best markers of each type among the real cells, none twice, in the order of the types.
+
+    A type alone has no markers: of it, the genes that vary most.
+    """
     counts = pd.Series(labels).value_counts()
     groups = [name for name in types if counts.get(name, 0) >= 2]
     if len(groups) < 2:
@@ -179,16 +209,20 @@ def _find_markers(x: Matrix, labels: np.ndarray, types: list[str], names: pd.Ind
     numbers = {name: str(i) for i, name in enumerate(types)}
     column = pd.Categorical([numbers[label] for label in labels])
     cells = AnnData(x, obs=pd.DataFrame({"type": column}, index=pd.RangeIndex(len(labels)).astype(str)))
-    groups = [numbers[name] for name in groups]
-    sc.tl.rank_genes_groups(cells, "type", groups=groups, method="t-test", n_genes=min(len(names), 50))
+    sc.tl.rank_genes_groups(
+        cells, "type", groups=[numbers[name] for name in groups], method="t-test", n_genes=min(len(names), 50)
+    )
     ranked = cells.uns["rank_genes_groups"]
-    chosen: dict[str, None] = {}
-    for group in groups:
+    chosen: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    for name in groups:
+        group = numbers[name]
         # at least twice as high as elsewhere where there are such genes: scores favour abundant genes
         order = np.argsort(ranked["logfoldchanges"][group] < 1, kind="stable")
-        free = [gene for gene in ranked["names"][group][order] if gene not in chosen]
-        chosen |= dict.fromkeys(free[:n_genes])
-    return [names[int(gene)] for gene in chosen]
+        best = [gene for gene in ranked["names"][group][order] if gene not in taken][:n_genes]
+        taken.update(best)
+        chosen[name] = [names[int(gene)] for gene in best]
+    return chosen
 
 
 def _by_type(
