@@ -40,10 +40,11 @@ HELPERS = {
     "_plain",
     "_progress",
     "_random",
+    "_reprs",
     "_version",
 }
 MAY_IMPORT = {
-    "metrics": {"_arguments", "_arrays"},
+    "metrics": {"_arguments", "_arrays", "_reprs"},
     "cells": {"_arguments", "_arrays", "_compat", "_files", "_keys", "_plain", "_version"},
     "nn": set(),
     "model": {*HELPERS, "baselines", "cells", "metrics", "nn"},
@@ -64,6 +65,7 @@ MAY_IMPORT = {
     "_plain": set(),
     "_progress": set(),
     "_random": {"_noise"},
+    "_reprs": set(),
     "_version": set(),
     "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_keys", "_progress", "_version", "cells", "metrics", "pl", "tl"},

@@ -74,6 +74,13 @@ class ReferenceGenerator(ABC):
         self.fit_seed: int | None = None
         self.is_fitted = False
 
+    def __repr__(self) -> str:
+        types = "" if self._labels is None else f", {len(self.categories)} types of {self.labels_key!r}"
+        layer = "" if self.layer is None else f", layer {self.layer!r}"
+        fitted = f"fitted with seed {self.fit_seed}" if self.is_fitted else "not fitted"
+        n_cells, n_genes = self._x.shape
+        return f"{type(self).__name__}: {n_cells} cells x {n_genes} genes{types}{layer}, {fitted}"
+
     @property
     def proportions(self) -> np.ndarray:
         """Share of each label among the training cells, in the order of ``categories``."""

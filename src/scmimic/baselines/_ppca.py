@@ -93,6 +93,13 @@ class PPCA:
         self._space, self._fingerprint = expression_space(x, layer), matrix_fingerprint(x)
         self.is_fitted = False
 
+    def __repr__(self) -> str:
+        layer = "" if self.layer is None else f", layer {self.layer!r}"
+        fitted = "fitted" if self.is_fitted else "not fitted"
+        return (
+            f"PPCA: {self.adata.n_obs} cells x {self.adata.n_vars} genes, {self.n_latent} dimensions{layer}, {fitted}"
+        )
+
     def fit(self, seed: int = 0) -> Self:
         """Find the axes and the noise variance of largest likelihood.
 

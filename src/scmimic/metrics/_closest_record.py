@@ -10,8 +10,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import COUNT_OR_NONE, SEED, THREADS
 from scmimic._arrays import Matrix, row_distances, same_kind, subsample
+from scmimic._reprs import short_repr
 
 
+@short_repr
 @dataclass(frozen=True)
 class ClosestRecord:
     """Result of :func:`distance_to_closest_record`."""

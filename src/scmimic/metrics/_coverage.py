@@ -16,9 +16,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmimic._arguments import COUNT, THREADS
 from scmimic._arrays import Matrix, as_pair
+from scmimic._reprs import short_repr
 from scmimic.metrics._errors import TooFewCellsError
 
 
+@short_repr
 @dataclass(frozen=True)
 class PRDC:
     """Result of :func:`precision_recall_density_coverage`."""

@@ -14,12 +14,14 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, PART, SEED, THREADS
+from scmimic._reprs import short_repr
 from scmimic.metrics._factors import as_factors, as_latent
 
 # Smaller leaves fit noise, which then looks like importance of the dimensions that hold nothing.
 _LEAF_FRACTION = 0.005
 
 
+@short_repr
 @dataclass(frozen=True)
 class DCI:
     """Result of :func:`dci`."""

@@ -29,6 +29,7 @@ from scmimic._arrays import (
     forest_input,
     stack,
 )
+from scmimic._reprs import short_repr
 from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._intervals import auc_interval, proportion_interval
 
@@ -41,6 +42,7 @@ class ForestSettings(TypedDict, total=False):
     n_jobs: int
 
 
+@short_repr
 @dataclass(frozen=True)
 class RocFold:
     """ROC curve of one cross-validation fold."""
@@ -53,6 +55,7 @@ class RocFold:
     """Area under this curve."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class DiscriminatorResult:
     """Result of the discriminators that report an AUC; :func:`scmimic.pl.roc` draws it."""

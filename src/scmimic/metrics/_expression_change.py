@@ -25,12 +25,14 @@ from scipy.stats import ttest_ind_from_stats
 
 from scmimic._arguments import COUNT, SEED
 from scmimic._arrays import Matrix, as_dense, as_labels, as_pair
+from scmimic._reprs import short_repr
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values of one chunk of rows, whose squares are held: 64 MB.
 _CHUNK_VALUES = 2**23
 
 
+@short_repr
 @dataclass(frozen=True)
 class DifferentialExpression:
     """Result of :func:`differential_expression`. Dictionaries hold one value per label."""

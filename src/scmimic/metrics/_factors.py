@@ -12,11 +12,13 @@ import pandas as pd
 
 from scmimic._arguments import SEVERAL
 from scmimic._arrays import as_dense, as_labels, as_matrix, check_unmasked
+from scmimic._reprs import short_repr
 
 MAX_LEVELS = 20
 """A numeric factor of more distinct values is cut into classes: the 20 steps of MichiGAN's simulation are levels."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class FactorScores:
     """A metric of disentanglement over all factors, and of each."""

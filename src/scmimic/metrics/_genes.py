@@ -17,12 +17,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._arrays import Matrix, as_matrix, check_comparable, stored_values
+from scmimic._reprs import short_repr
 from scmimic.metrics._errors import TooFewCellsError
 
 # Values per chunk of genes: a few hundred MB at work where no value is 0, a tenth of that in usual expression.
 _CHUNK_VALUES = 2**22
 
 
+@short_repr
 @dataclass(frozen=True)
 class GeneStatistics:
     """Result of :func:`gene_statistics_distance`. Summaries are over genes; the arrays hold one value per gene."""

@@ -11,8 +11,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scmimic._arrays import as_labels, as_matrix, check_comparable
+from scmimic._reprs import short_repr
 
 
+@short_repr
 @dataclass(frozen=True)
 class LabelAgreement:
     """Shares of synthetic cells that a classifier takes for the label asked for, each from 0 to 1.

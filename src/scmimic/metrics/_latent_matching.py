@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from scmimic._arguments import FLAG, SEED, SEVERAL, Choice
+from scmimic._reprs import short_repr
 from scmimic.metrics._factors import Factor, as_factors, as_latent, gap
 from scmimic.metrics._mutual_information import binned_information, equal_width_bins
 from scmimic.metrics._spearman import spearman_matrix
@@ -20,6 +21,7 @@ from scmimic.metrics._spearman import spearman_matrix
 Similarity = Literal["smi", "spn", "asc"]
 
 
+@short_repr
 @dataclass(frozen=True)
 class LatentMatching:
     """Result of :func:`latent_matching_score` with `return_matching`."""

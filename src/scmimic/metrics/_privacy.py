@@ -29,6 +29,7 @@ from scmimic._arrays import (
     same_kind,
     sample_rows,
 )
+from scmimic._reprs import short_repr
 from scmimic.metrics._closest_record import _distances
 from scmimic.metrics._errors import TooFewCellsError
 from scmimic.metrics._intervals import auc_interval
@@ -37,6 +38,7 @@ from scmimic.metrics._intervals import auc_interval
 _CHUNK_VALUES = 2**23
 
 
+@short_repr
 @dataclass(frozen=True)
 class NearestNeighborDistanceRatio:
     """Result of :func:`nearest_neighbor_distance_ratio`."""
@@ -57,6 +59,7 @@ class NearestNeighborDistanceRatio:
     """Ratio of each test cell."""
 
 
+@short_repr
 @dataclass(frozen=True)
 class MembershipInference:
     """Result of :func:`membership_inference`, of cells or of donors."""

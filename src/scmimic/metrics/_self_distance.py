@@ -29,6 +29,7 @@ from sklearn.utils.extmath import row_norms
 
 from scmimic._arguments import COUNT_OR_NONE, SEED, SEVERAL, THREADS
 from scmimic._arrays import Matrix, same_kind, sample_rows, subsample
+from scmimic._reprs import short_repr
 from scmimic.metrics._errors import TooFewCellsError
 
 # The neighbour that gives a cell its unit. The first alone is noisy where there are few dimensions; a later one lies
@@ -51,6 +52,7 @@ _ROUNDING = 1e-6
 _NO_WEIGHT = 1e-9
 
 
+@short_repr
 @dataclass(frozen=True)
 class SelfDistance:
     """Result of :func:`self_distance_ratio`."""

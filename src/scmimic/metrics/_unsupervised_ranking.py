@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import Lasso
 
 from scmimic._arguments import FLAG, NON_NEGATIVE, Choice, Listed, Ordered
+from scmimic._reprs import short_repr
 from scmimic.metrics._factors import as_latent, as_variance
 from scmimic.metrics._spearman import standardise
 
@@ -27,6 +28,7 @@ _LASSO_ALPHA = 0.1
 _SEVERAL_TRAININGS = Listed(Ordered(), least=2)
 
 
+@short_repr
 @dataclass(frozen=True)
 class DisentanglementRanking:
     """Result of :func:`unsupervised_disentanglement_ranking` with `return_pairs`."""

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
+from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, AttributeValues
 from scmimic.model.generation.codes._composition import find_groups, most_alike
 from scmimic.model.generation.similarity import errors_by_power, foretold_by_others, least_power, similarity_weights
@@ -53,6 +54,7 @@ class Foretold:
 
 
 @saved_as("GroupMeans")
+@short_repr
 @dataclass
 class GroupMeans:
     """Mean expression of the groups of the training cells: one for each combination of label, batch and covariates.

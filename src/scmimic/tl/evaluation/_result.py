@@ -179,8 +179,7 @@ class Evaluation:
         n = self.params
         lines = [
             f"Evaluation of {n['n_synthetic']} synthetic against {n['n_real']} real cells, {n['n_genes']} genes",
-            self.verdict.headline,
-            *(f"  {answer.question} {answer.answer}. {answer.detail}" for answer in self.verdict.answers),
+            repr(self.verdict),
         ]
         columns = {"value": "synthetic", "replicate": "real", "trivial_value": "best trivial", "score": "score"}
         overall = self.table[self.table["label"] == OVERALL].set_index("metric")

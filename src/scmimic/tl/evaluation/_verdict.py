@@ -39,6 +39,9 @@ class Verdict:
     summary: str
     answers: tuple[Answer, ...]
 
+    def __repr__(self) -> str:
+        return "\n".join([self.headline, *(f"  {one.question} {one.answer}. {one.detail}" for one in self.answers)])
+
 
 def judge(table: pd.DataFrame) -> Verdict:
     """Say whether the numbers are valid, how close the cells are, and whether they are copies.

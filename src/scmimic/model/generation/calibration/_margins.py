@@ -26,6 +26,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scmimic._plain import saved_as
+from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, LARGEST_COUNT
 from scmimic.model.generation.codes._composition import find_groups
 
@@ -50,6 +51,7 @@ _AS_DRAWN = int(np.flatnonzero(LOG_ODDS == 0)[0])
 _NO_GROUPS = np.empty((0, 2), dtype=np.int64)
 
 
+@short_repr
 @dataclass(frozen=True)
 class MarginBlocks:
     """Cells that share their margins: those of a label, but for groups that have margins of their own.
@@ -77,6 +79,7 @@ class MarginBlocks:
         return np.where(group >= 0, self.n_labels + group, blocks)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Histogram:
     """How often each count occurs, per block and gene, without zeros.
@@ -451,6 +454,12 @@ class GeneMargins:
         is_expressed = (np.minimum(source.zero, target.zero) < 1).reshape(-1, n_genes)
         # a block without cells
         self._known = is_expressed.any(axis=1)
+
+    def __repr__(self) -> str:
+        groups = f" and {len(self.blocks.groups)} groups" if len(self.blocks.groups) else ""
+        # one more code stands for cells of no known type, of which there may be none
+        n_labels = int(self._known[: self.blocks.n_labels].sum())
+        return f"GeneMargins: {n_labels} labels{groups} x {self.n_genes} genes"
 
     def _flip_of_saved(self) -> np.ndarray:
         """Chance of each zero to become a count, in maps that were saved without odds."""

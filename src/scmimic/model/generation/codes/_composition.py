@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scmimic._plain import saved_as
+from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, OPEN, AttributeValues
 
 LEVELS = np.linspace(0.05, 0.95, 19)
@@ -38,6 +39,7 @@ def find_groups(known: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 @saved_as("Composition")
+@short_repr
 @dataclass
 class Composition:
     """The groups of the training cells: one for each combination of label, batch and categorical covariates.

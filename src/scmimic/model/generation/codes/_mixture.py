@@ -25,6 +25,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from scmimic._plain import saved_as
+from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, AttributeValues
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -44,6 +45,7 @@ _SMALLEST_VARIANCE = 1e-6
 
 
 @saved_as("CodeMixture")
+@short_repr
 @dataclass
 class CodeMixture:
     """Mixtures of codes with the log library size as their last column.

@@ -12,11 +12,13 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from scmimic._plain import saved_as
 from scmimic._random import draw_members
+from scmimic._reprs import short_repr
 from scmimic.cells import AttributeValues
 from scmimic.model.generation.codes._composition import Composition, most_alike
 
 
 @saved_as("AggregatedPosterior")
+@short_repr
 @dataclass
 class AggregatedPosterior:
     """q(z|x), library size and attributes of every training cell.
