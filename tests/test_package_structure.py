@@ -373,7 +373,8 @@ def test_every_public_object_is_in_the_api_page():
 def test_top_level_names():
     assert set(sm.__all__) >= {"ACTINN", "ACTIVA", "__version__", *FUNCTION_PARTS, *CLASS_PARTS}
     assert all(hasattr(sm, name) for name in sm.__all__)
-    assert dir(sm) == sorted(sm.__all__)
+    for part in (sm, *(getattr(sm, name) for name in (*FUNCTION_PARTS, *CLASS_PARTS, *FACES, "nn"))):
+        assert dir(part) == sorted(part.__all__)
     with pytest.raises(AttributeError, match="nosuch"):
         _ = sm.nosuch
 

@@ -53,3 +53,7 @@ __all__ = [
     "squared_error",
     "straight_through_counts",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -28,3 +28,7 @@ __all__ = [
     "n_epochs",
     "softadapt_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -19,3 +19,7 @@ __all__ = [
     "synthetic_counts",
     "tabula_muris",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

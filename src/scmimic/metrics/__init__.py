@@ -82,3 +82,7 @@ __all__ = [
     "unsupervised_disentanglement_ranking",
     "wasserstein",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

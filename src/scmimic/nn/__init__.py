@@ -30,3 +30,7 @@ __all__ = [
     "recycle_gradients",
     "shared_linear",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -34,3 +34,7 @@ __all__ = [
     "self_distance",
     "training",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

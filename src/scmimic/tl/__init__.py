@@ -32,3 +32,7 @@ __all__ = [
     "rare_augmentation",
     "rare_classification",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
