@@ -106,9 +106,13 @@ def report(
 
     Examples
     --------
+    >>> import tempfile
     >>> import scmimic as sm
-    >>> real = sm.datasets.pbmc68k_reduced()  # doctest: +SKIP
-    >>> sm.report(real[350:], synthetic, "report.html", labels_key="bulk_labels", train=real[:350])  # doctest: +SKIP
+    >>> cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=20, seed=0)
+    >>> real, synthetic = cells[:200].copy(), cells[200:].copy()
+    >>> path = f"{tempfile.mkdtemp()}/report.html"
+    >>> sm.report(real, synthetic, path, labels_key="cell_type", metrics=["mmd"], basis="pca").name
+    'report.html'
     """
     PATH.check(path=path)
     FLAG.check(overwrite=overwrite)

@@ -102,6 +102,13 @@ class ReferenceGenerator(ABC):
         Returns
         -------
         The generator itself.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.baselines.IndependentNB(adata, labels_key="cell_type").fit()
+        IndependentNB: 60 cells x 20 genes, 3 types of 'cell_type', fitted with seed 0
         """
         SEED.check(seed=seed)
         self.fit_seed = seed
@@ -134,6 +141,14 @@ class ReferenceGenerator(ABC):
             If called before :meth:`fit`.
         ValueError
             If `n` or `labels` make no sense (see the message).
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> generator = sm.baselines.IndependentNB(adata, labels_key="cell_type").fit()
+        >>> generator.generate(3, labels="type_1", seed=0).obs["cell_type"].tolist()
+        ['type_1', 'type_1', 'type_1']
         """
         COUNT_OR_NONE.check(n=n)
         SEED_OR_NONE.check(seed=seed)

@@ -116,6 +116,13 @@ class PPCA:
         ------
         ValueError
             If the cells vary in fewer than `n_latent` directions, or changed since the model was made.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.baselines.PPCA(adata, n_latent=3).fit()
+        PPCA: 60 cells x 20 genes, 3 dimensions, fitted
         """
         SEED.check(seed=seed)
         pca = fit_pca(self._own_values().astype(np.float64, copy=False), self.n_latent, seed=seed)
@@ -172,6 +179,13 @@ class PPCA:
             If called before :meth:`fit`.
         ValueError
             If genes or units differ from those of the training cells, these changed, or values are missing.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.baselines.PPCA(adata, n_latent=3).fit().get_latent_representation().shape
+        (60, 3)
         """
         ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)
@@ -219,6 +233,14 @@ class PPCA:
             If called before :meth:`fit`.
         ValueError
             If the codes have another number of dimensions, or values are missing.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> model = sm.baselines.PPCA(adata, n_latent=3).fit()
+        >>> model.decode(model.get_latent_representation()[:2]).shape
+        (2, 20)
         """
         FLAG.check(noise=noise)
         SEED_OR_NONE.check(seed=seed)

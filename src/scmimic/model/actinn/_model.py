@@ -163,6 +163,12 @@ class ACTINN(CellModel):
             If the layer or the column does not exist.
         ValueError
             If values are NaN or negative, labels are missing, of several kinds or all unknown, or gene names repeat.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         COLUMN.check(labels_key=labels_key)
@@ -228,6 +234,16 @@ class ACTINN(CellModel):
         Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells. SIGTERM does too, and then
         ends the process by `SystemExit`. A loss that is not finite ends the training with the weights of the last good
         epoch. See the user guide on trainings that end early.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTINN(adata, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.is_trained
+        True
         """
         self._check_training(locals())
         if max_epochs is None:
@@ -288,6 +304,18 @@ class ACTINN(CellModel):
             If the model is not trained.
         ValueError
             If the genes or the units differ, or the training data changed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTINN.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTINN(adata, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.predict(adata).shape
+        (60,)
+        >>> model.predict(adata, soft=True).shape
+        (60, 3)
         """
         ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)

@@ -228,6 +228,17 @@ class ACTIVA(GenerativeVAE):
         ValueError
             If values are NaN or negative, labels are missing, of several kinds or all unknown, gene names repeat, or
             `adata` is a view or backed.
+
+        Examples
+        --------
+        Cells that can be asked for by type, plate and dose.
+
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> adata.obs["dose"] = [0.5, 1.0] * 30
+        >>> sm.ACTIVA.setup_anndata(
+        ...     adata, labels_key="cell_type", batch_key="batch", continuous_covariate_keys=["dose"]
+        ... )
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
@@ -281,6 +292,15 @@ class ACTIVA(GenerativeVAE):
             If a modality, the layer or a column does not exist.
         ValueError
             As :meth:`setup_anndata`.
+
+        Examples
+        --------
+        >>> import mudata
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> mdata = mudata.MuData({"rna": adata})
+        >>> keys = {"rna_layer": "rna", "labels_key": "rna"}
+        >>> sm.ACTIVA.setup_mudata(mdata, modalities=keys, labels_key="cell_type")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         SETTINGS.check(modalities=modalities)
@@ -372,6 +392,16 @@ class ACTIVA(GenerativeVAE):
         Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells. SIGTERM does too, and then
         ends the process by `SystemExit`. A loss that is not finite ends the training with the weights of the last good
         epoch. See the user guide on trainings that end early.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> len(model.history["train_loss_epoch"])
+        2
         """
         self._check_training(locals())
         preset = preset_for(self.module.gene_likelihood)
@@ -442,6 +472,16 @@ class ACTIVA(GenerativeVAE):
             If the model is not trained.
         ValueError
             If the model has no classifier, the genes or the units differ, or the training data changed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.classify(adata).shape
+        (60,)
         """
         ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)

@@ -104,6 +104,21 @@ class CellModel(TrainableModel):
         The file holds plain values alone: arrays, tensors, numbers and text, and no path of a class. So it can be
         loaded by other versions of Python, pandas and scmimic. The one exception is a network of your own that an
         :class:`~scmimic.model.ACTIVA` was given as `classifier`, which is pickled: it needs its class to be loaded.
+
+        Examples
+        --------
+        Keep a model, and generate with it elsewhere, without its data.
+
+        >>> import tempfile
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> folder = tempfile.mkdtemp()
+        >>> model.save(f"{folder}/model")
+        >>> sm.ACTIVA.load(f"{folder}/model").generate(5, seed=0).n_obs
+        5
         """
         PATH.check(dir_path=dir_path)
         TEXT.or_none.check(prefix=prefix)
@@ -227,6 +242,20 @@ class CellModel(TrainableModel):
             If `adata` is an AnnData and the model was trained on a MuData, or the other way round.
         OSError
             If other processes replace the directory again and again.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> folder = tempfile.mkdtemp()
+        >>> model.save(f"{folder}/model")
+        >>> loaded = sm.ACTIVA.load(f"{folder}/model", adata=adata)
+        >>> loaded.get_latent_representation().shape
+        (60, 2)
         """
         PATH.check(dir_path=dir_path)
         FLAG.check(allow_pickle=allow_pickle)

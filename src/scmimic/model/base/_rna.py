@@ -83,6 +83,16 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If another `library_size`, or importance weights, are asked of a likelihood that has none.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.get_normalized_expression(library_size=1e4).shape
+        (60, 20)
         """
         ORDERED.check(indices=indices, transform_batch=transform_batch, gene_list=gene_list)
         if library_size != "latent":
@@ -178,6 +188,17 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If importance weights are asked of a likelihood that has none.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> table = model.differential_expression(groupby="cell_type", group1="type_0", group2="type_1", silent=True)
+        >>> len(table)
+        20
         """
         COLUMN.or_none.check(groupby=groupby)
         ORDERED.check(group1=group1, batchid1=batchid1, batchid2=batchid2)
@@ -260,6 +281,16 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If the likelihood is none of these.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> sorted(model.get_likelihood_parameters())
+        ['dispersions', 'mean']
         """
         ORDERED.check(indices=indices)
         COUNT.check(n_samples=n_samples)
@@ -302,6 +333,16 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If the likelihood has no dispersion, or the data are a MuData.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.get_feature_correlation_matrix(n_samples=2).shape
+        (20, 20)
         """
         ORDERED.check(indices=indices)
         COUNT.check(n_samples=n_samples, batch_size=batch_size, rna_size_factor=rna_size_factor)

@@ -179,6 +179,18 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         those of other groups and not matched. ``"trust"`` is the share of the squared response that the other types
         foretell of one another, each left out in turn and weighted by likeness: 1 is ideal, 0 no better than no
         response at all.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.generate(5, labels="type_1", seed=0).obs["cell_type"].tolist()
+        ['type_1', 'type_1', 'type_1', 'type_1', 'type_1']
+        >>> model.generate(labels={"type_0": 2, "type_2": 1}, seed=0).n_obs
+        3
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
@@ -272,6 +284,16 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         ------
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.decode(model.get_latent_representation()[:3], labels="type_0", seed=0).shape
+        (3, 20)
         """
         self._check_request(locals())
         z = self._check_codes(z)
@@ -328,6 +350,16 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         ------
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.expected_expression(model.get_latent_representation()[:3]).shape
+        (3, 20)
         """
         self._check_request(locals())
         z = self._check_codes(z)

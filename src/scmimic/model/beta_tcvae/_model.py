@@ -279,6 +279,13 @@ class BetaTCVAE(GenerativeVAE):
         ValueError
             If values are NaN or negative, labels are missing or of several kinds, gene names repeat, or `adata` is a
             view or backed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> adata.layers["log"] = adata.X.log1p()
+        >>> sm.BetaTCVAE.setup_anndata(adata, layer="log")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
@@ -330,6 +337,14 @@ class BetaTCVAE(GenerativeVAE):
             If a modality, the layer or a column does not exist.
         ValueError
             As :meth:`setup_anndata`.
+
+        Examples
+        --------
+        >>> import mudata
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> mdata = mudata.MuData({"rna": adata})
+        >>> sm.BetaTCVAE.setup_mudata(mdata, modalities={"rna_layer": "rna"})
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         SETTINGS.check(modalities=modalities)
@@ -416,6 +431,16 @@ class BetaTCVAE(GenerativeVAE):
         learned; ``was_interrupted_`` tells. SIGTERM does too, and then ends the process by `SystemExit`. A loss that is
         not finite ends the training with the weights of the last good epoch. See the user guide on trainings that end
         early.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.BetaTCVAE.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.BetaTCVAE(adata, n_latent=2, n_hidden=(8,), gene_likelihood="nb")
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.is_trained
+        True
         """
         self._check_training(locals(), n_restarts=COUNT, restart_epochs=COUNT_OR_NONE)
         check_restarts(self, n_restarts, devices, trainer_kwargs)
@@ -464,6 +489,16 @@ class BetaTCVAE(GenerativeVAE):
         ------
         RuntimeError
             If the model is not trained.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.BetaTCVAE.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.BetaTCVAE(adata, n_latent=2, n_hidden=(8,), gene_likelihood="nb")
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.latent_activity().index.tolist()
+        ['Z1', 'Z2']
         """
         posterior = self._trained_cells()
         mean, variance = posterior.mean.astype(float), posterior.std.astype(float) ** 2

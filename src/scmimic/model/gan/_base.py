@@ -185,6 +185,16 @@ class GenerativeGAN(GenerativeModel):
         ``generator_loss_train``. Ctrl-C ends the training and keeps what was learned; ``was_interrupted_`` tells.
         SIGTERM does too, and then ends the process by `SystemExit`. A loss that is not finite ends the training with
         the weights of the last good epoch. See the user guide on trainings that end early.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.WGANGP(adata, n_latent=4, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.is_trained
+        True
         """
         self._check_training(locals(), batch_size=COUNT_OR_NONE)
         if early_stopping:
@@ -345,6 +355,16 @@ class GenerativeGAN(GenerativeModel):
         OSError
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.WGANGP(adata, n_latent=4, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.generate(4, labels=["type_0", "type_1"], seed=0).obs["cell_type"].tolist()
+        ['type_0', 'type_0', 'type_1', 'type_1']
         """
         self._check_request(locals())
         path = check_path(path, overwrite)
@@ -396,6 +416,17 @@ class GenerativeGAN(GenerativeModel):
             If the model is not trained.
         ValueError
             If the codes have another size than the latent space or are not finite, or a label is unknown.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.WGANGP(adata, n_latent=4, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> import numpy as np
+        >>> model.decode(np.zeros((3, 4)), labels="type_0", seed=0).shape
+        (3, 20)
         """
         self._check_request(locals())
         z = self._check_codes(z)

@@ -159,6 +159,12 @@ class InfoWGANGP(GenerativeGAN):
         ValueError
             If values are NaN or negative, labels are missing, of several kinds or all unknown, gene names repeat, or
             `adata` is a view or backed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.InfoWGANGP.setup_anndata(adata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key, unlabeled_category=unlabeled_category)
@@ -202,6 +208,16 @@ class InfoWGANGP(GenerativeGAN):
             If the model is not trained, or `adata` is left out and it was loaded without data.
         ValueError
             If the genes or the units differ, or `batch_size` is no positive number.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.InfoWGANGP.setup_anndata(adata)
+        >>> model = sm.InfoWGANGP(adata, n_latent=4, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> model.get_latent_representation().shape
+        (60, 4)
         """
         ANNDATA.or_none.check(adata=adata)
         ORDERED.check(indices=indices)

@@ -203,6 +203,17 @@ class MichiGAN(GenerativeGAN):
             If `model` is not trained.
         ValueError
             If `code` is unknown, or the posterior is not normal.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.BetaTCVAE.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.BetaTCVAE(adata, n_latent=2, n_hidden=(8,), gene_likelihood="nb")
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> gan = sm.MichiGAN.from_representation(model, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> [key for key in adata.obsm if key.startswith("X_")]
+        ['X_betatcvae_code', 'X_betatcvae_code_var']
         """
         LAYER.check(layer=layer)
         COLUMN.or_none.check(labels_key=labels_key)
@@ -265,6 +276,13 @@ class MichiGAN(GenerativeGAN):
         ValueError
             If values are NaN or negative, codes are NaN, shapes differ, labels are missing or of several kinds, gene
             names repeat, or `adata` is a view or backed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> adata.obsm["X_pca"] = adata.X[:, :3].toarray()
+        >>> sm.MichiGAN.setup_anndata(adata, code_key="X_pca", labels_key="cell_type")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(
@@ -315,6 +333,17 @@ class MichiGAN(GenerativeGAN):
         -----
         As of :meth:`WGANGP.train <scmimic.model.WGANGP.train>`; the mark of an interrupt, in the cells' ``.uns`` too,
         also comes of a representation whose training was interrupted when the model was made.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> adata.obsm["X_pca"] = adata.X[:, :3].toarray()
+        >>> sm.MichiGAN.setup_anndata(adata, code_key="X_pca")
+        >>> gan = sm.MichiGAN(adata, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> gan.train(max_epochs=1, enable_progress_bar=False)
+        >>> gan.is_trained
+        True
         """
         NATURAL.check(n_faithfulness_cells=n_faithfulness_cells)
         super().train(max_epochs, **kwargs)
@@ -443,6 +472,18 @@ class MichiGAN(GenerativeGAN):
             If the codes were registered with :meth:`setup_anndata`, and `adata` holds none of their size, the genes
             differ, or generated cells cannot be brought to the units of the representation, such as logarithms to
             counts.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.BetaTCVAE.setup_anndata(adata, labels_key="cell_type")
+        >>> model = sm.BetaTCVAE(adata, n_latent=2, n_hidden=(8,), gene_likelihood="nb")
+        >>> model.train(max_epochs=2, enable_progress_bar=False)
+        >>> gan = sm.MichiGAN.from_representation(model, n_hidden_generator=(8,), n_hidden_critic=(8,))
+        >>> gan.train(max_epochs=1, enable_progress_bar=False)
+        >>> gan.get_latent_representation(adata).shape
+        (60, 2)
         """
         ANNDATA.or_none.check(adata=adata)
         COUNT_OR_NONE.check(batch_size=batch_size)

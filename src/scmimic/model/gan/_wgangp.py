@@ -141,6 +141,12 @@ class WGANGP(GenerativeGAN):
         ValueError
             If values are NaN or negative, labels are missing or of several kinds, gene names repeat, or `adata` is a
             view or backed.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+        >>> sm.WGANGP.setup_anndata(adata, labels_key="cell_type")
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         field_list = anndata_fields(adata, layer=layer, labels_key=labels_key)

@@ -131,6 +131,13 @@ class Evaluation:
         Returns
         -------
         The figure if `return_fig`, nothing if shown, the axes otherwise.
+
+        Examples
+        --------
+        >>> import scmimic as sm
+        >>> cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=20, seed=0)
+        >>> evaluation = sm.evaluate(cells[:200].copy(), cells[200:].copy(), metrics=["mmd"])
+        >>> ax = evaluation.plot(show=False)
         """
         from scmimic import pl
 
@@ -170,6 +177,15 @@ class Evaluation:
         Returns
         -------
         The path of the page.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import scmimic as sm
+        >>> cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=20, seed=0)
+        >>> evaluation = sm.evaluate(cells[:200].copy(), cells[200:].copy(), metrics=["mmd"])
+        >>> evaluation.to_html(f"{tempfile.mkdtemp()}/report.html", basis=None).name
+        'report.html'
         """
         from scmimic._report import TITLE, report
 
