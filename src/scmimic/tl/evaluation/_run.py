@@ -98,7 +98,6 @@ def evaluate(adata: AnnData, synthetic: AnnData, **settings: Unpack[Settings]) -
     >>> evaluation = sm.evaluate(test, synthetic, labels_key="cell_type", train=train, metrics=["mmd", "dcr_ratio"])
     >>> [answer.question for answer in evaluation.verdict.answers]
     ['Valid?', 'Close?', 'New?']
-    >>> ax = evaluation.plot(show=False)
     """
     evaluation = run(adata, synthetic, settings)
     for text in evaluation.alarms:
