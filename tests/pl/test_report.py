@@ -1,3 +1,5 @@
+import warnings
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -29,3 +31,15 @@ def test_table_in_anndata(adata):
         pl.report(adata)
     with pytest.raises(ValueError, match="score"):
         pl.report(pd.DataFrame([rows[0] | {"score": float("nan")}]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 14])
+def test_any_number_of_metrics_has_room(n):
+    rows = [{"metric": f"m{i}", "group": "genes", "label": "overall", "score": -5.0} for i in range(n)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = pl.report(pd.DataFrame(rows), show=False)
+        ax.figure.canvas.draw()
+    # an arrow at the edge lies on no name
+    names = max(label.get_window_extent().x1 for label in ax.get_yticklabels())
+    assert names < ax.get_window_extent().x0 - 4

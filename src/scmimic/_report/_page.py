@@ -141,7 +141,7 @@ def report(
     return path
 
 
-def _render(evaluation: Evaluation, title: str, scores: str, pictures: Sequence[Picture]) -> str:
+def _render(evaluation: Evaluation, title: str, scores: Picture | None, pictures: Sequence[Picture]) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

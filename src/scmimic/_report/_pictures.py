@@ -17,36 +17,42 @@ from scmimic.tl.evaluation import Evaluation
 logger = logging.getLogger(__name__)
 
 _DPI = 130
+# What an inch of a figure is on a screen, so that all pictures have text of one size.
+_PIXELS_PER_INCH = 90
 _BASIS_NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
 _CURVES = {"synthetic": ("synthetic cells", "#d1442f"), "replicate": ("other real cells", "#2f6db3")}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what it shows."""
+    """A picture, what it shows, and its width in pixels of the page where there is room."""
 
     caption: str
     source: str
+    width: int
 
 
-def encode(figure: object) -> str:
-    """Return a figure as the address of an image that is its own content, and close it."""
+def encode(figure: object, caption: str) -> Picture:
+    """Return a figure as an image whose address is its own content, and close it."""
     from matplotlib import pyplot as plt
     from matplotlib.figure import Figure
+    from PIL import Image
 
     assert isinstance(figure, Figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight")
     plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    with Image.open(buffer) as image:
+        width = round(image.width / _DPI * _PIXELS_PER_INCH)
+    return Picture(caption, "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), width)
 
 
-def draw_scores(evaluation: Evaluation) -> str:
-    """Draw the calibrated scores; an empty text where there are none."""
+def draw_scores(evaluation: Evaluation) -> Picture | None:
+    """Draw the calibrated scores, if there are any."""
     table = evaluation.table
     if not table.loc[table["label"] == OVERALL, "score"].notna().any():
-        return ""
-    return encode(evaluation.plot(return_fig=True))
+        return None
+    return encode(evaluation.plot(return_fig=True), "Large points: all cells. Small points: single cell types.")
 
 
 def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:
@@ -79,23 +85,26 @@ def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:
         where = "both sides" if basis == "tsne" else "the real cells" if fitted is None else "other real cells"
         figure = pl.embedding(*both, basis=basis, color=labels_key, return_fig=True)
         caption = f"Real and synthetic cells in one {_BASIS_NAMES[basis]}, fitted on {where}."
-        pictures.append(Picture(caption, encode(figure)))
+        pictures.append(encode(figure, caption))
     of_forest = next((curves[name] for name in ("rf_auc_genes", "rf_auc_pcs") if curves.get(name)), {})
     if of_forest:
         named = {_CURVES.get(name, (f"best trivial: {name}", "#8a8a8a")): curve for name, curve in of_forest.items()}
         roc = pl.roc({name: curve for (name, _), curve in named.items()}, palette=dict(named.keys()), return_fig=True)
         caption = "How well a forest tells cells from the held-out real cells: on the diagonal it cannot."
-        pictures.append(Picture(caption, encode(roc)))
+        pictures.append(encode(roc, caption))
     if within := curves.get("self_distance_ratio"):
         named = {_CURVES[name]: curve for name, curve in within.items()}
         results, palette = {name: curve for (name, _), curve in named.items()}, dict(named.keys())
         caption = "How far cells lie apart, beside as many real ones: a falling curve is a generator that repeats."
-        pictures.append(Picture(caption, encode(pl.self_distance(results, palette=palette, return_fig=True))))
+        pictures.append(encode(pl.self_distance(results, palette=palette, return_fig=True), caption))
     if not comparable:
         return pictures
     if labels_key is not None:
         markers = pl.markers(adata, synthetic, labels_key=labels_key, return_fig=True, **space)
-        pictures.append(Picture("One marker gene per type, real beside synthetic; lines are means.", encode(markers)))
+        caption = (
+            "One marker gene per type, real beside synthetic; lines are means. The type that a gene marks is shaded."
+        )
+        pictures.append(encode(markers, caption))
     genes = pl.gene_statistics(adata, synthetic, return_fig=True, **space)
     caption = "Genes: variance against mean, zeros, and correlations of the most variable genes."
-    return [*pictures, Picture(caption, encode(genes))]
+    return [*pictures, encode(genes, caption)]

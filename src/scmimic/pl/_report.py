@@ -108,7 +108,7 @@ def report(
     overall = scored[scored["label"] == OVERALL].reset_index(drop=True)
     if overall.empty:
         raise ValueError("No metric has a score: there was no calibration, or nothing to calibrate with.")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 1.1 + 0.27 * len(overall)), figsize=figsize)
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 1.7 + 0.27 * len(overall)), figsize=figsize)
     metrics = metrics_by_name()
     low, high = limits
     ax.axvspan(0, 1, color="0.95", zorder=0)
@@ -145,7 +145,8 @@ def report(
     top = ax.secondary_xaxis("top")
     top.set_xticks([0, 1], ["best trivial\ngenerator", "real cells"])
     top.tick_params(length=0)
-    ax.tick_params(axis="y", length=0)
+    # arrows at the edge lie half beyond it
+    ax.tick_params(axis="y", length=0, pad=9)
     for axis in (ax, top):
         axis.spines[:].set_visible(False)
     for label, name in zip(ax.get_yticklabels(), overall["group"], strict=True):
