@@ -52,6 +52,8 @@ def test_every_category_is_named_beside_the_cells(cells, n_types):
     (legend,) = (artist for artist in ax.get_children() if isinstance(artist, Legend))
     box, panel, beside = legend.get_window_extent(), ax.get_window_extent(), fig.axes[1].get_window_extent()
     assert panel.x1 < box.x0 and box.x1 < beside.x0
+    # many names do not take the room of the cells
+    assert panel.width / fig.dpi > 1.5
     assert fig.bbox.y0 <= box.y0 and box.y1 <= fig.bbox.y1
     shown = {
         text.get_text(): to_hex(mark.get_color())
