@@ -164,6 +164,7 @@ def test_every_model_trains_and_generates(run, cells, name):
     done = run(*train, "--max-epochs", 1, "--out", "model")
     assert done.exit_code == 0, done.output
     assert f"Trained {name} on 60 cells x 20 genes" in done.stdout
+    told = done.stderr
     done = run("generate", "model", "--n", 7, "--labels", "type_1", "--out", "new.zarr")
     assert done.exit_code == 0, done.output
     new = ad.read_zarr("new.zarr")
@@ -173,6 +174,8 @@ def test_every_model_trains_and_generates(run, cells, name):
     assert run("generate", "model", "--n", 8, "--out", "new.zarr", "--overwrite").exit_code == 0
     assert ad.read_zarr("new.zarr").n_obs == 8
     if name == "BetaTCVAE":
+        # counts, where logarithms are expected: a warning, in the words of the command line
+        assert "--likelihood normal expects log expression" in told and "UserWarning" not in told
         assert "knows neither" in _error(run("generate", "model", "--n", 3, "--covariate", "a=1", "--out", "b.h5ad"))
         michigan = ["train", f"{cells}.h5ad", "--model", "MichiGAN", "--representation", "model", "--max-epochs", 1]
         done = run(*michigan, "--out", "michigan")

@@ -73,6 +73,9 @@ def one_line_errors() -> Iterator[Ending]:
     try:
         with warnings.catch_warnings(), terminable(by_ctrl_c=True):
             warnings.showwarning = _say
+            # for who writes programs, not for who runs one
+            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
             yield ending
     except (KeyboardInterrupt, Terminated) as error:
         _fail(f"Interrupted: {ending.message}", SIGINT_STATUS if isinstance(error, KeyboardInterrupt) else error.code)
