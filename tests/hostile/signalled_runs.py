@@ -13,10 +13,10 @@ import time
 import traceback
 from pathlib import Path
 
-import scanpy
 from lightning.pytorch.callbacks import Callback
 
 import scmimic as sm
+import scmimic.cells
 from scmimic._cli import app
 from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration import _calibration
@@ -205,7 +205,7 @@ def command_generate():
 def command_evaluate():
     for name in ("real.h5ad", "other.h5ad"):
         Path(name).touch()
-    scanpy.read_h5ad = wait
+    scmimic.cells.read_cells = wait
     command("evaluate", "real.h5ad", "other.h5ad", "--report", "report.html")
 
 
