@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributions import Normal as TorchNormal
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution
+from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution, sample_counts
 from scmimic.nn import CountDecoder, CovariateDesign, Encoder, ExpressionDecoder, MeanDecoder
 
 # exp(3) = 20: close to Poisson, so that over-dispersion is learned from the data and never has to be unlearned
@@ -190,7 +190,7 @@ class CellVAEModule(BaseModuleClass):
     def draw(self, px: CellDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
         """Cells of ``p(x|z)``."""
         # the papers' likelihood has no noise model that data could show: its cells are the decoder's output
-        return COUNT_LIKELIHOODS[self.gene_likelihood].draw(px, generator) if self.is_count else self.expected(px)
+        return sample_counts(px, generator) if self.is_count else self.expected(px)
 
     def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict[str, torch.Tensor | None]:
         return {

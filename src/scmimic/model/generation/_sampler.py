@@ -14,9 +14,9 @@ from scvi.module.base import BaseModuleClass
 from scmimic.cells import LABEL, OPEN, AttributeValues
 from scmimic.model.base._likelihoods import CellDistribution
 from scmimic.model.base._vae_module import CellVAEModule
+from scmimic.model.generation._draw import draw_sparse
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation._unseen import Foretold, GroupMeans
-from scmimic.model.generation.calibration._dispersion import zero_probability
 from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import CodeSource, Drawn, PosteriorCodes
@@ -303,7 +303,6 @@ class CellSampler(BlockSampler):
         self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues, stream: torch.Generator
     ) -> Chunk:
         """Decode one block; a label that is not known yet is found first."""
-        module = self.module
         known = torch.as_tensor(attributes.labels, device=z.device)
         if self.names is not None and (known == OPEN).any():
             known = self.find_labels(z, log_library, self.told(attributes))
@@ -311,23 +310,19 @@ class CellSampler(BlockSampler):
         codes[:, LABEL] = known.cpu().numpy()
         attributes = AttributeValues(codes, attributes.numbers)
         px = self.distribution(z, log_library, attributes)
-        counts = sp.csr_matrix(module.draw(px, stream).cpu().numpy())
-        if self.margins is not None:
-            uniform = torch.rand(counts.shape, generator=stream, device=z.device).cpu().numpy()
-            zero = zero_probability(px).cpu().numpy()
-            matched = self.margins.apply(counts, self.margins.blocks.of(codes), uniform, zero)
-            counts = self._unless_unseen(matched, counts, attributes)
-        return Chunk(counts, z.cpu().numpy(), attributes)
+        return Chunk(self._counts(px, attributes, stream), z.cpu().numpy(), attributes)
 
-    def _unless_unseen(self, matched: sp.csr_matrix, drawn: sp.csr_matrix, of: AttributeValues) -> sp.csr_matrix:
-        """The matched counts; of groups without cells those that were drawn, since no margins are theirs."""
-        rows = [rows for rows, _ in self.unseen_groups(of)]
-        if not rows:
-            return matched
-        unseen = np.zeros(of.n, dtype=bool)
-        unseen[np.concatenate(rows)] = True
-        order = np.argsort(np.concatenate([np.flatnonzero(~unseen), np.flatnonzero(unseen)]))
-        return sp.vstack([matched[~unseen], drawn[unseen]], format="csr")[order]
+    def _counts(self, px: CellDistribution, of: AttributeValues, stream: torch.Generator) -> sp.csr_matrix:
+        """Draws of `px`, of cells whose attributes are known."""
+        if not self.module.is_count:
+            return sp.csr_matrix(self.module.draw(px, stream).cpu().numpy())
+        if self.margins is None:
+            return draw_sparse(px, stream)
+        blocks = self.margins.blocks.of(of.codes)
+        for rows, _ in self.unseen_groups(of):
+            # no margins are theirs
+            blocks[rows] = -1
+        return self.margins.draw(px, blocks, stream)
 
     def find_labels(self, z: torch.Tensor, log_library: torch.Tensor, covariates: torch.Tensor | None) -> torch.Tensor:
         """The type that the classifier sees in the decoded cell, or, where it cannot, that of the nearest code."""

@@ -13,13 +13,13 @@ from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
 import scmimic as sm
 from scmimic._compat import MODULE_KEYS
+from scmimic.model.base._likelihoods import zero_probability
 from scmimic.model.generation.calibration._dispersion import (
     LOG_STEPS,
     interpolate,
     match_zeros,
     pool_dispersion,
     step_reaching,
-    zero_probability,
 )
 
 

@@ -16,10 +16,9 @@ from collections.abc import Iterable
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.distributions import Poisson, ZeroInflatedNegativeBinomial
 
 from scmimic._compat import MODULE_KEYS
-from scmimic.model.base._likelihoods import CountDistribution
+from scmimic.model.base._likelihoods import zero_probability
 from scmimic.model.base._vae_module import CellVAEModule
 
 PRIOR_CELLS = 10.0
@@ -90,18 +89,6 @@ def match_zeros(module: CellVAEModule, batches: Iterable[dict[str, torch.Tensor]
     removed = (expected[0] - interpolate(expected, needed, steps)).sum(1, keepdim=True)
     share = (excess / removed.clamp_min(1e-9)).clamp(0, 1)
     log_theta.add_((share * needed).to(log_theta.dtype))
-
-
-def zero_probability(px: CountDistribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
-    """P(x = 0) of counts; of a negative binomial whose log inverse dispersion is larger by ``step``."""
-    if isinstance(px, Poisson):
-        return (-px.rate).exp()
-    theta = px.theta * torch.as_tensor(step).exp()
-    zero = (-theta * torch.log1p(px.mu / theta)).exp()
-    if isinstance(px, ZeroInflatedNegativeBinomial):
-        inflation = torch.sigmoid(px.zi_logits)
-        zero = inflation + (1 - inflation) * zero
-    return zero
 
 
 def step_reaching(falling: torch.Tensor, target: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:

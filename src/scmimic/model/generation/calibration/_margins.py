@@ -24,10 +24,13 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from scmimic._plain import saved_as
 from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, LARGEST_COUNT
+from scmimic.model.base._likelihoods import CountDistribution, zero_probability
+from scmimic.model.generation._draw import draw_sparse
 from scmimic.model.generation.codes._composition import find_groups
 
 # a count is below 2^31 and a row (block x gene) below 2^31: one integer orders both
@@ -236,8 +239,24 @@ class MarginRecorder:
         self._keys: list[np.ndarray] = []
         self._zero: list[np.ndarray] = []
 
-    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
-        """Note these cells; they stay as they are."""
+    def draw(self, px: CountDistribution, blocks: np.ndarray, stream: torch.Generator) -> sp.csr_matrix:
+        """Counts of cells as the model has them, noted."""
+        x = draw_sparse(px, stream)
+        self.note(x, blocks, zero_probability(px).cpu().numpy())
+        return x
+
+    def note(self, x: sp.csr_matrix, blocks: np.ndarray, zero: np.ndarray) -> None:
+        """Note cells.
+
+        Parameters
+        ----------
+        x
+            Counts, cells x genes.
+        blocks
+            Block of each cell.
+        zero
+            P(x = 0) of each entry.
+        """
         self.n_cells += np.bincount(blocks, minlength=len(self.n_cells))
         cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
         positive = x.data > 0
@@ -247,7 +266,6 @@ class MarginRecorder:
             p = zero if (blocks == block).all() else zero[blocks == block]
             for total, odds in zip(self.zeros, np.exp(LOG_ODDS), strict=True):
                 total[block] += tilted(p, odds).sum(axis=0, dtype=np.float64)
-        return x
 
     @property
     def drawn(self) -> tuple[np.ndarray, np.ndarray]:
@@ -271,7 +289,7 @@ class MarginRecorder:
 
 
 class MappedRecorder(MarginRecorder):
-    """Notes cells twice: as they are drawn, and as the map of their labels leaves them.
+    """Notes what the model makes of cells twice: as it is, and by the map of their labels.
 
     Parameters
     ----------
@@ -290,12 +308,15 @@ class MappedRecorder(MarginRecorder):
         super().__init__(blocks, by_label.n_genes)
         self.by_label, self.mapped = by_label, MarginRecorder(blocks, by_label.n_genes)
 
-    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
-        """Note these cells; they stay as they are."""
+    def draw(self, px: CountDistribution, blocks: np.ndarray, stream: torch.Generator) -> sp.csr_matrix:
+        """Counts of cells as the model has them, noted, beside other draws by the map."""
         labels = self.blocks.groups[blocks - self.blocks.n_labels, LABEL]
-        mapped = self.by_label.apply(x, labels, uniform, zero)
-        self.mapped.apply(mapped, blocks, uniform, self.by_label.mapped_zero(labels, zero))
-        return super().apply(x, blocks, uniform, zero)
+        zero = zero_probability(px)
+        mapped = self.by_label.draw(px, labels, stream)
+        self.mapped.note(mapped, blocks, self.by_label.zeros(zero, labels).cpu().numpy())
+        x = draw_sparse(px, stream)
+        self.note(x, blocks, zero.cpu().numpy())
+        return x
 
 
 def data_weights(
@@ -450,10 +471,13 @@ class GeneMargins:
     ) -> None:
         self._from, self._to, self.weights, self.n_genes, self.blocks = source, target, weights, n_genes, blocks
         self._odds = None if odds is None else odds.reshape(-1, n_genes)
-        self._flip = None if odds is not None else self._flip_of_saved()
         is_expressed = (np.minimum(source.zero, target.zero) < 1).reshape(-1, n_genes)
         # a block without cells
         self._known = is_expressed.any(axis=1)
+        factors = 1 - self._flip_of_saved() if self._odds is None else self._odds
+        known = np.where(self._known[:, None], factors, 1)
+        # multiplies the odds of a zero, in maps without odds its chance; the last is of cells of no block
+        self._factors = np.vstack([known, np.ones((1, n_genes))]).astype(np.float32)
 
     def __repr__(self) -> str:
         groups = f" and {len(self.blocks.groups)} groups" if len(self.blocks.groups) else ""
@@ -531,75 +555,74 @@ class GeneMargins:
         margins._set(source, target, state.get("odds"), state.get("weights"), state["n_genes"], blocks)
         return margins
 
-    def mapped_zero(self, blocks: np.ndarray, zero: np.ndarray) -> np.ndarray:
-        """P(x = 0) of each entry after the map."""
-        assert self._odds is not None
-        return tilted(zero, self._odds[blocks])
-
-    def _chances(
-        self, blocks: np.ndarray, zero: np.ndarray, at: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray | float]:
-        """Chance of each entry to lose its zero, and of each drawn count (`at`) to stay one."""
-        if self._odds is None:
-            assert self._flip is not None
-            return self._flip[blocks], 1.0
-        odds = self._odds[blocks]
-        return lost(zero, odds), kept(zero[at], odds[at])
-
-    def apply(self, x: sp.csr_matrix, blocks: np.ndarray, uniform: np.ndarray, zero: np.ndarray) -> sp.csr_matrix:
-        """Move counts to the quantiles of the training cells.
+    def draw(self, px: CountDistribution, blocks: np.ndarray, stream: torch.Generator) -> sp.csr_matrix:
+        """Counts of cells with the margins of their blocks, ``(n, n_genes)``.
 
         Parameters
         ----------
-        x
-            Counts drawn by the model, cells x genes.
+        px
+            What the model makes of the cells.
         blocks
-            Block of each cell.
-        uniform
-            Independent draws from [0, 1) of the shape of `x`, which place each count within its step.
-        zero
-            The model's P(x = 0) of each entry, of the same shape.
-
-        Returns
-        -------
-        Counts of the same shape, type and sparsity format.
+            Block of each; -1: none, the counts are as `px` has them.
+        stream
+            Random numbers.
         """
-        x = x.copy()
-        x.eliminate_zeros()
-        blocks = blocks.astype(np.int64)
-        cell = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-        at = cell, x.indices
-        to_count, stays = self._chances(blocks, zero, at)
-        rows, counts = blocks[cell] * self.n_genes + x.indices, whole_counts(x.data)
-        lower, upper = self._from.bounds(rows, counts)
-        # of the draws below its chance, a count that stays needs the place among all of them
-        place = uniform[at] / stays
-        values = self._to.quantile(rows, lower + np.minimum(place, 1) * (upper - lower), guess=counts)
-        values = np.where(place < 1, values, 0)
-        x.data = np.where(self._known[blocks[cell]], values, counts).astype(x.dtype)
+        return draw_sparse(px, stream, self, blocks)
 
-        flipped = uniform < to_count
-        flipped[at] = False
-        cell, gene = np.nonzero(flipped)
-        rows = blocks[cell] * self.n_genes + gene
-        share = uniform[cell, gene] / to_count[cell, gene]
+    def zeros(self, zero: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
+        """P(x = 0) of each entry after the map.
+
+        Parameters
+        ----------
+        zero
+            P(x = 0) before it, cells x genes.
+        blocks
+            Block of each cell, or -1.
+        """
+        factor = torch.as_tensor(self._factors, device=zero.device)
+        factor = factor[int(blocks[0])] if (blocks == blocks[0]).all() else factor[torch.as_tensor(blocks)]
+        if self._odds is None:
+            return zero * factor
+        scaled = zero * factor
+        return scaled / (scaled + (1 - zero))
+
+    def values(
+        self, blocks: np.ndarray, genes: np.ndarray, counts: np.ndarray, place: np.ndarray, is_grown: np.ndarray
+    ) -> np.ndarray:
+        """Positive counts at the quantiles of the training cells.
+
+        Parameters
+        ----------
+        blocks, genes
+            Block and gene of each count.
+        counts
+            As the model draws them, given that they are positive.
+        place
+            Independent draws from [0, 1), which place each count within its step.
+        is_grown
+            Counts that were zero and are positive after the map.
+        """
+        found = counts.copy()
+        is_known = (blocks >= 0) & self._known[blocks]
+        drawn, grown = is_known & ~is_grown, is_known & is_grown
+        rows = blocks * self.n_genes + genes
+        found[drawn] = self._moved(rows[drawn], whole_counts(counts[drawn]), place[drawn])
+        found[grown] = self._grown(rows[grown], place[grown])
+        return found
+
+    def _moved(self, rows: np.ndarray, counts: np.ndarray, place: np.ndarray) -> np.ndarray:
+        lower, upper = self._from.bounds(rows, counts)
+        return self._to.quantile(rows, lower + np.minimum(place, 1) * (upper - lower), guess=counts)
+
+    def _grown(self, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
         low, high = self._to.zero[rows], self._from.zero[rows]
-        grown = self._to.quantile(rows, low + share * (high - low), guess=1).astype(x.dtype)
-        x = x + sp.csr_matrix((grown, (cell, gene)), shape=x.shape)
-        x.eliminate_zeros()
-        x.sort_indices()
-        return x
+        return self._to.quantile(rows, low + place * (high - low), guess=1)
 
 
 def tilted(zero: np.ndarray, odds: np.ndarray | float) -> np.ndarray:
     """P(x = 0) with its odds multiplied by `odds`."""
     scaled = zero * odds
     return scaled / (scaled + (1 - zero))
-
-
-def lost(zero: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Chance of a zero to become a count, so that zeros are as :func:`tilted` has them."""
-    return np.maximum(1 - odds, 0) * (1 - zero) / (zero * odds + 1 - zero)
 
 
 def kept(zero: np.ndarray, odds: np.ndarray) -> np.ndarray:
