@@ -156,7 +156,11 @@ class CellVAEModule(BaseModuleClass):
         """Inverse dispersions of cells of these labels, or those that all have; None where there are none."""
         if self.px_r is None:
             return None
-        return (self.px_r if labels is None or len(self.px_r) == 1 else self.px_r[labels.squeeze(-1).long()]).exp()
+        if labels is None or len(self.px_r) == 1:
+            return self.px_r.exp()
+        rows = labels.squeeze(-1).long()
+        # of labels, unless there are more of them than cells
+        return self.px_r.exp()[rows] if len(self.px_r) <= len(rows) else self.px_r[rows].exp()
 
     def mixed_dispersion(
         self, label: int, label_weights: Mapping[int, float], share: np.ndarray

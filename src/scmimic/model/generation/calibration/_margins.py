@@ -579,12 +579,13 @@ class GeneMargins:
         blocks
             Block of each cell, or -1.
         """
-        factor = torch.as_tensor(self._factors, device=zero.device)
-        factor = factor[int(blocks[0])] if (blocks == blocks[0]).all() else factor[torch.as_tensor(blocks)]
+        factors = torch.as_tensor(self._factors, device=zero.device)
+        is_one = (blocks == blocks[0]).all()
+        factor = factors[int(blocks[0])] if is_one else factors[torch.as_tensor(blocks, device=zero.device)]
         if self._odds is None:
             return zero * factor
         scaled = zero * factor
-        return scaled / (scaled + (1 - zero))
+        return scaled.div_((1 - zero).add_(scaled))
 
     def values(
         self, blocks: np.ndarray, genes: np.ndarray, counts: np.ndarray, place: np.ndarray, is_grown: np.ndarray
