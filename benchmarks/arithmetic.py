@@ -3,6 +3,7 @@
     python benchmarks/arithmetic.py --data kang.h5ad --groups cell_type --conditions condition \\
         --control control --out out
     python benchmarks/arithmetic.py ... --targets "B" "NK cells" --models ACTIVA --train-kwargs '{"max_epochs": 100}'
+    python benchmarks/arithmetic.py --data donors.h5ad --groups cell_type --conditions donor --batch --out out
     python benchmarks/arithmetic.py ... --pair A549 S1628 --pair K562 S1096 --pair MCF7 S7259 --together --shift group
 
 Each group's cells under each other condition are held out in turn, or the pairs that are named, one by one or together
@@ -69,7 +70,8 @@ def activa(labels_key: str, model_kwargs: dict, train_kwargs: dict) -> Callable[
 
 def told(args: argparse.Namespace) -> Callable[[Any, int], Any]:
     """Fit an ACTIVA that is told groups and conditions, and is asked for the combination itself."""
-    setup = {"labels_key": args.groups, "categorical_covariate_keys": [args.conditions]}
+    key = {"batch_key": args.conditions} if args.batch else {"categorical_covariate_keys": [args.conditions]}
+    setup = {"labels_key": args.groups} | key
     return fitting(sm.ACTIVA, setup, args.model_kwargs, args.train_kwargs)
 
 
@@ -156,7 +158,7 @@ def run(args: argparse.Namespace) -> pd.DataFrame:
     about = {"data": Path(args.data).name, "genes": args.genes, "trees": args.trees, "models": list(fits)}
     about |= {
         name: getattr(args, name)
-        for name in ("model_kwargs", "train_kwargs", "gan_kwargs", "together", "reference_weights")
+        for name in ("model_kwargs", "train_kwargs", "gan_kwargs", "together", "reference_weights", "batch")
     }
     path = out / "results.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -208,6 +210,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", help="groups to hold out; default: each in turn")
     parser.add_argument("--pair", nargs=2, action="append", metavar=("GROUP", "CONDITION"), help="hold out this one")
     parser.add_argument("--together", action="store_true", help="hold out all of them at once")
+    parser.add_argument("--batch", action="store_true", help="tell ACTIVA the conditions as batches, such as donors")
     parser.add_argument("--shift", nargs="+", choices=("condition", "group"), default=["condition"], help="one or both")
     parser.add_argument("--reference-weights", choices=("similar", "equal"), default="similar")
     parser.add_argument("--models", nargs="+", help="names of the models to fit; default: all")
