@@ -50,8 +50,10 @@ def draw_sparse(
     rate = px.rate if isinstance(px, Poisson) else px.mu
     n, n_genes = rate.shape
     parts = []
-    for start in range(0, n, TILE):
-        rows = slice(start, start + TILE)
+    # a GPU has no such cache, and waits for each look at where counts are
+    tile = TILE if rate.device.type == "cpu" else max(n, 1)
+    for start in range(0, n, tile):
+        rows = slice(start, start + tile)
         drawn = zero = zero_probability(px, rows=rows)
         if by is not None:
             assert blocks is not None

@@ -477,7 +477,7 @@ class GeneMargins:
         factors = 1 - self._flip_of_saved() if self._odds is None else self._odds
         known = np.where(self._known[:, None], factors, 1)
         # multiplies the odds of a zero, in maps without odds its chance; the last is of cells of no block
-        self._factors = np.vstack([known, np.ones((1, n_genes))]).astype(np.float32)
+        self._factors = torch.as_tensor(np.vstack([known, np.ones((1, n_genes))]).astype(np.float32))
 
     def __repr__(self) -> str:
         groups = f" and {len(self.blocks.groups)} groups" if len(self.blocks.groups) else ""
@@ -579,9 +579,10 @@ class GeneMargins:
         blocks
             Block of each cell, or -1.
         """
-        factors = torch.as_tensor(self._factors, device=zero.device)
+        if self._factors.device != zero.device:
+            self._factors = self._factors.to(zero.device)
         is_one = (blocks == blocks[0]).all()
-        factor = factors[int(blocks[0])] if is_one else factors[torch.as_tensor(blocks, device=zero.device)]
+        factor = self._factors[int(blocks[0]) if is_one else torch.as_tensor(blocks, device=zero.device)]
         if self._odds is None:
             return zero * factor
         scaled = zero * factor
