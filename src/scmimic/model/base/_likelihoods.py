@@ -176,16 +176,20 @@ def _invert_positive(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Ten
     reached = torch.zeros_like(mass)
     result = torch.zeros_like(rate)
     active = torch.arange(len(rate), device=rate.device)
-    k = 0
+    k, width = 0, 1
     while len(active):
-        mass = mass * ratio * (theta + k) / (k + 1)
-        reached = reached + mass
-        k += 1
+        # most counts are 1 or 2, and a few are in the hundreds: ever more of them at a time
+        steps = torch.arange(k, k + width, dtype=torch.double, device=rate.device)
+        masses = mass[:, None] * (ratio[:, None] * (theta[:, None] + steps) / (steps + 1)).cumprod(1)
+        sums = reached[:, None] + masses.cumsum(1)
         # a mass this small cannot move the sum any more
-        is_open = (reached < uniform) & (mass > 1e-14 * uniform)
-        result[active[~is_open]] = k
-        active = active[is_open]
-        uniform, ratio, theta, mass, reached = (v[is_open] for v in (uniform, ratio, theta, mass, reached))
+        is_there = (sums >= uniform[:, None]) | (masses <= 1e-14 * uniform[:, None])
+        has_one = is_there.any(1)
+        result[active[has_one]] = k + 1 + is_there[has_one].to(torch.uint8).argmax(1).to(result.dtype)
+        is_open = ~has_one
+        active, mass, reached = active[is_open], masses[is_open, -1], sums[is_open, -1]
+        uniform, ratio, theta = uniform[is_open], ratio[is_open], theta[is_open]
+        k, width = k + width, min(2 * width, 64)
     return result
 
 
