@@ -352,8 +352,7 @@ def test_labels_of_other_cells_are_read_each_time(cells):
 def test_cells_that_are_encoded_do_not_become_the_training_cells(cells, tmp_path):
     model = made("ACTIVA", cells)
     model.save(tmp_path / "model")
-    with pytest.warns(UserWarning, match="loaded without anndata"):
-        loaded = sm.ACTIVA.load(tmp_path / "model")
+    loaded = sm.ACTIVA.load(tmp_path / "model")
     query = cells[:20].copy()
     loaded.is_trained_ = True
     first = loaded.get_latent_representation(query)

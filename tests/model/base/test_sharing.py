@@ -30,7 +30,7 @@ def model(request):
     cls.setup_anndata(adata, labels_key="cell_type", categorical_covariate_keys=["donor"],
                       continuous_covariate_keys=["age"])  # fmt: skip
     found = cls(adata, n_latent=4, n_hidden=(16,), gene_likelihood="nb")
-    found.train(4, **QUIET)
+    found.train(20, **QUIET)
     return found
 
 
