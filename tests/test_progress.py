@@ -5,6 +5,7 @@ import sys
 from contextlib import redirect_stdout
 
 import pytest
+import rich.progress
 import scvi
 
 import scmimic as sm
@@ -37,6 +38,12 @@ def test_a_bar_on_a_terminal(monkeypatch, style):
     assert "Working" in steps()
     monkeypatch.setattr(_progress, "DELAY", 1000)
     assert "Working" not in steps()
+
+
+def test_a_bar_beside_another(monkeypatch):
+    monkeypatch.setattr(scvi.settings, "progress_bar_style", "rich")
+    with redirect_stdout(Terminal()), rich.progress.Progress():
+        assert "Working" in steps()
 
 
 def test_no_bar_that_nobody_wants(monkeypatch):

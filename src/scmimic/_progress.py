@@ -37,9 +37,11 @@ def progress(total: int, description: str, *, silent: bool = False) -> Iterator[
     if silent or not _is_watched() or settings.verbosity > logging.INFO:
         yield lambda n: None
     elif settings.progress_bar_style == "rich":
+        from rich.console import Console
         from rich.progress import Progress
 
-        bar, start = Progress(transient=True), time.monotonic()
+        # a console of its own: on that which all share, a bar does not show while another one does
+        bar, start = Progress(transient=True, console=Console()), time.monotonic()
         task = bar.add_task(description, total=total)
 
         def advance(n: int) -> None:
