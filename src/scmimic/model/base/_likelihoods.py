@@ -17,7 +17,7 @@ import torch
 from scvi.distributions import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
 
 from scmimic._arguments import Choice
-from scmimic.model.base._negative_binomial import SparseNegativeBinomial
+from scmimic.model.base._negative_binomial import SparseNegativeBinomial, entries
 
 CountDistribution: TypeAlias = Poisson | NegativeBinomial
 """scvi-tools' distributions of counts; the zero-inflated one is a ``NegativeBinomial`` too."""
@@ -145,8 +145,8 @@ def positive_counts(
     generator
         Source of randomness; None uses torch's global one.
     """
-    theta = None if isinstance(px, Poisson) else _entries(px.theta.expand_as(px.mu), where)
-    rate = (px.rate if isinstance(px, Poisson) else px.mu).reshape(-1)[where]
+    theta = None if isinstance(px, Poisson) else entries(px.theta.expand_as(px.mu), where)
+    rate = entries(px.rate if isinstance(px, Poisson) else px.mu, where)
     uniform = torch.rand(rate.shape, generator=generator, device=rate.device)
     counts = torch.zeros_like(rate)
     is_small = rate <= INVERSION_LIMIT
@@ -155,15 +155,6 @@ def positive_counts(
     counts[small] = _invert_positive(uniform[small], rate[small], of_small).to(rate.dtype)
     counts[large] = _draw_positive(rate[large], None if theta is None else theta[large], generator)
     return counts
-
-
-def _entries(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Entries at flat positions; one row may stand for all, and one value for all."""
-    if values.is_contiguous():
-        return values.view(-1)[where]
-    if not any(values.stride()):
-        return values.flatten()[:1].expand(len(where))
-    return values[where // values.shape[-1], where % values.shape[-1]]
 
 
 def _invert_positive(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class _LogProbability(torch.autograd.Function):
         log_theta = (theta + _EPS).log()
         result = torch.sub(log_theta, log_total).mul_(theta)
         where = x.reshape(-1).nonzero().squeeze(1)
-        count, mean, size, log_sum = (_entries(values, x.shape, where) for values in (x, mu, theta, log_total))
+        count, mean, size, log_sum = (entries(values.expand(x.shape), where) for values in (x, mu, theta, log_total))
         gammas = torch.lgamma(count + size) - _of_entries(torch.lgamma, theta, size, where) - torch.lgamma(count + 1)
         result.view(-1)[where] += count * ((mean + _EPS).log() - log_sum) + gammas
         ctx.save_for_backward(total, log_total, log_theta, theta, where, count, mean, size)
@@ -66,7 +66,7 @@ class _LogProbability(torch.autograd.Function):
         total, log_total, log_theta, theta, where, count, mean, size = ctx.saved_tensors
         of_mu = of_theta = None
         share = theta / total
-        over = count / _entries(total, total.shape, where)
+        over = count / entries(total, where)
         if ctx.needs_input_grad[1]:
             of_mu = share.neg()
             of_mu.view(-1)[where] += count / (mean + _EPS) - over
@@ -79,12 +79,11 @@ class _LogProbability(torch.autograd.Function):
         return None, of_mu, of_theta
 
 
-def _entries(values: torch.Tensor, shape: torch.Size, where: torch.Tensor) -> torch.Tensor:
-    """Entries at flat positions of what `values` broadcast to."""
-    if values.shape == shape:
-        return values.reshape(-1)[where]
-    # one row for all cells
-    return values.reshape(-1)[where % shape[-1]]
+def entries(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Entries at flat positions; one row may stand for all, and is not copied for them."""
+    if not values.is_contiguous() and not any(values.stride()[:-1]):
+        return values[(0,) * (values.dim() - 1)][where % values.shape[-1]]
+    return values.reshape(-1)[where]
 
 
 def _of_entries(

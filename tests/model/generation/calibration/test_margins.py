@@ -460,6 +460,20 @@ def test_blocks_of_cells():
     assert MarginBlocks(2, GROUPS[::-1]).of(codes).tolist() == [2, 0, 1, 3, 0]
 
 
+def test_one_histogram_has_those_of_labels_and_of_groups(grouped):
+    data, _, _, codes, _ = grouped
+    of_all = MarginBlocks(2, GROUPS)
+    found = histogram(blocks(data, of_all.of(codes), 37), len(of_all), 3)
+    first = codes[:, 0] == 0
+    for into, direct in (
+        (of_all.labels, histogram(blocks(data, codes[:, 0]), 2, 3)),
+        (of_all.positions, histogram(blocks(data[first], codes[first, 2]), 2, 3)),
+    ):
+        gathered = found.gathered(into)
+        for name in ("keys", "counts", "n_cells"):
+            np.testing.assert_array_equal(getattr(gathered, name), getattr(direct, name))
+
+
 def test_groups_get_their_own_margins(grouped):
     data, model, zero, codes, by_label = grouped
     both = by_label.joined(of_groups(grouped, np.ones(6)))

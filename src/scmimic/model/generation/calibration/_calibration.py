@@ -26,7 +26,7 @@ from scmimic.model.generation.calibration._margins import (
     histogram,
 )
 from scmimic.model.generation.calibration._spread import WithinLabelVariance, local_centers
-from scmimic.model.generation.codes._composition import Composition, find_groups
+from scmimic.model.generation.codes._composition import Composition
 from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import FittedCodes, PosteriorCodes
@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 MAX_SPREAD = 1.5
 """Codes are moved apart by half of their distances at most; the most that any data set needed was 1.4."""
 MIN_SPREAD_CELLS = 50
+COMPARED_CELLS = 20_000
+"""Cells that are generated for the comparison of margins; their number bounds the error of the model's."""
+LEAST_COMPARED = 500
+"""Least number of them in each block."""
 GROUP_CELLS = 50
 """Training cells that a combination of label, batch and covariates needs for gene margins of its own."""
 MAX_GROUPS = 100
@@ -125,8 +129,10 @@ def match(
         advance(1)
     observed = None
     if margins:
-        labels = len(cells_per_label(module, posterior))
-        observed = histogram(counts_and_labels(batches(None)), labels, module.n_input)
+        blocks = MarginBlocks(len(cells_per_label(module, posterior)), _groups_with_margins(posterior.composition))
+        of_cells = blocks.of(posterior.attributes.codes)
+        in_blocks = histogram(_in_blocks(counts_and_labels(batches(None)), of_cells), len(blocks), module.n_input)
+        observed = in_blocks.gathered(blocks.labels)
         advance(1)
     if spread:
         posterior = match_spread(module, posterior, batches, observed)
@@ -137,7 +143,12 @@ def match(
     seed = int(torch.randint(2**31 - 1, ()))
     by_label = compare_margins(module, posterior, observed, seed, codes)
     advance(1)
-    return Calibration(posterior, codes, with_group_margins(by_label, module, posterior, batches(None), seed, codes))
+    if not len(blocks.groups):
+        return Calibration(posterior, codes, by_label)
+    of_groups = in_blocks.gathered(blocks.positions)
+    return Calibration(
+        posterior, codes, with_group_margins(by_label, module, posterior, blocks.groups, of_groups, seed, codes)
+    )
 
 
 def match_spread(
@@ -202,8 +213,8 @@ def compare_margins(
     observed: Histogram,
     seed: int,
     codes: CodeMixture | None = None,
-    n_cells: int = 20_000,
-    min_cells: int = 500,
+    n_cells: int = COMPARED_CELLS,
+    min_cells: int = LEAST_COMPARED,
 ) -> GeneMargins:
     """Compare the distribution of each gene in generated and training cells of each label.
 
@@ -235,13 +246,12 @@ def with_group_margins(
     by_label: GeneMargins,
     module: CellVAEModule,
     posterior: AggregatedPosterior,
-    batches: Iterable[dict[str, torch.Tensor]],
+    groups: np.ndarray,
+    observed: Histogram,
     seed: int,
     codes: CodeMixture,
-    n_cells: int = 20_000,
-    min_cells: int = 500,
 ) -> GeneMargins:
-    """Add maps for the combinations of label, batch and covariates that have many training cells.
+    """Add maps for combinations of label, batch and covariates.
 
     Parameters
     ----------
@@ -249,22 +259,14 @@ def with_group_margins(
         The map of the labels.
     module, posterior, seed, codes
         As :func:`compare_margins`.
-    batches
-        The training cells.
-    n_cells
-        Cells to generate for it, over all groups.
-    min_cells
-        Least number per group.
+    groups
+        The combinations, ``(n_groups, n_codes)``.
+    observed
+        Counts of their training cells.
     """
-    blocks = MarginBlocks(0, _groups_with_margins(posterior.composition))
-    if not len(blocks):
-        return by_label
-    n_present = posterior.composition.n_cells[find_groups(posterior.composition.codes, blocks.groups)]
-    group = find_groups(blocks.groups, posterior.attributes.codes)
-    observed = histogram(_of_groups(counts_and_labels(batches), group), len(blocks), module.n_input)
-    recorder = MappedRecorder(blocks, by_label)
-    wanted = _shares(n_present, n_cells, min_cells)
-    _record(recorder, module, posterior, np.repeat(blocks.groups, wanted, axis=0), seed, codes)
+    recorder = MappedRecorder(MarginBlocks(0, groups), by_label)
+    asked = np.repeat(groups, _shares(observed.n_cells), axis=0)
+    _record(recorder, module, posterior, asked, seed, codes)
     return by_label.joined(GeneMargins(recorder, observed))
 
 
@@ -277,18 +279,17 @@ def _groups_with_margins(composition: Composition) -> np.ndarray:
     return composition.codes[np.sort(largest)]
 
 
-def _of_groups(
-    blocks: Iterable[tuple[sp.csr_matrix, np.ndarray]], group: np.ndarray
+def _in_blocks(
+    batches: Iterable[tuple[sp.csr_matrix, np.ndarray]], blocks: np.ndarray
 ) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
-    """Counts and groups of the cells that are in one."""
+    """Counts of cells, batch by batch, with the blocks of these in place of their labels."""
     start = 0
-    for x, labels in blocks:
-        of = group[start : start + len(labels)]
+    for x, labels in batches:
+        yield x, blocks[start : start + len(labels)]
         start += len(labels)
-        yield x[of >= 0], of[of >= 0]
 
 
-def _shares(present: np.ndarray, n_cells: int, min_cells: int) -> list[int]:
+def _shares(present: np.ndarray, n_cells: int = COMPARED_CELLS, min_cells: int = LEAST_COMPARED) -> list[int]:
     """Cells to generate of each block."""
     return [max(min_cells, round(n_cells * n / present.sum())) if n else 0 for n in present]
 

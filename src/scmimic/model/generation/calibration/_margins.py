@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,7 +50,7 @@ MAX_STRATA = 8
 LOG_ODDS = np.array([-5, -3, -1.8, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 1.8, 3, 5], dtype=np.float32)
 _AS_DRAWN = int(np.flatnonzero(LOG_ODDS == 0)[0])
 
-
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
 _NO_GROUPS = np.empty((0, 2), dtype=np.int64)
 
 
@@ -72,6 +72,16 @@ class MarginBlocks:
 
     def __len__(self) -> int:
         return self.n_labels + len(self.groups)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Label of each block."""
+        return np.append(np.arange(self.n_labels), self.groups[:, LABEL])
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Position of each block among the groups; -1 where it is a label's."""
+        return np.append(np.full(self.n_labels, -1), np.arange(len(self.groups)))
 
     def of(self, codes: np.ndarray) -> np.ndarray:
         """Block of each cell, ``(n,)``; a cell without a label is taken for one of the first."""
@@ -103,6 +113,16 @@ class Histogram:
     counts: np.ndarray
     n_cells: np.ndarray
     n_genes: int
+
+    def gathered(self, into: np.ndarray) -> Histogram:
+        """With the cells of each block in another one, numbered from 0; those of a block in -1 are left out."""
+        taken = into >= 0
+        block, rest = np.divmod(self.keys, self.n_genes * _ROW)
+        kept = taken[block]
+        keys, counts = _merge([(into[block[kept]] * self.n_genes * _ROW + rest[kept], self.counts[kept])])
+        n_cells = np.zeros(into.max() + 1, dtype=np.int64)
+        np.add.at(n_cells, into[taken], self.n_cells[taken])
+        return Histogram(keys, counts, n_cells, self.n_genes)
 
 
 def histogram(batches: Iterable[tuple[sp.csr_matrix, np.ndarray]], n_blocks: int, n_genes: int) -> Histogram:
@@ -268,6 +288,11 @@ class MarginRecorder:
                 total[block] += tilted(p, odds).sum(axis=0, dtype=np.float64)
 
     @property
+    def prior(self) -> MarginRecorder:
+        """What the training cells' margins are mixed with."""
+        return self
+
+    @property
     def drawn(self) -> tuple[np.ndarray, np.ndarray]:
         """Key and P(x = 0) of each positive count that was drawn."""
         return np.concatenate(self._keys), np.concatenate(self._zero)
@@ -307,6 +332,11 @@ class MappedRecorder(MarginRecorder):
     def __init__(self, blocks: MarginBlocks, by_label: GeneMargins):
         super().__init__(blocks, by_label.n_genes)
         self.by_label, self.mapped = by_label, MarginRecorder(blocks, by_label.n_genes)
+
+    @property
+    def prior(self) -> MarginRecorder:
+        """The cells after the map."""
+        return self.mapped
 
     def draw(self, px: CountDistribution, blocks: np.ndarray, stream: torch.Generator) -> sp.csr_matrix:
         """Counts of cells as the model has them, noted, beside other draws by the map."""
@@ -438,7 +468,7 @@ class GeneMargins:
     def __init__(self, model: MarginRecorder, data: Histogram, weights: np.ndarray | None = None):
         n_genes, n_rows = data.n_genes, len(data.n_cells) * data.n_genes
         n_model, n_data = (np.repeat(side.n_cells, n_genes) for side in (model, data))
-        prior = model.mapped if isinstance(model, MappedRecorder) else model
+        prior = model.prior
         drawn, zero = model.drawn
         every = np.union1d(np.concatenate([drawn, prior.drawn[0]]), data.keys)
         of_prior = prior.masses(every)
@@ -585,8 +615,7 @@ class GeneMargins:
         factor = self._factors[int(blocks[0]) if is_one else torch.as_tensor(blocks, device=zero.device)]
         if self._odds is None:
             return zero * factor
-        scaled = zero * factor
-        return scaled.div_((1 - zero).add_(scaled))
+        return tilted(zero, factor)
 
     def values(
         self, blocks: np.ndarray, genes: np.ndarray, counts: np.ndarray, place: np.ndarray, is_grown: np.ndarray
@@ -614,14 +643,14 @@ class GeneMargins:
 
     def _moved(self, rows: np.ndarray, counts: np.ndarray, place: np.ndarray) -> np.ndarray:
         lower, upper = self._from.bounds(rows, counts)
-        return self._to.quantile(rows, lower + np.minimum(place, 1) * (upper - lower), guess=counts)
+        return self._to.quantile(rows, lower + place * (upper - lower), guess=counts)
 
     def _grown(self, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
         low, high = self._to.zero[rows], self._from.zero[rows]
         return self._to.quantile(rows, low + place * (high - low), guess=1)
 
 
-def tilted(zero: np.ndarray, odds: np.ndarray | float) -> np.ndarray:
+def tilted(zero: Values, odds: Values | float) -> Values:
     """P(x = 0) with its odds multiplied by `odds`."""
     scaled = zero * odds
     return scaled / (scaled + (1 - zero))
