@@ -171,7 +171,7 @@ def test_every_model_trains_and_generates(run, cells, name):
     assert new.obs["cell_type"].tolist() == ["type_1"] * 7
     assert new.uns["scmimic"]["model"] == name
     assert "exists already" in _error(run("generate", "model", "--n", 7, "--out", "new.zarr"))
-    assert run("generate", "model", "--n", 8, "--out", "new.zarr", "--overwrite").exit_code == 0
+    assert run("generate", "model", "--n", 8, "--out", "new.zarr", "--overwrite", "--resume").exit_code == 0
     assert ad.read_zarr("new.zarr").n_obs == 8
     if name == "BetaTCVAE":
         # counts, where logarithms are expected: a warning, in the words of the command line

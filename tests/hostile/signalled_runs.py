@@ -190,14 +190,14 @@ def command_generate():
     model = activa()
     model.train(max_epochs=1, calibrate_margins=False, **QUIET)
     model.save("model", save_anndata=True)
-    blocks = CellSampler._blocks
+    blocks = CellSampler.make
 
     def slow(self, *args):
         yield from blocks(self, *args)
         say(f"{len(os.listdir('out'))} partial file")
         wait()
 
-    CellSampler._blocks = slow
+    CellSampler.make = slow
     Path("out").mkdir()
     command("generate", "model", "--n", 10, "--out", "out/new.h5ad")
 

@@ -245,6 +245,9 @@ def generate(
     out: Annotated[Path, typer.Option(help="File to write, .h5ad or .zarr.")] = Path("synthetic.h5ad"),
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Write in parts, and go on with those that a killed command has left.")
+    ] = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Generate cells with a saved model."""
@@ -274,8 +277,11 @@ def generate(
             further["covariates"] = parse_covariates(covariate, model)
         if like is not None:
             further["like"] = read_like(like, model)
+        if resume:
+            ending.message = f"the same command goes on with what is in {out}.unfinished."
+        silent = not console.is_terminal
         result = model.generate(
-            n, labels=request, seed=seed, path=out, overwrite=overwrite, silent=not console.is_terminal, **further
+            n, labels=request, seed=seed, path=out, overwrite=overwrite, resume=resume, silent=silent, **further
         )
     console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
 

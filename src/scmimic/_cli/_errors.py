@@ -38,6 +38,7 @@ WORDS = {
     "n_trees": "--trees",
     "overwrite": "--overwrite",
     "reference": "--reference",
+    "resume": "--resume",
     "seed": "--seed",
     "synthetic": "SYNTHETIC",
     "train": "--train",
@@ -48,6 +49,7 @@ _VALUES = {
     "allow_pickle=True": "--allow-pickle",
     "log1p=False": "--as-is",
     "overwrite=True": "--overwrite",
+    "resume=True": "--resume",
     "unlabeled_category=None": '--unlabeled ""',
 }
 # an argument in backticks, or with its value

@@ -58,7 +58,7 @@ _REQUEST = {
     "seed": SEED_OR_NONE,
     "path": PATH.or_none,
     **dict.fromkeys(("match_margins", "as_counts"), FLAG.or_none),
-    **dict.fromkeys(("share_noise", "silent", "overwrite"), FLAG),
+    **dict.fromkeys(("share_noise", "silent", "overwrite", "resume"), FLAG),
 }
 
 # Numbers of each tensor that tell one network from another.

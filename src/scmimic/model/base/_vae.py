@@ -25,7 +25,9 @@ from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._sharing import model_card, shareable
 from scmimic.model.base._vae_module import CellVAEModule
-from scmimic.model.generation._output import check_path, collect, deliver, in_order
+from scmimic.model.generation._delivery import check_path, deliver
+from scmimic.model.generation._output import collect, in_order
+from scmimic.model.generation._planned import PlannedCells
 from scmimic.model.generation._sampler import CellSampler, Stream
 from scmimic.model.generation._unseen import GroupMeans
 from scmimic.model.generation.calibration._calibration import calibrate
@@ -73,6 +75,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
         overwrite: bool = False,
+        resume: bool = False,
         silent: bool = False,
     ) -> AnnData:
         """Generate new cells.
@@ -132,6 +135,10 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
         overwrite
             Replace what is at `path`, once the new cells are whole.
+        resume
+            Write the cells in parts of 4,096 to the folder ``<path>.unfinished`` first. Where a call was killed, the
+            same call makes the parts that are missing, and the file holds the same cells as without the kill. Needs a
+            `seed`.
         silent
             Show no progress bar, also where generation takes over two seconds; `scvi.settings` has its style.
 
@@ -164,7 +171,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         RuntimeError
             If the model is not trained, or too few cells are accepted within `max_draws`.
         ValueError
-            If a label is unknown, `n` is not positive, or an argument does not fit the model.
+            If a label is unknown, `n` is not positive, an argument does not fit the model, or ``<path>.unfinished``
+            holds parts of cells that were asked for otherwise.
         OSError
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
@@ -193,7 +201,40 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         3
         """
         self._check_request(locals())
-        path = check_path(path, overwrite)
+        path = check_path(path, overwrite=overwrite, resume=resume, seed=seed)
+        planned = self._plan_cells(
+            n,
+            labels,
+            covariates=covariates,
+            like=like,
+            codes=codes,
+            method=method,
+            library_size=library_size,
+            min_confidence=min_confidence,
+            max_draws=max_draws,
+            transform_batch=transform_batch,
+            match_margins=match_margins,
+            seed=seed,
+        )
+        return deliver(planned, batch_size=batch_size, path=path, overwrite=overwrite, resume=resume, silent=silent)
+
+    def _plan_cells(
+        self,
+        n: int | None = None,
+        labels: Labels = None,
+        *,
+        covariates: Mapping[str, Values] | None = None,
+        like: pd.DataFrame | AnnData | MuData | None = None,
+        codes: CodeName | None = None,
+        method: CodeName | None = None,
+        library_size: float | Sequence[float] | None = None,
+        min_confidence: float | None = None,
+        max_draws: int | None = None,
+        transform_batch: Value | None = None,
+        match_margins: bool | None = None,
+        seed: int | None = None,
+    ) -> PlannedCells:
+        """What :meth:`generate` makes of these arguments."""
         source = self._check_codes_of(codes, method)
         covariates = self._check_covariates(covariates, transform_batch)
         check_like(like, n, labels, covariates)
@@ -234,8 +275,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         rows = () if like is None else (asked.cells.codes, asked.cells.numbers)
         about = self._describe_cells(seed, parameters, *rows)
         self.module.eval()
-        blocks = sampler.run(asked.cells, shuffle=labels is None and like is None)
-        return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
+        return PlannedCells(about, asked.cells, labels is None and like is None, sampler, self.device.type)
 
     @torch.inference_mode()
     def decode(

@@ -21,7 +21,9 @@ from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Ou
 from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
-from scmimic.model.generation._output import check_path, collect, deliver
+from scmimic.model.generation._delivery import check_path, deliver
+from scmimic.model.generation._output import collect
+from scmimic.model.generation._planned import PlannedCells
 from scmimic.model.generation._sampler import BlockSampler, Stream
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -296,6 +298,7 @@ class GenerativeGAN(GenerativeModel):
         batch_size: int = 1024,
         path: str | os.PathLike | None = None,
         overwrite: bool = False,
+        resume: bool = False,
         silent: bool = False,
     ) -> AnnData:
         """Generate new cells.
@@ -326,6 +329,10 @@ class GenerativeGAN(GenerativeModel):
             Write to this ``.h5ad`` or ``.zarr`` in bounded memory and return the AnnData that is backed by it.
         overwrite
             Replace what is at `path`, once the new cells are whole.
+        resume
+            Write the cells in parts of 4,096 to the folder ``<path>.unfinished`` first. Where a call was killed, the
+            same call makes the parts that are missing, and the file holds the same cells as without the kill. Needs a
+            `seed`.
         silent
             Show no progress bar, also where generation takes over two seconds; `scvi.settings` has its style.
 
@@ -351,7 +358,8 @@ class GenerativeGAN(GenerativeModel):
         RuntimeError
             If the model is not trained.
         ValueError
-            If a label is unknown, `n` is not positive, or an argument does not fit the model or its data.
+            If a label is unknown, `n` is not positive, an argument does not fit the model or its data, or
+            ``<path>.unfinished`` holds parts of cells that were asked for otherwise.
         OSError
             If something is at `path` and `overwrite` is False (this one is a ValueError too), or nothing can be
             written there.
@@ -367,15 +375,28 @@ class GenerativeGAN(GenerativeModel):
         ['type_0', 'type_0', 'type_1', 'type_1']
         """
         self._check_request(locals())
-        path = check_path(path, overwrite)
+        path = check_path(path, overwrite=overwrite, resume=resume, seed=seed)
+        planned = self._plan_cells(n, labels, library_size=library_size, as_counts=as_counts, seed=seed)
+        return deliver(planned, batch_size=batch_size, path=path, overwrite=overwrite, resume=resume, silent=silent)
+
+    def _plan_cells(
+        self,
+        n: int | None = None,
+        labels: Labels = None,
+        *,
+        library_size: float | Sequence[float] | None = None,
+        as_counts: bool | None = None,
+        seed: int | None = None,
+    ) -> PlannedCells:
+        """What :meth:`generate` makes of these arguments."""
         asked = self._requested(n, labels)
         as_counts, library = self._check_counts_request(as_counts, library_size, asked.total)
         seed = as_seed(seed)
         parameters = {"n": asked.total, "labels": asked.labels}
         about = self._describe_output(seed, parameters, as_counts, library_size)
         self.module.eval()
-        blocks = self._sampler(seed, as_counts, library).run(asked.cells, shuffle=labels is None)
-        return deliver(blocks, about, asked.total, batch_size=batch_size, path=path, overwrite=overwrite, silent=silent)
+        sampler = self._sampler(seed, as_counts, library)
+        return PlannedCells(about, asked.cells, labels is None, sampler, self.device.type)
 
     @torch.inference_mode()
     def decode(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -55,12 +55,19 @@ class GANSampler(BlockSampler):
         self.as_counts, self.logged, self.library_size = as_counts, logged, library_size
         self.shared = self.noise(1, module.n_noise, self.stream(Stream.SHARED_NOISE)) if share_noise else None
 
-    def run(self, asked: AttributeValues, *, shuffle: bool) -> Iterator[Chunk]:
-        """A cell for each row, in order, or mixed."""
+    def who(self, asked: AttributeValues, shuffle: bool) -> np.ndarray:
+        """The training cell that each cell has label and library size of, in order, or mixed; none is made yet."""
         rng = self.cell_stream()
         source = self.posterior.draw(asked, rng)
-        source = source[rng.permutation(asked.n)] if shuffle else source
-        for number, rows in self.blocks(len(source)):
+        return source[rng.permutation(asked.n)] if shuffle else source
+
+    def run(self, asked: AttributeValues, shuffle: bool) -> Iterator[Chunk]:
+        """A cell for each row, in order, or mixed."""
+        yield from self.make(self.who(asked, shuffle))
+
+    def make(self, source: np.ndarray, numbers: Iterable[int] | None = None) -> Iterator[Chunk]:
+        """The cells of all blocks, or of the blocks of these numbers."""
+        for number, rows in self.blocks(len(source), numbers):
             stream = self.stream(Stream.BLOCKS, number)
             z = self.posterior.sample(source[rows], self.noise(len(source[rows]), self.module.n_latent, stream))
             yield self._cells(z, source[rows], rows, stream)

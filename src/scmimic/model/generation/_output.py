@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from pandas.api.extensions import ExtensionDtype
 from pandas.api.types import is_float_dtype
 
 from scmimic import _keys
-from scmimic._files import CELL_ENDINGS, check_output, replacing
+from scmimic._files import replacing
 from scmimic._noise import without_noise
-from scmimic._progress import progress
 from scmimic.cells import (
     Attributes,
     AttributeValues,
@@ -106,34 +104,8 @@ def _some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def deliver(
-    blocks: Iterable[Chunk],
-    about: CellDescription,
-    total: int,
-    *,
-    batch_size: int,
-    path: Path | None,
-    overwrite: bool,
-    silent: bool,
-) -> ad.AnnData:
-    """Gather `total` cells in memory, or stream them to `path` in chunks of at least `batch_size` cells."""
-    chunks = _with_bar(_merge(blocks, batch_size), total, silent)
-    return collect(chunks, about) if path is None else stream(chunks, about, total, path, overwrite=overwrite)
-
-
-def _merge(blocks: Iterable[Chunk], batch_size: int) -> Iterator[Chunk]:
-    """Gather blocks until they hold ``batch_size`` cells."""
-    held: list[Chunk] = []
-    for block in blocks:
-        held.append(block)
-        if sum(len(chunk.z) for chunk in held) >= batch_size:
-            yield _stack(held)
-            held = []
-    if held:
-        yield _stack(held)
-
-
-def _stack(chunks: list[Chunk]) -> Chunk:
+def stack(chunks: Sequence[Chunk]) -> Chunk:
+    """Several chunks as one."""
     return Chunk(
         sp.vstack([chunk.x for chunk in chunks], format="csr"),
         np.concatenate([chunk.z for chunk in chunks]),
@@ -141,22 +113,15 @@ def _stack(chunks: list[Chunk]) -> Chunk:
     )
 
 
-def _with_bar(chunks: Iterable[Chunk], total: int, silent: bool) -> Iterator[Chunk]:
-    with progress(total, "Generating cells", silent=silent) as advance:
-        for chunk in chunks:
-            yield chunk
-            advance(len(chunk.z))
-
-
 def in_order(chunks: Iterable[Chunk], order: np.ndarray) -> Chunk:
     """All chunks as one, whose cell i is the cell ``order[i]`` of theirs."""
-    whole = _stack(list(chunks))
+    whole = stack(list(chunks))
     return Chunk(whole.x[order], whole.z[order], whole.attributes.take(order))
 
 
 def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
     """Gather all chunks into one AnnData in memory."""
-    whole = _stack(list(chunks))
+    whole = stack(list(chunks))
     result = assemble(
         whole.x,
         about.var,
@@ -174,11 +139,6 @@ def collect(chunks: Iterable[Chunk], about: CellDescription) -> ad.AnnData:
         result.obs[_keys.OBS_SEEN], said = about.seen(whole.attributes)
         result.uns[_keys.UNS] |= {key: storable(value) for key, value in said.items()}
     return result
-
-
-def check_path(path: str | os.PathLike | None, overwrite: bool) -> Path | None:
-    """Refuse a place that cells cannot be written to, before any is made."""
-    return None if path is None else check_output(path, overwrite=overwrite, endings=CELL_ENDINGS)
 
 
 def stream(

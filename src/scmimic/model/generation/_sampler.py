@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -74,6 +74,11 @@ class UnseenGroup(NamedTuple):
 class BlockSampler:
     """Draws cells block by block; every block has random numbers of its own.
 
+    Attributes
+    ----------
+    judged
+        Whether cells may be rejected, so that no block can be made without those before it.
+
     Parameters
     ----------
     module
@@ -81,6 +86,8 @@ class BlockSampler:
     seed
         Seed of all draws.
     """
+
+    judged = False
 
     def __init__(self, module: BaseModuleClass, *, seed: int):
         self.module, self.seed = module, seed
@@ -93,9 +100,10 @@ class BlockSampler:
         """Standard normal numbers ``(n, size)``."""
         return torch.randn(n, size, generator=stream, device=self.module.device)
 
-    def blocks(self, n: int) -> Iterator[tuple[int, slice]]:
-        """Number and rows of each block of `n` cells."""
-        return ((number, slice(start, min(start + BLOCK, n))) for number, start in enumerate(range(0, n, BLOCK)))
+    def blocks(self, n: int, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, slice]]:
+        """Number and rows of each block of `n` cells, or of some of the blocks."""
+        numbers = range(-(-n // BLOCK)) if numbers is None else numbers
+        return ((number, slice(number * BLOCK, min((number + 1) * BLOCK, n))) for number in numbers)
 
     def cell_stream(self) -> np.random.Generator:
         """The random numbers by which it is drawn who the cells are."""
@@ -168,9 +176,13 @@ class CellSampler(BlockSampler):
             for number, n in enumerate(np.bincount(index)):
                 yield from self._accepted(patterns.take([number]), int(n), number)
         else:
-            rng = self.cell_stream()
-            found = self.drawn(self.codes, asked, rng)
-            yield from self._blocks(found.take(rng.permutation(asked.n)) if shuffle else found)
+            yield from self.make(self.who(asked, shuffle))
+
+    def who(self, asked: AttributeValues, shuffle: bool) -> Drawn:
+        """Who the cells are, in order, or mixed; none is made yet."""
+        rng = self.cell_stream()
+        found = self.drawn(self.codes, asked, rng)
+        return found.take(rng.permutation(asked.n)) if shuffle else found
 
     def drawn(self, codes: CodeSource, asked: AttributeValues, rng: np.random.Generator) -> Drawn:
         """Who the cells are that are asked for; a type that is not asked for is found when the cell is decoded."""
@@ -182,7 +194,7 @@ class CellSampler(BlockSampler):
     def resample(self, cells: np.ndarray) -> Iterator[Chunk]:
         """One cell with the attributes and from the code of each of these training cells, in order."""
         assert self.posterior is not None
-        yield from self._blocks(Drawn(self.posterior.attributes.take(cells), cells))
+        yield from self.make(Drawn(self.posterior.attributes.take(cells), cells))
 
     def decode(self, z: np.ndarray, asked: AttributeValues, share_noise: bool) -> Iterator[tuple[np.ndarray, Chunk]]:
         """Cells of given codes, with the rows of `z` that they are of.
@@ -292,8 +304,9 @@ class CellSampler(BlockSampler):
         theta = module.mixed_dispersion(int(codes[LABEL]), found.label_weights, found.risen)
         return UnseenGroup(found, factor.float(), theta)
 
-    def _blocks(self, drawn: Drawn) -> Iterator[Chunk]:
-        for number, block in self.blocks(drawn.attributes.n):
+    def make(self, drawn: Drawn, numbers: Iterable[int] | None = None) -> Iterator[Chunk]:
+        """The cells of all blocks, or of the blocks of these numbers."""
+        for number, block in self.blocks(drawn.attributes.n, numbers):
             stream = self.stream(Stream.BLOCKS, number)
             library = None if self.library_size is None else self.library_size[block]
             part = drawn.take(block)
