@@ -104,6 +104,10 @@ def report(
     UserWarning
         If cells were left out because two sets share them, or a measure failed; the page has all other warnings.
 
+    See Also
+    --------
+    scmimic.evaluate : The same as an object.
+
     Examples
     --------
     >>> import tempfile

@@ -51,6 +51,10 @@ class ReferenceGenerator(ABC):
         If `labels_key` or `layer` is not there.
     ValueError
         If the values are no raw counts, or a cell has no label.
+
+    See Also
+    --------
+    scmimic.evaluate : Compares with reference generators.
     """
 
     @property

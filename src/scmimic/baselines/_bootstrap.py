@@ -26,6 +26,11 @@ class Bootstrap(ReferenceGenerator):
     layer
         Layer with raw counts. Default: ``adata.X``.
 
+    See Also
+    --------
+    scmimic.baselines.Memoriser : Whole cells.
+    scmimic.baselines.IndependentNB : A distribution for each gene.
+
     Examples
     --------
     >>> import anndata as ad, numpy as np, pandas as pd

@@ -84,6 +84,11 @@ class GaussianCopula(IndependentNB):
         The correlation is estimated from at most so many cells of a label, drawn at random, since the scores are
         dense.
 
+    See Also
+    --------
+    scmimic.baselines.ScDesigner : The published program.
+    scmimic.baselines.IndependentNB : Without correlations.
+
     Examples
     --------
     >>> import anndata as ad, numpy as np

@@ -26,6 +26,11 @@ class Memoriser(ReferenceGenerator):
     layer
         Layer with raw counts. Default: ``adata.X``.
 
+    See Also
+    --------
+    scmimic.baselines.Bootstrap : Resampled genes.
+    scmimic.metrics.distance_to_closest_record : Finds copies.
+
     Examples
     --------
     >>> import anndata as ad, numpy as np, pandas as pd

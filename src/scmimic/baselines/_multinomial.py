@@ -27,6 +27,10 @@ class Multinomial(ReferenceGenerator):
     layer
         Layer with raw counts. Default: ``adata.X``.
 
+    See Also
+    --------
+    scmimic.baselines.IndependentNB : With dispersion.
+
     Examples
     --------
     >>> import anndata as ad, numpy as np, pandas as pd

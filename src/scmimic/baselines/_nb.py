@@ -93,6 +93,11 @@ class IndependentNB(ReferenceGenerator):
     layer
         Layer with raw counts. Default: ``adata.X``.
 
+    See Also
+    --------
+    scmimic.baselines.GaussianCopula : With correlations of genes.
+    scmimic.baselines.Multinomial : Without dispersion.
+
     Notes
     -----
     ``rate_`` and ``dispersion_`` hold the fit after :meth:`fit`, each of shape ``(n_labels, n_genes)``.

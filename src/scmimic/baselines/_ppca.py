@@ -61,6 +61,11 @@ class PPCA:
     ValueError
         If values are missing, or `n_latent` is too large.
 
+    See Also
+    --------
+    scmimic.model.BetaTCVAE : Not linear.
+    scmimic.model.MichiGAN : Realistic cells from any codes.
+
     Notes
     -----
     After :meth:`fit`: ``components_`` (latents x genes, orthonormal), ``eigenvalues_``, ``noise_variance_`` and

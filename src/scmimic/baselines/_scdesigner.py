@@ -49,6 +49,10 @@ class ScDesigner(ReferenceGenerator):
     ValueError
         As :class:`ReferenceGenerator`, and if a cell has no counts.
 
+    See Also
+    --------
+    scmimic.baselines.GaussianCopula : Of this package, without an extra.
+
     Examples
     --------
     >>> import scmimic as sm

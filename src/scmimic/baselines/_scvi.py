@@ -51,6 +51,10 @@ class SCVIReference(ReferenceGenerator):
     train_kwargs
         Passed to its ``.train``.
 
+    See Also
+    --------
+    scmimic.model.ACTIVA : The model to compare with it.
+
     Notes
     -----
     ``model_`` holds the trained model after :meth:`fit`. Both modes share it: ``mode`` may be set again without a new

@@ -131,6 +131,11 @@ def pbmc68k(*, path: str | os.PathLike | None = None) -> AnnData:
     ValueError
         If a download is damaged, counts are no counts, or cells have no type.
 
+    See Also
+    --------
+    scmimic.datasets.pbmc68k_reduced : 700 of the cells, packaged.
+    scmimic.pp.recipe_marouf20 : The preprocessing of the papers.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -182,6 +187,11 @@ def neurons20k(*, path: str | os.PathLike | None = None) -> AnnData:
     ValueError
         If the download is damaged, or counts are no counts.
 
+    See Also
+    --------
+    scmimic.datasets.pbmc68k : Blood cells.
+    scmimic.pp.recipe_marouf20 : The preprocessing of the papers.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -230,6 +240,11 @@ def tabula_muris(*, path: str | os.PathLike | None = None) -> AnnData:
         If a file is missing at `path`.
     ValueError
         If counts are no counts, cells with a type have none, or tissues have different genes.
+
+    See Also
+    --------
+    scmimic.datasets.sciplex3 : Drugs.
+    scmimic.datasets.kang18 : One stimulation.
 
     Examples
     --------
@@ -294,6 +309,11 @@ def sciplex3(*, path: str | os.PathLike | None = None) -> AnnData:
         If the download is damaged, counts are no counts, a column is missing, or names of genes are shifted, as they
         are in earlier releases.
 
+    See Also
+    --------
+    scmimic.datasets.kang18 : One stimulation.
+    scmimic.tl.evaluate_perturbation : Measures of predictions.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -349,6 +369,11 @@ def kang18(*, path: str | os.PathLike | None = None) -> AnnData:
         If it is missing at `path`.
     ValueError
         If the download is damaged, counts are no counts, or a column is missing.
+
+    See Also
+    --------
+    scmimic.datasets.sciplex3 : Drugs.
+    scmimic.tl.latent_arithmetic : Cells of an unseen combination.
 
     Examples
     --------

@@ -30,6 +30,10 @@ def pbmc68k_reduced() -> AnnData:
     `adata.uns['bulk_labels_colors']`, `adata.uns['louvain_colors']`
         The colours that come with the data.
 
+    See Also
+    --------
+    scmimic.datasets.pbmc68k : All cells and genes.
+
     Examples
     --------
     >>> import scmimic as sm

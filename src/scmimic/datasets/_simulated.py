@@ -47,6 +47,10 @@ def synthetic_counts(
     ValueError
         If a number is below 1, or there are fewer cells than labels or batches, or fewer genes than labels.
 
+    See Also
+    --------
+    scmimic.datasets.splat : Cells with known factors.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -118,6 +118,12 @@ def splat(
         If a number is too small, a parameter has neither one value nor one per batch or path, `path_from` has no
         solution, or a column of `genes` holds something else than finite, non-negative numbers.
 
+    See Also
+    --------
+    scmimic.datasets.splat_estimate : Parameters of real cells.
+    scmimic.datasets.synthetic_counts : Quick counts for tests.
+    scmimic.tl.disentanglement : What the known factors are for.
+
     Notes
     -----
     Zappia, Phipson & Oshlack (2017), *Genome Biology* 18:174, and the R package Splatter since 1.25.1, where a path

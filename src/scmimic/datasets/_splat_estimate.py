@@ -25,7 +25,7 @@ _BCV_OFFSET, _BCV_SLOPE = 0.1, 0.25
 
 
 def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParameters:
-    r"""Estimate the parameters of :func:`splat` from raw counts, as Splatter's `splatEstimate` does.
+    r"""Estimate the parameters of :func:`~scmimic.datasets.splat` from raw counts, as Splatter's `splatEstimate` does.
 
     The cells are taken as one population: give cells of one type and batch. Counts are scaled to the median library
     size; genes seen in a single cell or in none are left out.
@@ -67,6 +67,11 @@ def splat_estimate(adata: AnnData, *, layer: str | None = None) -> SplatParamete
     -----
     UserWarning
         If the curve of the zeros could not be fitted.
+
+    See Also
+    --------
+    scmimic.datasets.splat : Simulates with them.
+    scmimic.datasets.SplatParameters : The parameters.
 
     Notes
     -----

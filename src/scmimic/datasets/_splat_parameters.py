@@ -37,11 +37,16 @@ _DROPOUT_TYPES = ("none", "experiment", "batch", "group")
 
 @dataclass(frozen=True)
 class SplatParameters:
-    """Parameters of :func:`splat`, as :func:`splat_estimate` returns them.
+    """Parameters of :func:`~scmimic.datasets.splat`, as :func:`~scmimic.datasets.splat_estimate` returns them.
 
     The names are those of the R package Splatter (`out.facLoc` is `out_fac_loc`). Differential expression and
     `bcv_common` have the values of MichiGAN's simulations (section 3.1); everything else has Splatter's defaults. Where
     a field takes one number per batch, path or group, a single number holds for all of them.
+
+    See Also
+    --------
+    scmimic.datasets.splat : Simulates with them.
+    scmimic.datasets.splat_estimate : Takes them from real cells.
     """
 
     mean_shape: float = 0.6
@@ -85,7 +90,7 @@ class SplatParameters:
     path_nonlinear_prob: PerLevel = 1.0
     """Share of the genes that leave the straight line where `step="nonlinear"`. Splatter: 0.1. Per path."""
     path_sigma_fac: PerLevel = 0.8
-    """How far they leave it; see :func:`splat`. Per path."""
+    """How far they leave it; see :func:`~scmimic.datasets.splat`. Per path."""
     dropout_type: Literal["none", "experiment", "batch", "group"] = "none"
     """Zeros on top of the counts' own: none, or by one curve for all cells, one per batch, one per path (group)."""
     dropout_mid: PerLevel = 0.0

@@ -16,7 +16,7 @@ from scmimic._reprs import short_repr
 @short_repr
 @dataclass(frozen=True)
 class ClosestRecord:
-    """Result of :func:`distance_to_closest_record`."""
+    """Result of :func:`~scmimic.metrics.distance_to_closest_record`."""
 
     ratio: float
     """`synthetic_median` over `test_median`: about 1 for new cells, below 0.9 for copying, 0 for a memoriser."""
@@ -70,6 +70,13 @@ def distance_to_closest_record(
     ------
     ValueError
         If an array is empty, holds NaN, or differs in features, or if `max_cells` is not positive.
+
+    See Also
+    --------
+    scmimic.metrics.nearest_neighbor_distance_ratio : Relative to the second.
+    scmimic.metrics.duplicate_fraction : Copies.
+    scmimic.metrics.membership_inference : An attack.
+    scmimic.tl.privacy : All of them.
 
     Examples
     --------

@@ -71,6 +71,11 @@ def correlation_distance(
     IndexError
         If `genes` names a column that is not there.
 
+    See Also
+    --------
+    scmimic.metrics.gene_statistics_distance : Single genes.
+    scmimic.pl.gene_statistics : Draws them.
+
     Examples
     --------
     >>> import numpy as np

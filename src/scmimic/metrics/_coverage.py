@@ -23,7 +23,7 @@ from scmimic.metrics._errors import TooFewCellsError
 @short_repr
 @dataclass(frozen=True)
 class PRDC:
-    """Result of :func:`precision_recall_density_coverage`."""
+    """Result of :func:`~scmimic.metrics.precision_recall_density_coverage`."""
 
     precision: float
     """Fraction of the synthetic cells within the ball of some real cell. 0 to 1."""
@@ -79,6 +79,11 @@ def precision_recall_density_coverage(
         If an array is empty, holds NaN or differs in features, or if a number is not positive.
     TooFewCellsError
         If an array has no more than `n_neighbors` cells.
+
+    See Also
+    --------
+    scmimic.metrics.self_distance_ratio : Do cells repeat?
+    scmimic.metrics.one_nn_accuracy : One number for both sides.
 
     Examples
     --------

@@ -24,7 +24,7 @@ _LEAF_FRACTION = 0.005
 @short_repr
 @dataclass(frozen=True)
 class DCI:
-    """Result of :func:`dci`."""
+    """Result of :func:`~scmimic.metrics.dci`."""
 
     disentanglement: float
     """0 to 1: each dimension matters for one factor only; weighted by the importance of the dimensions."""
@@ -91,6 +91,12 @@ def dci(
     ------
     ValueError
         If values are missing, shapes differ, a factor has one level only, or there are too few cells to split.
+
+    See Also
+    --------
+    scmimic.metrics.sap_score : By the errors of single latents.
+    scmimic.metrics.modularity : Does each latent hold one factor?
+    scmimic.metrics.mutual_information_gap : By mutual information.
 
     Examples
     --------

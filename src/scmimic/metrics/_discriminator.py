@@ -83,7 +83,7 @@ class DiscriminatorResult:
 
 
 class DiscriminatorSettings(ForestSettings, total=False):
-    """Arguments of :func:`discriminator_auc` that do not change what it returns."""
+    """Arguments of :func:`~scmimic.metrics.discriminator_auc` that do not change what it returns."""
 
     n_folds: int
     use_pcs: int | None
@@ -158,6 +158,13 @@ def discriminator_auc(
         If an array is empty, holds NaN or differs in features, or if a number is out of range.
     TooFewCellsError
         If an array has fewer cells than folds.
+
+    See Also
+    --------
+    scmimic.metrics.discriminator_auc_per_label : For each type.
+    scmimic.metrics.split_discriminator_auc : Cells split once, as in a benchmark.
+    scmimic.metrics.random_forest_error : The same question, as an error.
+    scmimic.pl.roc : Draws the curves.
 
     Examples
     --------
@@ -254,6 +261,11 @@ def random_forest_error(
         If an array is empty, holds NaN or differs in features, or if a number is out of range.
     TooFewCellsError
         If an array has fewer cells than folds.
+
+    See Also
+    --------
+    scmimic.metrics.discriminator_auc : The same question, as an AUC.
+    scmimic.metrics.one_nn_accuracy : Asked of the nearest cell.
 
     Examples
     --------

@@ -46,6 +46,11 @@ def energy_distance(
     ValueError
         If an array is empty, holds NaN or differs in features, or if `max_cells` is not positive.
 
+    See Also
+    --------
+    scmimic.metrics.mmd : Another distance.
+    scmimic.metrics.wasserstein : Another.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -35,7 +35,7 @@ _CHUNK_VALUES = 2**23
 @short_repr
 @dataclass(frozen=True)
 class DifferentialExpression:
-    """Result of :func:`differential_expression`. Dictionaries hold one value per label."""
+    """Result of :func:`~scmimic.metrics.differential_expression`. Dictionaries hold one value per label."""
 
     median_slope: float
     """Median of `slope` over the labels."""
@@ -114,6 +114,10 @@ def differential_expression(
         `n_splits` is below 1.
     TooFewCellsError
         If fewer than two labels are shared, or none has enough cells.
+
+    See Also
+    --------
+    scmimic.tl.evaluate_perturbation : For predicted perturbations.
 
     Examples
     --------

@@ -97,6 +97,11 @@ def factor_vae_score(
     ValueError
         If values are missing, shapes differ, a factor has one level only, a number is below 1, or `vote` is unknown.
 
+    See Also
+    --------
+    scmimic.metrics.mutual_information_gap : By mutual information.
+    scmimic.metrics.dci : By the importance of latents.
+
     Examples
     --------
     >>> import numpy as np

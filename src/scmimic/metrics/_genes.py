@@ -27,7 +27,10 @@ _CHUNK_VALUES = 2**22
 @short_repr
 @dataclass(frozen=True)
 class GeneStatistics:
-    """Result of :func:`gene_statistics_distance`. Summaries are over genes; the arrays hold one value per gene."""
+    """Result of :func:`~scmimic.metrics.gene_statistics_distance`.
+
+    Summaries are over genes; the arrays hold one value per gene.
+    """
 
     mean_log_ratio: float
     """Mean of `|log(synthetic mean / real mean)|` over the genes expressed on both sides. 0 is ideal."""
@@ -82,6 +85,11 @@ def gene_statistics_distance(real: Any, synthetic: Any) -> GeneStatistics:
         If an array holds NaN or negative values, or differs in features.
     TooFewCellsError
         If an array has fewer than two cells.
+
+    See Also
+    --------
+    scmimic.metrics.correlation_distance : Pairs of genes.
+    scmimic.pl.gene_statistics : Draws them.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def inception_score(
 ) -> float:
     r"""Inception score of MichiGAN: from 1 to the number of labels, higher is better; ideal is the real cells' own.
 
-    :math:`\exp\big(E_x\, \mathrm{KL}(p(y \mid x) \,\Vert\, p(y))\big)` over the synthetic cells :math:`x`, where a
+    :math:`\exp\bigl(E_x\, \mathrm{KL}(p(y \mid x) \,\Vert\, p(y))\bigr)` over the synthetic cells :math:`x`, where a
     random forest trained on real cells gives :math:`p(y \mid x)` and :math:`p(y)` is its mean over them. It is high
     where each cell is clearly of one label and the labels are evenly spread. It never looks at realism within a label.
     The arrays are taken as they are: bring both into one space first, such as counts scaled to 10,000 per cell and
@@ -78,6 +78,10 @@ def inception_score(
     ValueError
         If an array is empty, holds NaN or differs in features, if the labels are missing, too many or too few, or all
         the same among the cells drawn, or if a number is below 1.
+
+    See Also
+    --------
+    scmimic.metrics.label_agreement : Are cells of the type that was asked for?
 
     Examples
     --------

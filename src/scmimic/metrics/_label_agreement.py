@@ -65,6 +65,11 @@ def label_agreement(
         If an array is empty, holds NaN or differs in features or from its labels in length, or if the training cells
         have a single label.
 
+    See Also
+    --------
+    scmimic.metrics.fit_label_classifier : The classifier.
+    scmimic.metrics.inception_score : Are types clear and all there?
+
     Examples
     --------
     >>> import numpy as np
@@ -87,7 +92,7 @@ def label_agreement(
 
 
 def fit_label_classifier(x: Any, labels: Any) -> Pipeline:
-    """Fit the classifier of :func:`label_agreement`: a logistic regression on genes of unit standard deviation.
+    """Fit the classifier of :func:`~scmimic.metrics.label_agreement`: logistic regression on scaled genes.
 
     Parameters
     ----------
@@ -104,6 +109,10 @@ def fit_label_classifier(x: Any, labels: Any) -> Pipeline:
     ------
     ValueError
         If all cells have the same label, or the numbers of cells and labels differ.
+
+    See Also
+    --------
+    scmimic.metrics.label_agreement : What it is for.
 
     Examples
     --------

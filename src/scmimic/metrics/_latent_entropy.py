@@ -50,6 +50,10 @@ def latent_entropy(codes: Any, mean: Any, variance: Any, *, leave_one_out: bool 
     TypeError
         If `leave_one_out` is no truth value.
 
+    See Also
+    --------
+    scmimic.tl.latent_entropy : For the cells of a model.
+
     Examples
     --------
     >>> import numpy as np

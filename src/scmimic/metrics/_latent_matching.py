@@ -24,7 +24,7 @@ Similarity = Literal["smi", "spn", "asc"]
 @short_repr
 @dataclass(frozen=True)
 class LatentMatching:
-    """Result of :func:`latent_matching_score` with `return_matching`."""
+    """Result of :func:`~scmimic.metrics.latent_matching_score` with `return_matching`."""
 
     score: float
     """Latent matching score (LMS)."""
@@ -110,6 +110,11 @@ def latent_matching_score(
     ------
     ValueError
         If values are missing, shapes differ, a factor is constant, or the similarity is unknown.
+
+    See Also
+    --------
+    scmimic.metrics.unsupervised_disentanglement_ranking : Several trainings, without factors.
+    scmimic.metrics.mutual_information_gap : Known factors.
 
     Examples
     --------

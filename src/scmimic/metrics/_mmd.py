@@ -57,6 +57,11 @@ def mmd(
     TooFewCellsError
         If an array has fewer than two cells.
 
+    See Also
+    --------
+    scmimic.metrics.energy_distance : Another distance.
+    scmimic.metrics.wasserstein : Another.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -47,6 +47,11 @@ def modularity(
     ValueError
         If values are missing, shapes differ, a factor is constant, or there is one factor only.
 
+    See Also
+    --------
+    scmimic.metrics.dci : With completeness and informativeness.
+    scmimic.metrics.mutual_information_gap : By mutual information.
+
     Examples
     --------
     >>> import numpy as np

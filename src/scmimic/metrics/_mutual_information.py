@@ -92,6 +92,11 @@ def normalized_mutual_information(
         If values are missing, shapes differ, a factor has one level only, or the estimator is unknown or lacks the
         variance.
 
+    See Also
+    --------
+    scmimic.metrics.mutual_information_gap : A score made of it.
+    scmimic.metrics.spearman_correlation : Monotone relations alone.
+
     Examples
     --------
     >>> import numpy as np
@@ -153,10 +158,12 @@ def mutual_information_gap(
 ) -> float | FactorScores:
     r"""Mutual information gap (MIG): 0 to 1, higher is better.
 
-    :math:`\frac{1}{K} \sum_k \frac{1}{H(V_k)} \big( I(Z_{j(k)}; V_k) - \max_{j \ne j(k)} I(Z_j; V_k) \big)` with
-    :math:`j(k)` the dimension that knows most about factor :math:`k`. 1: each factor is known to exactly one dimension,
-    and fully. 0: at least two dimensions know it equally well, as after a rotation, or none knows it. One dimension may
-    hold two factors without loss; :func:`modularity` sees that.
+    .. math::
+        \frac{1}{K} \sum_k \frac{1}{H(V_k)} \bigl( I(Z_{j(k)}; V_k) - \max_{j \ne j(k)} I(Z_j; V_k) \bigr)
+
+    with :math:`j(k)` the dimension that knows most about factor :math:`k`. 1: each factor is known to exactly one
+    dimension, and fully. 0: at least two dimensions know it equally well, as after a rotation, or none knows it. One
+    dimension may hold two factors without loss; :func:`modularity` sees that.
 
     The mean over the factors of the gap of :func:`normalized_mutual_information`, where the estimators are described.
     Values of different estimators should not be compared with each other.
@@ -197,6 +204,12 @@ def mutual_information_gap(
     ------
     ValueError
         As :func:`normalized_mutual_information`.
+
+    See Also
+    --------
+    scmimic.tl.disentanglement : For cells with factors in ``.obs``.
+    scmimic.metrics.dci : By the importance of latents.
+    scmimic.metrics.factor_vae_score : By a vote.
 
     Examples
     --------

@@ -57,6 +57,11 @@ def one_nn_accuracy(
     TooFewCellsError
         If an array has fewer than two cells.
 
+    See Also
+    --------
+    scmimic.metrics.lisi_mixing : More neighbours.
+    scmimic.metrics.random_forest_error : Asked of a forest.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -119,6 +124,10 @@ def lisi_mixing(
         If an array is empty, holds NaN or differs in features, or if `n_neighbors` is below 2.
     TooFewCellsError
         If there are too few cells for `n_neighbors`.
+
+    See Also
+    --------
+    scmimic.metrics.one_nn_accuracy : One neighbour.
 
     Examples
     --------

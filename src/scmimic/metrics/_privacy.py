@@ -41,7 +41,7 @@ _CHUNK_VALUES = 2**23
 @short_repr
 @dataclass(frozen=True)
 class NearestNeighborDistanceRatio:
-    """Result of :func:`nearest_neighbor_distance_ratio`."""
+    """Result of :func:`~scmimic.metrics.nearest_neighbor_distance_ratio`."""
 
     ratio: float
     """`synthetic_median` over `test_median`: about 1 for new cells, 0 for a memoriser."""
@@ -62,7 +62,7 @@ class NearestNeighborDistanceRatio:
 @short_repr
 @dataclass(frozen=True)
 class MembershipInference:
-    """Result of :func:`membership_inference`, of cells or of donors."""
+    """Result of :func:`~scmimic.metrics.membership_inference`, of cells or of donors."""
 
     auc: float
     """AUC of the attack: 0.5 is ideal, 1 means that every training cell is recognised."""
@@ -124,6 +124,11 @@ def nearest_neighbor_distance_ratio(
     TooFewCellsError
         If there is one training cell.
 
+    See Also
+    --------
+    scmimic.metrics.distance_to_closest_record : The distance itself.
+    scmimic.tl.privacy : All of them.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -184,6 +189,11 @@ def duplicate_fraction(train: Any, synthetic: Any) -> float:
     ------
     ValueError
         If an array is empty, holds NaN, or differs in features.
+
+    See Also
+    --------
+    scmimic.metrics.distance_to_closest_record : Cells that are nearly copies.
+    scmimic.tl.privacy : All of them.
 
     Examples
     --------
@@ -248,6 +258,11 @@ def membership_inference(
     ValueError
         If an array is empty, holds NaN, or differs in features, or if donors are given for one side alone, stand on
         both sides, are missing for a cell, or differ in number from the cells.
+
+    See Also
+    --------
+    scmimic.metrics.distance_to_closest_record : The distance behind it.
+    scmimic.tl.privacy : All of them.
 
     Examples
     --------

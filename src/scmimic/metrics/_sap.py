@@ -45,6 +45,11 @@ def sap_score(latent: Any, factors: Any, *, return_per_factor: bool = False) -> 
     ValueError
         If values are missing, shapes differ, or a factor is constant.
 
+    See Also
+    --------
+    scmimic.metrics.dci : By the importance of latents.
+    scmimic.metrics.mutual_information_gap : By mutual information.
+
     Examples
     --------
     >>> import numpy as np

@@ -55,7 +55,7 @@ _NO_WEIGHT = 1e-9
 @short_repr
 @dataclass(frozen=True)
 class SelfDistance:
-    """Result of :func:`self_distance_ratio`."""
+    """Result of :func:`~scmimic.metrics.self_distance_ratio`."""
 
     ratio: float
     """Distance within the synthetic cells over that within the real cells at `n`: 1 is ideal, less are repeats."""
@@ -121,6 +121,11 @@ def self_distance_ratio(
         If an array holds NaN or differs in features, or a number is out of range.
     TooFewCellsError
         If a side has fewer than 10 cells, or too few to tell of `n`.
+
+    See Also
+    --------
+    scmimic.pl.self_distance : Draws the curve.
+    scmimic.metrics.precision_recall_density_coverage : Are all states there?
 
     Examples
     --------

@@ -34,6 +34,11 @@ def spearman_correlation(latent: Any, factors: Any) -> np.ndarray:
     ValueError
         If values are missing, shapes differ, or a factor is constant.
 
+    See Also
+    --------
+    scmimic.metrics.spearman_gap : A score made of it.
+    scmimic.metrics.normalized_mutual_information : Any relation.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -76,6 +81,11 @@ def spearman_gap(latent: Any, factors: Any, *, return_per_factor: bool = False) 
     ------
     ValueError
         As :func:`spearman_correlation`.
+
+    See Also
+    --------
+    scmimic.metrics.mutual_information_gap : By mutual information.
+    scmimic.metrics.spearman_correlation : The correlations behind it.
 
     Examples
     --------

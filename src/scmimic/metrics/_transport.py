@@ -38,7 +38,7 @@ def wasserstein(
 ) -> float:
     r"""Wasserstein distance between real and synthetic cells: 0 is ideal, without upper limit.
 
-    :math:`W_p = \big(\min_{\gamma} \sum_{ij} \gamma_{ij} \lVert x_i - y_j \rVert^p\big)^{1/p}`, over all couplings
+    :math:`W_p = \bigl(\min_{\gamma} \sum_{ij} \gamma_{ij} \lVert x_i - y_j \rVert^p\bigr)^{1/p}`, over all couplings
     :math:`\gamma` of the two samples with equal weight for each cell of a side. The unit is that of the features. The
     arrays are taken as they are; principal components of log-normalised expression are the usual space.
 
@@ -77,6 +77,11 @@ def wasserstein(
         If POT is not installed.
     RuntimeError
         If the solver does not converge.
+
+    See Also
+    --------
+    scmimic.metrics.energy_distance : Another distance.
+    scmimic.metrics.mmd : Another.
 
     Examples
     --------

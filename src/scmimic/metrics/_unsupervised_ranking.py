@@ -31,7 +31,7 @@ _SEVERAL_TRAININGS = Listed(Ordered(), least=2)
 @short_repr
 @dataclass(frozen=True)
 class DisentanglementRanking:
-    """Result of :func:`unsupervised_disentanglement_ranking` with `return_pairs`."""
+    """Result of :func:`~scmimic.metrics.unsupervised_disentanglement_ranking` with `return_pairs`."""
 
     scores: np.ndarray
     """Score of each training: the median of its agreements with the others."""
@@ -73,8 +73,8 @@ def unsupervised_disentanglement_ranking(
     trainings of :math:`d` and :math:`d'` informative dimensions agree by
 
     .. math::
-        \frac{1}{d + d'} \Big[ \sum_b \frac{(\max_a R_{ab})^2}{\sum_a R_{ab}}
-        + \sum_a \frac{(\max_b R_{ab})^2}{\sum_b R_{ab}} \Big],
+        \frac{1}{d + d'} \Bigl[ \sum_b \frac{(\max_a R_{ab})^2}{\sum_a R_{ab}}
+        + \sum_a \frac{(\max_b R_{ab})^2}{\sum_b R_{ab}} \Bigr],
 
     which is 1 where each dimension of one is a dimension of the other, and of no second one. The score of a training is
     the median over the others. No labels are needed. Trainings that agree on the same wrong answer score well, and a
@@ -107,6 +107,11 @@ def unsupervised_disentanglement_ranking(
     ------
     ValueError
         If there are fewer than two trainings, their cells differ in number, or values are missing.
+
+    See Also
+    --------
+    scmimic.metrics.mutual_information_gap : Where factors are known.
+    scmimic.metrics.latent_matching_score : Which latent is which?
 
     Examples
     --------

@@ -113,6 +113,11 @@ def augmentation(
     ValueError
         If the table is empty, or has no such method.
 
+    See Also
+    --------
+    scmimic.tl.rare_augmentation : Makes the table.
+    scmimic.tl.rare_classification : Makes another.
+
     Examples
     --------
     >>> import scmimic as sm

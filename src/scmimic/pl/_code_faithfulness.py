@@ -65,6 +65,11 @@ def code_faithfulness(
     KeyError
         If the results are not there.
 
+    See Also
+    --------
+    scmimic.tl.code_faithfulness : Makes the table.
+    scmimic.pl.code_factor_correlation : Codes against known factors.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -147,6 +152,11 @@ def code_factor_correlation(
     ------
     KeyError
         If the results are not there.
+
+    See Also
+    --------
+    scmimic.tl.code_factor_correlation : Makes the table.
+    scmimic.pl.code_faithfulness : Codes against the codes of the cells.
 
     Examples
     --------

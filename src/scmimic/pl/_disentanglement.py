@@ -75,6 +75,11 @@ def disentanglement(
     ValueError
         If `estimator` is unknown.
 
+    See Also
+    --------
+    scmimic.tl.disentanglement : Makes the scores.
+    scmimic.pl.latent : The cells coloured by latents.
+
     Examples
     --------
     >>> import scanpy as sc

@@ -131,6 +131,10 @@ def embedding(
         If the embedding was fitted to each of the objects apart, a gene is in other units in one of them or negative
         with `log1p`, or `legend_loc` is none of its values.
 
+    See Also
+    --------
+    scmimic.tl.joint_embedding : Makes the embedding.
+
     Examples
     --------
     >>> import scmimic as sm

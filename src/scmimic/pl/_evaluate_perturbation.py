@@ -79,6 +79,10 @@ def evaluate_perturbation(
     ValueError
         If no metric has a score.
 
+    See Also
+    --------
+    scmimic.tl.evaluate_perturbation : Makes the table.
+
     Examples
     --------
     >>> import pandas as pd

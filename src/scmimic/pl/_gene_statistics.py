@@ -101,6 +101,12 @@ def gene_statistics(
     KeyError
         If `layer` is not in `adata`.
 
+    See Also
+    --------
+    scmimic.metrics.gene_statistics_distance : The same in numbers.
+    scmimic.metrics.correlation_distance : Correlations in numbers.
+    scmimic.pl.markers : One gene for each type.
+
     Examples
     --------
     >>> import scmimic as sm

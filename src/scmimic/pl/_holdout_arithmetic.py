@@ -98,6 +98,11 @@ def holdout_arithmetic(
     ValueError
         If `score`, `method` or `rival` is not among them.
 
+    See Also
+    --------
+    scmimic.tl.holdout_arithmetic : Makes the table.
+    scmimic.pl.latent_arithmetic : One combination.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -133,6 +133,11 @@ def latent(
     ValueError
         If a latent does not exist.
 
+    See Also
+    --------
+    scmimic.pl.disentanglement : Latents against known factors in bars.
+    scmimic.model.BetaTCVAE.latent_activity : Which latents have vanished.
+
     Examples
     --------
     >>> import numpy as np

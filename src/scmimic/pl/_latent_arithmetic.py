@@ -105,6 +105,11 @@ def latent_arithmetic(
     ValueError
         If `palette` names something else.
 
+    See Also
+    --------
+    scmimic.tl.latent_arithmetic : Makes the cells.
+    scmimic.pl.holdout_arithmetic : All combinations.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -89,6 +89,11 @@ def latent_traversal(
     ValueError
         If a dimension was not traversed.
 
+    See Also
+    --------
+    scmimic.tl.latent_traversal : Makes the cells.
+    scmimic.tl.joint_embedding : Places them.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -97,6 +97,10 @@ def markers(
         If the genes or the units of the two sides differ, a label is missing, there is nothing to draw, or there are
         negative values with `log1p`.
 
+    See Also
+    --------
+    scmimic.pl.gene_statistics : All genes at once.
+
     Examples
     --------
     >>> import scmimic as sm

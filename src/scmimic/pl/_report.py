@@ -87,6 +87,12 @@ def report(
     ValueError
         If no metric has a score.
 
+    See Also
+    --------
+    scmimic.tl.evaluate : Makes the table.
+    scmimic.Evaluation.plot : The same for an evaluation.
+    scmimic.report : As a page.
+
     Examples
     --------
     >>> import pandas as pd

@@ -66,6 +66,11 @@ def roc(
     ValueError
         If there is no result.
 
+    See Also
+    --------
+    scmimic.evaluate : Its ``curves`` are drawn.
+    scmimic.metrics.discriminator_auc : Makes one curve.
+
     Examples
     --------
     >>> import numpy as np

@@ -67,6 +67,11 @@ def self_distance(
     ValueError
         If there is no result.
 
+    See Also
+    --------
+    scmimic.evaluate : Its ``curves`` are drawn.
+    scmimic.metrics.self_distance_ratio : Makes one curve.
+
     Examples
     --------
     >>> import numpy as np

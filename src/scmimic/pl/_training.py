@@ -167,6 +167,10 @@ def training(
     KeyError
         If a key was not recorded.
 
+    See Also
+    --------
+    scmimic.train.RealismCallback : Realism while a model trains.
+
     Examples
     --------
     >>> import pandas as pd

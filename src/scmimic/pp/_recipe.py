@@ -62,6 +62,11 @@ def recipe_marouf20(
         If `.X` is not raw counts (NaN, negative or fractional values), or if no cell or gene would be left. `adata` is
         unchanged then.
 
+    See Also
+    --------
+    scmimic.pp.balanced_split : Training and test cells.
+    scanpy.pp.recipe_zheng17 : Another recipe.
+
     Examples
     --------
     >>> import scmimic as sm

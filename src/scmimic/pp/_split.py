@@ -64,6 +64,11 @@ def balanced_split(
     UserWarning
         If labels have a single cell: it goes to the training set.
 
+    See Also
+    --------
+    scmimic.pp.downsample_label : Fewer cells of one type.
+    scmimic.evaluate : Compare held-out cells with generated ones.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -124,6 +129,11 @@ def downsample_label(adata: AnnData, labels_key: str, label: Any, *, fraction: f
         If `labels_key` is not in `adata.obs`.
     ValueError
         If `label` does not occur, or `fraction` is not above 0 and at most 1.
+
+    See Also
+    --------
+    scmimic.tl.rare_augmentation : The experiment that it is made for.
+    scmimic.pp.balanced_split : Training and test cells.
 
     Examples
     --------

@@ -87,6 +87,11 @@ def augment(
     UserWarning
         If one side holds counts and the other fractions whose units do not show.
 
+    See Also
+    --------
+    scmimic.tl.rare_augmentation : Does it help to find a rare type?
+    scmimic.tl.rare_classification : Does a classifier know the type?
+
     Examples
     --------
     >>> import scmimic as sm

@@ -71,6 +71,11 @@ def code_faithfulness(
         If the codes have another size than the model's, there are fewer than three cells, or these are in units that
         cannot be brought to those of the model's training data, such as logarithms to counts.
 
+    See Also
+    --------
+    scmimic.pl.code_faithfulness : Draws it.
+    scmimic.tl.code_factor_correlation : Codes against known factors.
+
     Examples
     --------
     >>> import scmimic as sm
@@ -180,6 +185,11 @@ def code_factor_correlation(
     ValueError
         If the genes or units differ, a factor has missing values, none is named, there are too few cells, or a number
         is out of range.
+
+    See Also
+    --------
+    scmimic.pl.code_factor_correlation : Draws it.
+    scmimic.tl.code_faithfulness : Codes against the codes of the cells.
 
     Examples
     --------

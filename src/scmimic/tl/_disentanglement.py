@@ -118,6 +118,13 @@ def disentanglement(
         If no factor is named, or one is missing for some cells, constant, or called "overall"; or if the
         representation holds NaN or the variances do not fit it.
 
+    See Also
+    --------
+    scmimic.pl.disentanglement : Draws it.
+    scmimic.tl.rank_latent_genes : Genes behind a latent dimension.
+    scmimic.metrics.mutual_information_gap : One of its scores, for arrays.
+    scmimic.metrics.unsupervised_disentanglement_ranking : A score that needs no factors.
+
     Examples
     --------
     >>> import scanpy as sc

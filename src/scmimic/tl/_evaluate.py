@@ -97,6 +97,13 @@ def evaluate(
         proportions of the types, copies of training cells or of the cells compared, forests beyond chance. If cells
         were left out because two sets share them. If a measure failed for another reason than too few cells.
 
+    See Also
+    --------
+    scmimic.evaluate : The same as an object, with a verdict.
+    scmimic.report : As a page.
+    scmimic.pl.report : Draws it.
+    scmimic.tl.privacy : What cells tell of their training cells.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -150,6 +150,11 @@ def evaluate_perturbation(
     UserWarning
         By the logger: of perturbations whose names are no genes, where others are.
 
+    See Also
+    --------
+    scmimic.pl.evaluate_perturbation : Draws it.
+    scmimic.tl.latent_arithmetic : Predicts cells of an unseen combination.
+
     Examples
     --------
     The other half of the real cells, as good as a repetition of the experiment:

@@ -170,6 +170,11 @@ def holdout_arithmetic(
         no `targets` or leaves a group or condition without cells, a name of a model is that of a rival, the units of a
         layer cannot be told, a `fit` changed its cells, or an argument is out of range.
 
+    See Also
+    --------
+    scmimic.pl.holdout_arithmetic : Draws it.
+    scmimic.tl.latent_arithmetic : One prediction.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -128,6 +128,10 @@ def joint_embedding(
     UserWarning
         If `log1p` is on and scanpy has marked `adata.X` as logged already.
 
+    See Also
+    --------
+    scmimic.pl.embedding : Draws it.
+
     Examples
     --------
     >>> import scmimic as sm

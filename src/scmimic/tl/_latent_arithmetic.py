@@ -177,6 +177,13 @@ def latent_arithmetic(
     RuntimeError
         If the model is not trained.
 
+    See Also
+    --------
+    scmimic.pl.latent_arithmetic : Draws it.
+    scmimic.tl.holdout_arithmetic : How good it is on combinations that were seen.
+    scmimic.tl.latent_entropy : Its trust score, of cells you have.
+    scmimic.tl.evaluate_perturbation : Measures of the prediction.
+
     Examples
     --------
     >>> import scmimic as sm

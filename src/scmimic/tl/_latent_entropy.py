@@ -91,6 +91,11 @@ def latent_entropy(
     RuntimeError
         If the model is not trained.
 
+    See Also
+    --------
+    scmimic.tl.latent_arithmetic : Predicts the combination.
+    scmimic.metrics.latent_entropy : The same for arrays.
+
     Examples
     --------
     >>> import scmimic as sm

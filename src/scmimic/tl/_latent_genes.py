@@ -78,6 +78,11 @@ def rank_latent_genes(
     ValueError
         If a latent does not exist, `span` is no pair of growing quantiles, or a number is too small.
 
+    See Also
+    --------
+    scmimic.tl.latent_traversal : Cells along one latent dimension.
+    scmimic.tl.disentanglement : Latent dimensions against known factors.
+
     Examples
     --------
     >>> import scanpy as sc

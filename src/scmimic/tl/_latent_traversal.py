@@ -104,6 +104,11 @@ def latent_traversal(
     RuntimeError
         If the model is not trained.
 
+    See Also
+    --------
+    scmimic.pl.latent_traversal : Draws it.
+    scmimic.tl.rank_latent_genes : Genes behind a latent dimension.
+
     Examples
     --------
     >>> import scmimic as sm

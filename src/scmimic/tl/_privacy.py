@@ -144,6 +144,13 @@ def privacy(
         If scanpy has marked `adata.X` as logged already, and no layer is named. If cells of `holdout` are in `adata`
         too, or cells of `reference` in either, the same in every gene: they are left out.
 
+    See Also
+    --------
+    scmimic.evaluate : Realism.
+    scmimic.metrics.distance_to_closest_record : One of its measures, for arrays.
+    scmimic.metrics.membership_inference : Another.
+    scmimic.pl.self_distance : Cells that repeat.
+
     Examples
     --------
     >>> import scmimic as sm

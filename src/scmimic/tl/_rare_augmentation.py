@@ -154,6 +154,12 @@ def rare_augmentation(
         If `label` does not occur, is the only type or too rare to be held out, names of cells or genes repeat, values
         are negative with `log1p`, or an argument is out of range.
 
+    See Also
+    --------
+    scmimic.pl.augmentation : Draws it.
+    scmimic.tl.rare_classification : With cells of a type that were held out.
+    scmimic.tl.augment : The cells, without the experiment.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -136,6 +136,12 @@ def rare_classification(
         If `label` does not occur, is the only type or too rare to be held out, names of cells or genes repeat, values
         are negative with `log1p`, or an argument is out of range.
 
+    See Also
+    --------
+    scmimic.pl.augmentation : Draws it.
+    scmimic.tl.rare_augmentation : The experiment of the paper.
+    scmimic.tl.augment : The cells, without the experiment.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -57,6 +57,11 @@ class ACTINN(CellModel):
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
+    See Also
+    --------
+    scmimic.model.ACTIVA : Generates cells of the types that it classifies.
+    scmimic.metrics.label_agreement : Do classifiers take generated cells for their type?
+
     Notes
     -----
     Weights start Xavier-uniform with biases of 0.01, as in the authors' PyTorch program; the original TensorFlow

@@ -102,6 +102,14 @@ class ACTIVA(GenerativeVAE):
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
+    See Also
+    --------
+    scmimic.model.ACTINN : The classifier alone.
+    scmimic.model.BetaTCVAE : A latent space of independent dimensions.
+    scmimic.model.WGANGP : A generative adversarial network.
+    scmimic.tl.augment : Real and synthetic cells together.
+    scmimic.evaluate : How hard the cells are to tell from real ones.
+
     Notes
     -----
     See the user guide for the losses, what differs from the paper and from the authors' program, and the limits.

@@ -75,7 +75,7 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         Epochs over which `kl_weight` rises from zero. 0: none, as in the paper.
     fake_statistics
         Batch norm of the encoder for synthetic cells: ``"running"`` or ``"batch"``, see
-        :func:`~scmimic.nn.fake_cells`.
+        ``scmimic.nn.fake_cells``.
     softadapt
         Balance L_REG, L_AE and L_CT by their rates of change, see :func:`~scmimic.train.softadapt_weights`.
     softadapt_beta, softadapt_every

@@ -80,10 +80,11 @@ class GenerativeModel(CellModel):
     """
 
     posterior_: AggregatedPosterior | None = None
-    # of a model that was saved without its training cells
+    """Codes, library sizes and groups of the training cells; None before training, and where none were saved."""
     composition_: Composition | None = None
-    # of one that was told more than labels
+    """Types and groups of the training cells, of a model that was saved without the cells."""
     means_: GroupMeans | None = None
+    """Average codes of the groups, of a model that was told more than labels."""
 
     @property
     def _composition(self) -> Composition:

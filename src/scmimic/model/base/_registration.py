@@ -44,7 +44,9 @@ class RegisteredModel(BaseModelClass):
 
     # a model that was saved without them has none
     covariate_columns_: Sequence[Mapping[str, Any]] = ()
+    """Columns of the registered covariates: their names, types and values."""
     continuous_covariates_: Mapping[str, str] = {}
+    """Types of the continuous covariates, by name."""
 
     def __init__(self, adata: AnnData | MuData | None = None, registry: Mapping[str, Any] | None = None):
         CELLS.or_none.check(adata=adata)

@@ -27,15 +27,10 @@ DIVERGENCE_ADVICE = (
 
 
 class ModelCallback(Callback):
-    """A callback that is told which model is trained.
-
-    Attributes
-    ----------
-    model
-        The model, from the making of its runner on.
-    """
+    """A callback that is told which model is trained."""
 
     model: BaseModelClass | None = None
+    """The model, from the making of its runner on."""
 
     def attach(self, model: BaseModelClass) -> None:
         """Take the model that is about to be trained."""

@@ -120,22 +120,16 @@ _MAX_COUNT = 2**31
 
 
 class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
-    """A model that scvi-tools trains, by a runner of its own; see :class:`KeepingTrainRunner`.
-
-    Attributes
-    ----------
-    was_interrupted_
-        Whether Ctrl-C or SIGTERM ended the last training.
-    interrupted_source_
-        Class of what the model was made on (a classifier, a representation), where its training was interrupted.
-    """
+    """A model that scvi-tools trains, by a runner of its own; see :class:`KeepingTrainRunner`."""
 
     _train_runner_cls = KeepingTrainRunner
     # in others the networks stay so after the training, and what comes to them later does not fit
     _precisions: ClassVar[tuple] = (*SINGLE, *MIXED)
     # of the class, so that models whose files do not say have them too
     was_interrupted_: bool = False
+    """Whether Ctrl-C or SIGTERM ended the last training."""
     interrupted_source_: str | None = None
+    """Class of what the model was made on (a classifier, a representation), where its training was interrupted."""
     # what a training goes back to if it fails; None as soon as it has learned
     _before: ModelState | None = None
 

@@ -48,11 +48,16 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
     """
 
     module: CellVAEModule
+    """Networks and losses, in torch."""
     margins_: GeneMargins | None = None
+    """How each gene's counts are moved to those of the training cells; None where they are not."""
     fitted_codes_: Mapping[str, CodeMixture | CodeFlow] = MappingProxyType({})
-    # a model that was saved without them generates from the posteriors, as it did
+    """What the codes of the training cells were summed up as, by the name of ``codes``."""
+    # a model that was saved without it generates from the posteriors, as it did
     codes_: str = "posterior"
+    """The ``codes`` that :meth:`generate` takes where it is told none."""
     shared_: dict[str, Any] | None = None
+    """What a model that was saved with ``shareable=True`` says of itself; None for any other."""
 
     _library_size_note = "with gene_likelihood='normal' the cells have the totals of the training layer"
 

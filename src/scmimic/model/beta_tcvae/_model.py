@@ -135,6 +135,13 @@ class BetaTCVAE(GenerativeVAE):
         ``chosen``; ``scvi.settings.seed`` set to the seed before the model is made gives the same training. None
         where there were none.
 
+    See Also
+    --------
+    scmimic.model.MichiGAN : Realistic cells from its codes.
+    scmimic.tl.disentanglement : How well latent dimensions keep known factors apart.
+    scmimic.tl.latent_traversal : Cells along one latent dimension.
+    scmimic.tl.rank_latent_genes : Genes behind a latent dimension.
+
     Notes
     -----
     The paper's setting is ``BetaTCVAE(adata, beta=..., standardize=False, n_comps=None,

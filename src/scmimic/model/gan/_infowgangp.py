@@ -48,6 +48,12 @@ class InfoWGANGP(GenerativeGAN):
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
+    See Also
+    --------
+    scmimic.model.WGANGP : Without codes.
+    scmimic.model.MichiGAN : On the codes of a trained representation.
+    scmimic.model.BetaTCVAE : A latent space of independent dimensions.
+
     Notes
     -----
     The codes are found again by a head on the critic's last hidden layer, with unit variance. Its bound of the mutual

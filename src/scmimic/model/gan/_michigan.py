@@ -72,6 +72,13 @@ class MichiGAN(GenerativeGAN):
     representation
         The model that encodes, or None where the codes were registered.
 
+    See Also
+    --------
+    scmimic.model.BetaTCVAE : The representation of the paper.
+    scmimic.tl.code_faithfulness : Do cells show the codes that were asked for?
+    scmimic.tl.latent_arithmetic : Cells of combinations that were never seen.
+    scmimic.model.WGANGP : The network without codes.
+
     Notes
     -----
     The networks see raw counts scaled to 10,000 per cell and log1p'd, and :meth:`generate` gives integer counts for

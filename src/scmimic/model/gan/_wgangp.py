@@ -64,6 +64,12 @@ class WGANGP(GenerativeGAN):
     registry
         Registration of a saved model that is loaded without data; set by :meth:`load`.
 
+    See Also
+    --------
+    scmimic.model.InfoWGANGP : With codes that it can read back.
+    scmimic.model.MichiGAN : On the codes of a trained representation.
+    scmimic.model.ACTIVA : A variational autoencoder, quicker to train.
+
     Notes
     -----
     The networks see raw counts scaled to 10,000 per cell and log1p'd, and :meth:`generate` gives integer counts for

@@ -52,6 +52,10 @@ class Evaluation:
     settings
         The settings, with the cells that were given as such.
 
+    See Also
+    --------
+    scmimic.evaluate : Makes it.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -88,6 +88,13 @@ def evaluate(adata: AnnData, synthetic: AnnData, **settings: Unpack[Settings]) -
     UserWarning
         As :func:`scmimic.tl.evaluate`.
 
+    See Also
+    --------
+    scmimic.report : Writes a page.
+    scmimic.tl.evaluate : The table alone.
+    scmimic.tl.privacy : What cells tell of their training cells.
+    scmimic.pl.embedding : A look at the cells.
+
     Examples
     --------
     >>> import scmimic as sm

@@ -1,0 +1,109 @@
+"""What the pages of the API show of the package, and what the documentation may ask of a browser."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import numpydoc.docscrape
+import pytest
+from docutils.utils.math.latex2mathml import tex2mathml
+from scvi.model.base import BaseModelClass
+from sphinx.pycode import ModuleAnalyzer
+
+import scmimic as sm
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+API = (DOCS / "api.md").read_text(encoding="utf-8")
+LISTED = [line.strip() for line in API.splitlines() if re.match(r"   \w[\w.]+$", line)]
+
+
+def _load(name: str):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _named(name: str):
+    found = sm
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+reference = _load("reference")
+CLASSES = [name for name in LISTED if inspect.isclass(_named(name))]
+
+
+def _sections(obj, section: str) -> list:
+    return numpydoc.docscrape.get_doc_object(obj, config={"show_class_members": False})[section]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_class_pages_show_every_public_member(name):
+    """All that `dir` tells, but what comes from torch, Lightning and Python themselves."""
+    cls, shown = _named(name), reference.members(f"scmimic.{name}")
+    owners = {member: next(k for k in cls.__mro__ if member in vars(k)) for member in dir(cls) if member[0] != "_"}
+    public = {member for member, owner in owners.items() if owner.__module__.split(".")[0] == "scmimic"}
+    if issubclass(cls, BaseModelClass):
+        public |= {member for member, owner in owners.items() if owner.__module__.startswith("scvi.")}
+    described = {field.name for field in _sections(cls, "Attributes")}
+    assert public <= {*shown.attributes, *shown.methods, *shown.borrowed, *shown.others, *described}
+    assert len(set().union(*shown)) == sum(map(len, shown))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_attributes_are_described(name):
+    cls = _named(name)
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("scmimic")]
+    described = {
+        attribute
+        for base in bases
+        for owner, attribute in ModuleAnalyzer.for_module(base.__module__).find_attr_docs()
+        if owner == base.__qualname__
+    }
+    described |= {
+        key for base in bases for key, value in vars(base).items() if isinstance(value, property) and value.__doc__
+    }
+    assert set(reference.members(f"scmimic.{name}").attributes) <= described
+
+
+@pytest.mark.parametrize("name", [name for name in LISTED if not name.startswith("train.")])
+def test_see_also_names_what_is_there(name):
+    related = [target for line in _sections(_named(name), "See Also") for target, _ in line[0]]
+    documented = {f"scmimic.{one}" for one in LISTED}
+    for target in related:
+        if target.startswith("scmimic."):
+            owner = target if target in documented else target.rpartition(".")[0]
+            assert owner in documented, target
+            assert _named(target.removeprefix("scmimic."))
+            assert target != f"scmimic.{name}"
+    is_result = name.startswith("metrics.") and inspect.isclass(_named(name))
+    assert related or is_result, "add a section See Also"
+
+
+def test_pages_that_use_a_name_are_found():
+    assert "/user_guide/michigan" in reference.guides("scmimic.model.MichiGAN")
+    assert "/tutorials/michigan" in reference.guides("scmimic.tl.latent_traversal")
+    assert not reference.guides("scmimic.tl.latent")
+
+
+def _formulas():
+    for path in sorted(DOCS.rglob("*.md")):
+        text = re.sub(r"```.*?```|`[^`]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        yield from ((path.name, formula) for formula in re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL))
+        text = re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL)
+        yield from ((path.name, formula) for formula in re.findall(r"(?<![\\$])\$([^$\n]+?)\$", text))
+
+
+def test_formulas_need_no_script():
+    formulas = list(_formulas())
+    assert len(formulas) > 50
+    assert all(tex2mathml(formula) for _, formula in formulas)
+    config = ast.parse((DOCS / "conf.py").read_text(encoding="utf-8"))
+    assert "mathjax" not in ast.unparse(config)
