@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import scmimic as sm
-from scmimic.model.generation import _parts
+from scmimic.model.generation import parts as _parts
 
 N = 2 * _parts.PART + 100
 ASKED = {"n": N, "seed": 3, "silent": True}

@@ -5,6 +5,7 @@ from scmimic.tl._code_faithfulness import code_factor_correlation, code_faithful
 from scmimic.tl._disentanglement import disentanglement
 from scmimic.tl._evaluate import evaluate
 from scmimic.tl._evaluate_perturbation import evaluate_perturbation
+from scmimic.tl._generate_distributed import generate_distributed
 from scmimic.tl._holdout_arithmetic import holdout_arithmetic
 from scmimic.tl._joint_embedding import joint_embedding
 from scmimic.tl._latent_arithmetic import latent_arithmetic
@@ -22,6 +23,7 @@ __all__ = [
     "disentanglement",
     "evaluate",
     "evaluate_perturbation",
+    "generate_distributed",
     "holdout_arithmetic",
     "joint_embedding",
     "latent_arithmetic",

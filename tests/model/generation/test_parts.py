@@ -14,7 +14,7 @@ from killed_generation import ASKED, N
 from small_models import fit
 
 import scmimic as sm
-from scmimic.model.generation import _parts
+from scmimic.model.generation import parts as _parts
 
 # by the moment of the kill: parts that the next call has still to make
 MISSING = {"first part": [0, 1, 2], "second part": [1, 2], "join": [], "end": []}

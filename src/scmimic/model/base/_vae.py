@@ -25,7 +25,7 @@ from scmimic.model.base._realism import RealismMixin
 from scmimic.model.base._rna import RNAMixin
 from scmimic.model.base._sharing import model_card, shareable
 from scmimic.model.base._vae_module import CellVAEModule
-from scmimic.model.generation._delivery import check_path, deliver
+from scmimic.model.generation._delivery import deliver
 from scmimic.model.generation._output import collect, in_order
 from scmimic.model.generation._planned import PlannedCells
 from scmimic.model.generation._sampler import CellSampler, Stream
@@ -37,6 +37,7 @@ from scmimic.model.generation.codes._kernel import KernelCodes
 from scmimic.model.generation.codes._mixture import CodeMixture
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 from scmimic.model.generation.codes._sources import CodeSource, Drawn, FittedCodes, PosteriorCodes, PriorCodes
+from scmimic.model.generation.parts import check_path
 
 FITTED: dict[str, type[CodeMixture] | type[CodeFlow]] = {"mixture": CodeMixture, "flow": CodeFlow}
 

@@ -21,11 +21,12 @@ from scmimic.model.gan._module import COUNTS_TARGET_SUM, Draw, InfoGANModule, Ou
 from scmimic.model.gan._plan import WassersteinTrainingPlan
 from scmimic.model.gan._presets import CRITIC_STEPS, CRITIC_STEPS_OF_VALUES, GANPreset, default_epochs, gan_preset
 from scmimic.model.gan._sampler import GANSampler
-from scmimic.model.generation._delivery import check_path, deliver
+from scmimic.model.generation._delivery import deliver
 from scmimic.model.generation._output import collect
 from scmimic.model.generation._planned import PlannedCells
 from scmimic.model.generation._sampler import BlockSampler, Stream
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
+from scmimic.model.generation.parts import check_path
 
 _SIZES = {
     "n_latent": COUNT,

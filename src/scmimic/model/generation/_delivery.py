@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 
-from scmimic._files import CELL_ENDINGS, check_output
 from scmimic._progress import progress
 from scmimic.model.generation._output import Chunk, collect, stack, stream
-from scmimic.model.generation._parts import Parts
 from scmimic.model.generation._planned import PlannedCells
-
-
-def check_path(path: str | os.PathLike | None, *, overwrite: bool, resume: bool, seed: int | None) -> Path | None:
-    """Refuse a place that cells cannot be written to, and parts that no later call could go on with."""
-    if resume and path is None:
-        raise ValueError("`resume=True` goes on with a file that was begun: give its `path`.")
-    if resume and seed is None:
-        raise ValueError("`resume=True` needs a `seed`: a call that goes on must ask for the cells that were begun.")
-    return None if path is None else check_output(path, overwrite=overwrite, endings=CELL_ENDINGS)
+from scmimic.model.generation.parts import Parts
 
 
 def deliver(

@@ -2,15 +2,16 @@
 
 A part is a fixed number of blocks, and each block has random numbers of its own: who makes a part, when and how often
 does not change its cells. So a run that was killed goes on with the parts that are missing, and several processes share
-the parts among them.
+the parts among them. Not public.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 from anndata.io import read_elem, write_elem
 
-from scmimic._files import OutputExistsError, replacing
+from scmimic._files import CELL_ENDINGS, OutputExistsError, check_output, replacing
 from scmimic.cells import AttributeValues, fingerprint, generation_record
 from scmimic.model.generation._output import Chunk, stack, stream
 from scmimic.model.generation._planned import PlannedCells
@@ -34,6 +35,34 @@ PART = BLOCKS * BLOCK
 _LONG = 50
 
 _REQUEST = "request.json"
+
+
+def check_path(path: str | os.PathLike | None, *, overwrite: bool, resume: bool, seed: int | None) -> Path | None:
+    """Refuse a place that cells cannot be written to, and parts that no later call could go on with."""
+    if resume and path is None:
+        raise ValueError("`resume=True` goes on with a file that was begun: give its `path`.")
+    if resume and seed is None:
+        raise ValueError("`resume=True` needs a `seed`: a call that goes on must ask for the cells that were begun.")
+    return None if path is None else check_output(path, overwrite=overwrite, endings=CELL_ENDINGS)
+
+
+def plan_parts(model: Any, path: Path, request: Mapping[str, Any]) -> Parts:
+    """The parts of what a model's ``generate`` makes of these arguments.
+
+    Raises
+    ------
+    ValueError
+        If the model generates nothing, or cells that may be rejected.
+    TypeError
+        If its ``generate`` takes no such argument.
+    """
+    name = type(model).__name__
+    if not hasattr(model, "_plan_cells"):
+        raise ValueError(f"This is an {name}, which generates no cells.")
+    if unknown := sorted(request.keys() - inspect.signature(model._plan_cells).parameters.keys()):
+        raise TypeError(f"{name}.generate takes no {unknown} to say which cells are made.")
+    model._check_request(request)
+    return Parts(path, model._plan_cells(**request))
 
 
 class Parts:
@@ -111,6 +140,11 @@ class Parts:
             "the rows' fingerprint": fingerprint(asked.codes, asked.numbers, self.planned.shuffle),
         }
         return json.loads(json.dumps(found, default=_short))
+
+    @property
+    def token(self) -> str:
+        """Text that tells the cells from others."""
+        return fingerprint(self._request())
 
     def _size(self, number: int) -> int:
         return min(PART, self.total - number * PART)
