@@ -37,6 +37,7 @@ def _named(name: str):
 
 
 reference = _load("reference")
+summary = _load("summary")
 CLASSES = [name for name in LISTED if inspect.isclass(_named(name))]
 
 
@@ -107,3 +108,46 @@ def test_formulas_need_no_script():
     assert all(tex2mathml(formula) for _, formula in formulas)
     config = ast.parse((DOCS / "conf.py").read_text(encoding="utf-8"))
     assert "mathjax" not in ast.unparse(config)
+
+
+def _tables(page: str) -> dict[tuple[str, str], dict[str, dict[str, str]]]:
+    """Tables of a page by heading and first word of their first line; the first of a name, rows by their first cell."""
+    tables, heading, header = {}, "", None
+    for line in (DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        cells = [re.sub(r"\*\*|`", "", cell).strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            header = None
+        elif header is None:
+            header = cells
+            rows = {} if (heading, header[0]) in tables else tables.setdefault((heading, header[0]), {})
+        else:
+            rows[cells[0]] = dict(zip(header, cells, strict=False))
+    return tables
+
+
+@pytest.mark.parametrize("figure", summary.FIGURES, ids=lambda figure: figure["name"])
+def test_the_summary_quotes_what_the_pages_say(figure):
+    for row in figure["rows"]:
+        assert len(row["cells"]) <= len(figure["groups"])
+        for cell in row["cells"]:
+            said = _tables(cell["page"])[cell["section"], cell["table"]][cell["row"]][cell["column"]]
+            assert float(said.split()[0]) == cell["value"], (row["name"], said)
+
+
+def test_the_summary_is_up_to_date():
+    """`python docs/summary.py` writes what is there."""
+    assert summary.page() == summary.PAGE.read_text(encoding="utf-8")
+    for figure in summary.FIGURES:
+        assert (summary.PICTURES / f"{figure['name']}.png").exists()
+
+
+@pytest.mark.parametrize("figure", summary.FIGURES, ids=lambda figure: figure["name"])
+def test_numbers_in_sentences_stand_in_the_pages(figure):
+    pages = {cell["page"] for row in figure["rows"] for cell in row["cells"]} | {"codes"}
+    text = "".join((DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    there = {round(float(number), 2) for number in re.findall(r"\d+\.\d+", text)}
+    numbers = re.findall(r"\d+\.\d+", figure["sentence"])
+    assert numbers
+    assert {float(number) for number in numbers} <= there
