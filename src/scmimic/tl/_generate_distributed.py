@@ -135,6 +135,11 @@ def generate_distributed(
     OSError
         If something is at `store` and `overwrite` is False, or nothing can be written there.
 
+    See Also
+    --------
+    scmimic.model.ACTIVA.generate : In one process, with `path` into a file.
+    scmimic.tl.augment : Real and synthetic cells together.
+
     Notes
     -----
     Each worker loads the model once, and draws for all `n` cells who they are (some tens of bytes per cell) before it
