@@ -34,8 +34,8 @@ def section(figure: dict[str, Any]) -> str:
 
 
 def shown(value: float) -> str:
-    """A value as the tables have it."""
-    return f"{value:.1f}" if value > 1.5 else f"{value:.2f}"
+    """Round a value for the tables, halves upwards: 0.945 is no binary number."""
+    return f"{value:.1f}" if value > 1.5 else f"{value + 1e-9:.2f}"
 
 
 def draw(figure: dict[str, Any]) -> plt.Figure:

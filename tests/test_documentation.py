@@ -143,11 +143,42 @@ def test_the_summary_is_up_to_date():
         assert (summary.PICTURES / f"{figure['name']}.png").exists()
 
 
+def _numbers(text: str) -> list[str]:
+    return re.findall(r"\d+\.\d+", text)
+
+
+def _rounded(pages: set[str]) -> set[float]:
+    """Numbers of pages of the benchmarks, to two digits."""
+    text = "".join((DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    return {float(summary.shown(float(number))) for number in _numbers(text)}
+
+
 @pytest.mark.parametrize("figure", summary.FIGURES, ids=lambda figure: figure["name"])
 def test_numbers_in_sentences_stand_in_the_pages(figure):
-    pages = {cell["page"] for row in figure["rows"] for cell in row["cells"]} | {"codes"}
-    text = "".join((DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8") for page in pages)
-    there = {round(float(number), 2) for number in re.findall(r"\d+\.\d+", text)}
-    numbers = re.findall(r"\d+\.\d+", figure["sentence"])
+    pages = {cell["page"] for row in figure["rows"] for cell in row["cells"]}
+    numbers = _numbers(figure["sentence"])
     assert numbers
-    assert {float(number) for number in numbers} <= there
+    assert set(map(float, numbers)) <= _rounded({*pages, "codes"})
+
+
+def test_the_readme_has_the_numbers_of_the_summary():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("| | ACTIVA"))
+    table = [
+        [cell.strip(" *") for cell in line.split("|")[1:-1]] for line in lines[first : first + 7] if "---" not in line
+    ]
+    names = {"real cells": "other real cells", "scVI": "scVI, posterior predictive"}
+    columns = [names.get(name, name) for name in table[0][1:]]
+    figures = {figure["name"]: {row["name"]: row["cells"] for row in figure["rows"]} for figure in summary.FIGURES}
+    for (name, group), row in zip(
+        [("realism", 0), ("realism", 1), ("copies", 0), ("rare", 2), ("rare", 3)], table[1:], strict=True
+    ):
+        rows = figures[name]
+        expected = [summary.shown(rows[column][group]["value"]) if column in rows else "" for column in columns]
+        assert row[1:] == expected
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 10
+    assert not [link for link in links if not link.startswith("https://") and not (ROOT / link).exists()]
