@@ -1,9 +1,12 @@
 """What is saved belongs together, loads or says why not, and eats nothing of the user's."""
 
+import importlib
 import json
 import os
 import pickle
 import pickletools
+import subprocess
+import sys
 import zipfile
 
 import anndata as ad
@@ -231,10 +234,35 @@ def test_scvi_tools_can_read_what_it_reads(saved):
     registry = type(model).load_registry(str(path))
     assert registry["model_name"] == name
     assert registry["setup_args"]["labels_key"] == "cell_type"
-    hub = pytest.importorskip("scvi.hub")
     pytest.importorskip("huggingface_hub")
-    metadata = hub.HubMetadata.from_dir(str(path), anndata_version="0.12", model_parent_module="scmimic")
+    metadata = importlib.import_module("scvi.hub").HubMetadata.from_dir(
+        str(path), anndata_version="0.12", model_parent_module="scmimic"
+    )
     assert (metadata.model_cls_name, metadata.scvi_version) == (name, scvi.__version__)
+
+
+@pytest.mark.parametrize("options", [{"save_anndata": True}, {"shareable": True}], ids=str)
+def test_a_card_of_the_hub_goes_with_a_model_to_another_process(tmp_path, activa, options):
+    pytest.importorskip("huggingface_hub")
+    from huggingface_hub import ModelCard
+    from scvi.hub import HubMetadata, HubModel
+
+    path = str(tmp_path / "model")
+    activa.save(path, **options)
+    metadata = HubMetadata.from_dir(path, anndata_version="0.12", model_parent_module="scmimic")
+    about = tmp_path / "model" / "model_card.md"
+    text = about.read_text() if about.exists() else "# ACTIVA"
+    HubModel(path, metadata=metadata, model_card=ModelCard(f"---\nlicense: cc-by-4.0\n---\n\n{text}")).save()
+
+    load = "hub.model" if "save_anndata" in options else f"scmimic.{metadata.model_cls_name}.load(hub.local_dir)"
+    code = (
+        "import sys, scmimic\nfrom scvi.hub import HubModel\n"
+        f"hub = HubModel({path!r})\nassert {text.splitlines()[0]!r} in hub.model_card.text\n"
+        f"sys.stdout.write('\\n%d' % {load}.generate(20, codes='mixture', seed=1).X.sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = activa if "save_anndata" in options else sm.ACTIVA.load(path)
+    assert int(done.stdout.splitlines()[-1]) == here.generate(20, codes="mixture", seed=1).X.sum()
 
 
 @pytest.fixture(scope="module")
