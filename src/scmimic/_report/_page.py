@@ -125,12 +125,13 @@ def report(
     evaluation = adata if isinstance(adata, Evaluation) else None
     if evaluation is None:
         cells: dict[str, Any] = {"adata": adata, "synthetic": synthetic, **settings}
+        names = ("adata", "synthetic", "train", "reference")
+        files = {name: getattr(cells.get(name), "filename", None) for name in names}
     elif synthetic is None and not settings:
-        cells = {"adata": evaluation.adata, "synthetic": evaluation.synthetic, **evaluation.settings}
+        files = dict(evaluation.files)
     else:
         raise TypeError("A finished evaluation has its cells and settings: give `path`, by name, and no other.")
-    names = ("adata", "synthetic", "train", "reference")
-    files = {f"the file of `{name}`": getattr(cells.get(name), "filename", None) for name in names}
+    files = {f"the file of `{name}`": file for name, file in files.items()}
     path = check_output(path, overwrite=overwrite, endings=PAGE_ENDINGS, others=files)
     if evaluation is None:
         evaluation = run(adata, synthetic, settings)

@@ -44,7 +44,7 @@ from scmimic.cells._generated import (
     resolve_counts,
     storable,
 )
-from scmimic.cells._layers import get_matrix, layer_names, read_matrix, where_is
+from scmimic.cells._layers import get_matrix, is_stored, layer_names, read_matrix, read_stored, where_is
 from scmimic.cells._maps import check_one_map
 from scmimic.cells._perturbed import Perturbed, control_name
 from scmimic.cells._reading import read_cells
@@ -123,6 +123,7 @@ __all__ = [
     "in_type",
     "label_array",
     "label_column",
+    "is_stored",
     "layer_names",
     "leave_out_shared",
     "made_space",
@@ -132,6 +133,7 @@ __all__ = [
     "read_counts",
     "read_gene",
     "read_matrix",
+    "read_stored",
     "recorded_space",
     "resolve_counts",
     "same_values",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arrays import in_memory
@@ -43,3 +45,53 @@ def get_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> 
 def read_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) -> Any:
     """As :func:`get_matrix`; what lies in a file is read."""
     return in_memory(get_matrix(adata, layer, optional=optional))
+
+
+# Cells of a file that are read at a time.
+_PIECE = 4096
+
+
+def is_stored(adata: AnnData) -> bool:
+    """Whether the cells' `.X` lies in a file."""
+    return adata.isbacked or hasattr(adata.X, "to_memory")
+
+
+def read_stored(adata: AnnData, layer: str | None, rows: np.ndarray, *, further: Sequence[str] = ()) -> AnnData:
+    """Some cells of a file, in memory: their values, and all that stands beside these.
+
+    The file is read in pieces, of which the rows that are wanted are kept.
+
+    Parameters
+    ----------
+    adata
+        Cells whose `.X` lies in a file.
+    layer
+        What of them is read; `.X` where they have no such layer.
+    rows
+        Which cells, ascending.
+    further
+        Other layers that are read, where there are such.
+    """
+    found = AnnData(obs=adata.obs.iloc[rows].copy(), var=adata.var.copy())
+    found.uns.update(adata.uns)
+    names = layer_names(adata)
+    if layer not in names:
+        found.X = _rows_of(get_matrix(adata, None), rows)
+    for name in {layer, *further}.intersection(names):
+        found.layers[name] = _rows_of(adata.layers[name], rows)
+    return found
+
+
+def _rows_of(x: Any, rows: np.ndarray) -> Any:
+    if getattr(x, "format", "csr") != "csr":
+        # columns cannot be read by rows
+        x = in_memory(x)
+    if isinstance(x, np.ndarray) or sp.issparse(x):
+        return x[rows]
+    bounds = np.searchsorted(rows, np.arange(0, x.shape[0] + _PIECE, _PIECE))
+    pieces = [
+        x[number * _PIECE : (number + 1) * _PIECE][rows[start:stop] - number * _PIECE]
+        for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        if stop > start
+    ]
+    return sp.vstack(pieces, format="csr") if sp.issparse(pieces[0]) else np.concatenate(pieces)

@@ -29,6 +29,7 @@ from scmimic.cells import (
     check_same_genes,
     check_same_space,
     fingerprint,
+    is_stored,
     read_both,
     read_matrix,
     warn_of_logarithms,
@@ -196,7 +197,7 @@ def joint_embedding(
     if layer is not None:
         params["layer"] = layer
     if copy:
-        adata, synthetic = adata.copy(), synthetic.copy()
+        adata, synthetic = (cells.to_memory() if is_stored(cells) else cells.copy() for cells in (adata, synthetic))
     for i, target in enumerate((adata, synthetic)):
         for name, pair in embedded.items():
             target.obsm[_keys.joint(name, key_added)] = pair[i]

@@ -24,9 +24,11 @@ from scmimic.cells import (
     check_same_genes,
     check_same_units,
     expression_space,
+    is_stored,
     label_array,
     leave_out_shared,
     read_matrix,
+    read_stored,
     shared_cells,
     space_of_cells,
     unseen_cells,
@@ -51,6 +53,9 @@ MAX_CELLS_LABEL = 300
 # What of the real cells is spent on the PCA where no reference is given: of the training cells, or of the test cells.
 _PCA_SHARE_TRAIN, _PCA_SHARE_TEST = 0.25, 0.2
 _MAX_CELLS_PCA = 3000
+# Cells that are read of a file that holds more, or as many times those that are compared: halves, axes and types take
+# their share.
+_MAX_CELLS_READ, _MORE_READ = 20_000, 5
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,32 @@ class EvaluationData(Sides):
     """Share of the synthetic cells that are among the real ones, those of the replicate included."""
     compared: Mapping[str, Sides] = field(default_factory=dict)
     """Sides of equal numbers: of all cells first, under the name ``"overall"``, then of each label that has enough."""
+
+
+def read_files(given: Mapping[str, AnnData], settings: Mapping[str, Any]) -> tuple[dict[str, AnnData], list[str]]:
+    """Cells in memory, and what to tell the user: of a file that holds many, some are read, drawn at random.
+
+    Training cells are read whole, since any of them may have been copied.
+
+    Parameters
+    ----------
+    given
+        Cells by the name of their argument.
+    settings
+        All of :class:`~scmimic.tl.evaluation._settings.Settings`, resolved.
+    """
+    most, found, told = max(_MAX_CELLS_READ, _MORE_READ * settings["max_cells"]), dict(given), []
+    for name, cells in given.items():
+        if not is_stored(cells):
+            continue
+        rows = np.arange(cells.n_obs)
+        if name != "train" and cells.n_obs > most:
+            rows = np.sort(np.random.default_rng(settings["seed"]).choice(cells.n_obs, most, replace=False))
+            told.append(f"`{name}` lies in a file: {most:,} of its {cells.n_obs:,} cells, drawn at random, were read.")
+        # from counts the trivial generators are fitted
+        further = (_keys.LAYER_COUNTS,) if name == "train" else ()
+        found[name] = read_stored(cells, settings["layer"], rows, further=further)
+    return found, told
 
 
 def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> EvaluationData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,13 @@ class Evaluation:
     failed
         Which measures could not be taken of which cells, and why.
     adata
-        The real cells, for the pictures of the page; no copy.
+        The real cells, for the pictures of the page; no copy, but of a file the cells that were read.
     synthetic
         The synthetic cells, likewise.
     settings
         The settings, with the cells that were given as such.
+    files
+        Where cells lie that were given as a file, by the name of their argument: of these, what was compared is held.
 
     See Also
     --------
@@ -75,6 +77,7 @@ class Evaluation:
     adata: AnnData
     synthetic: AnnData
     settings: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -24,7 +24,7 @@ from scmimic._progress import progress
 from scmimic._version import package_version
 from scmimic.cells import ANNDATA
 from scmimic.metrics import TooFewCellsError
-from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data
+from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data, read_files
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
 from scmimic.tl.evaluation._measures import (
     MEASURES,
@@ -127,7 +127,10 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
     ANNDATA.check(adata=adata, synthetic=synthetic)
     settings = resolved(settings, adata.n_obs)
     params = recorded(settings)
-    data = prepare_data(adata, synthetic, settings)
+    given = {"adata": adata, "synthetic": synthetic, "train": settings["train"], "reference": settings["reference"]}
+    read, told = read_files({name: cells for name, cells in given.items() if cells is not None}, settings)
+    settings |= {name: cells for name, cells in read.items() if name in settings}
+    data = prepare_data(read["adata"], read["synthetic"], settings)
     rows = diagnose(data, log1p=settings["log1p"], min_cells=settings["min_cells"])
     options = Options(**{name: settings[name] for name in ("n_trees", "seed", "n_jobs", "min_cells")})
     curves, seconds, failed = {}, {}, []
@@ -156,10 +159,12 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
         "n_genes": adata.n_vars,
         "version": package_version(),
         **data.notes,
-        "left_out": list(data.left_out),
+        "left_out": [*told, *data.left_out],
     }
     table = pd.DataFrame(map(vars, rows), columns=[column.name for column in fields(Row)])
-    evaluation = Evaluation(table, params, seconds, curves, tuple(failed), adata, synthetic, settings)
+    files = {name: cells.filename for name, cells in given.items() if cells is not None and cells.isbacked}
+    cells = read["adata"], read["synthetic"]
+    evaluation = Evaluation(table, params, seconds, curves, tuple(failed), *cells, settings, files)
     for text in evaluation.faults:
         warnings.warn(text, UserWarning, stacklevel=3)
     return evaluation
