@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import numpydoc.docscrape
@@ -106,6 +107,8 @@ def test_formulas_need_no_script():
     formulas = list(_formulas())
     assert len(formulas) > 50
     assert all(tex2mathml(formula) for _, formula in formulas)
+    # docutils takes all digits that follow for the numerator
+    assert not [formula for _, formula in formulas if re.search(r"frac\s*\d", formula)]
     config = ast.parse((DOCS / "conf.py").read_text(encoding="utf-8"))
     assert "mathjax" not in ast.unparse(config)
 
@@ -182,3 +185,9 @@ def test_links_of_the_readme_lead_to_files():
     links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(links) > 10
     assert not [link for link in links if not link.startswith("https://") and not (ROOT / link).exists()]
+
+
+def test_every_extra_is_in_the_guide_to_installing():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    rows = re.findall(r"^\| (`.+?) \|", (DOCS / "install.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(extras) == sorted(re.findall(r"`([\w-]+)`", " ".join(rows)))

@@ -17,7 +17,7 @@ _CHUNK_VALUES = 2**22
 def latent_entropy(codes: Any, mean: Any, variance: Any, *, leave_one_out: bool = False) -> float:
     r"""Latent space entropy of codes with respect to cells (MichiGAN, section 2.3).
 
-    :math:`H = -E_z \log E_x\, q(z | x)`: the mean negative log density of the codes under the mixture of the cells'
+    :math:`H = -E_z \log\, E_x\, q(z | x)`: the mean negative log density of the codes under the mixture of the cells'
     Gaussian posteriors, each cell with the same weight. The density is exact: every code against every cell, in chunks.
 
     Low where the codes lie where the cells are encoded, high where they lie elsewhere. It has no fixed range, and only

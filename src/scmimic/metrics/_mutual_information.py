@@ -44,7 +44,7 @@ def normalized_mutual_information(
     The estimators:
 
     `"posterior"`
-        :math:`I = E[\log q(z_j \mid v_k)] - E[\log q(z_j)]`, where :math:`q(z_j)` is the mixture of the Gaussian
+        :math:`I = E[\log\, q(z_j \mid v_k)] - E[\log\, q(z_j)]`, where :math:`q(z_j)` is the mixture of the Gaussian
         posteriors of all cells and :math:`q(z_j \mid v_k)` that of the cells of the level. One code is drawn from the
         posterior of each cell and held against the posteriors of all cells, its own included. Posteriors much
         narrower than the distance between cells therefore give high values whatever they encode: a cell is then
