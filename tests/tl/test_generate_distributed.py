@@ -12,6 +12,7 @@ from small_models import fit
 
 import scmimic as sm
 from scmimic.model.generation import parts as _parts
+from scmimic.tl import _generate_distributed
 
 distributed = pytest.importorskip("distributed")
 N = 5 * _parts.PART + 100
@@ -209,3 +210,16 @@ def test_without_a_client_this_machine_has_a_cluster_for_the_call(model, folder,
     stored = sm.tl.generate_distributed(folder, 50, tmp_path / "new.h5ad", seed=1)
     assert (stored.to_memory().X != model.generate(50, seed=1).X).nnz == 0
     assert "WARNING" not in capfd.readouterr().err
+
+
+def test_processes_of_our_own_keep_their_memory(monkeypatch):
+    """Dask's environment has a worker hand every array back to the system."""
+
+    def none():
+        raise ValueError("no client")
+
+    monkeypatch.setattr(distributed, "default_client", none)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    with _generate_distributed._client(None) as own:
+        (found,) = own.run(lambda: os.environ["MALLOC_TRIM_THRESHOLD_"]).values()
+    assert int(found) == 2**28

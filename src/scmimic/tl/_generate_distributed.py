@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _CHECKED = {**dict.fromkeys(("model_dir", "store"), PATH), "seed": SEED, **dict.fromkeys(("overwrite", "silent"), FLAG)}
 
+# Of processes of our own: Dask's setting, 64 KiB, hands every larger array back to the system at once, which takes as
+# long again as the work does.
+_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+
 # Times that a part is tried again whose maker raised an error, as a file system that is away does.
 _RETRIES = 2
 
@@ -185,6 +189,7 @@ def _made(client: Client, work: Work, numbers: list[int]) -> Iterator[int]:
 @contextmanager
 def _client(given: Client | None) -> Iterator[Client]:
     """The client that is given, the current one, or one of a cluster of this machine's processors."""
+    from dask import config
     from distributed import Client, LocalCluster, default_client
 
     if given is None:
@@ -194,8 +199,12 @@ def _client(given: Client | None) -> Iterator[Client]:
             n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
             # errors of the work are raised; what else would be told is that processes take long to end
             quiet: Any = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
-            cluster = LocalCluster(n_workers=n_workers, threads_per_worker=1, **quiet)
-            with cluster, Client(cluster) as own:
+            # also of processes that come in the place of killed ones
+            with (
+                config.set({f"distributed.nanny.pre-spawn-environ.{key}": n for key, n in _ENVIRONMENT.items()}),
+                LocalCluster(n_workers=n_workers, threads_per_worker=1, **quiet) as cluster,
+                Client(cluster) as own,
+            ):
                 yield own
             return
     yield given

@@ -227,9 +227,9 @@ def test_errors(adata):
         model.train(0)
     with pytest.raises(ValueError, match="`early_stopping`"):
         model.train(1, early_stopping=True)
-    for devices in (2, [0, 1], -1):
-        with pytest.raises(ValueError, match="one device"):
-            model.train(1, devices=devices)
+    for more in ({"devices": 2}, {"devices": [0, 1]}, {"devices": -1}, {"num_nodes": 2}):
+        with pytest.raises(ValueError, match=f"one device: .* written by hand.*`{next(iter(more))}=1`"):
+            model.train(1, **more)
     for precision in ("bf16-mixed", 16):
         with pytest.raises(ValueError, match="single precision"):
             model.train(1, precision=precision)

@@ -205,9 +205,17 @@ class GenerativeGAN(GenerativeModel):
                 "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
                 "of several lengths of training with `scmimic.tl.evaluate`."
             )
-        if (len(devices) if isinstance(devices, list) else devices) not in ("auto", "1", 1):
-            # its gradients are written by hand, and no process would learn of the others'
-            raise ValueError(f"A {type(self).__name__} trains on one device: give `devices=1`, not {devices!r}.")
+        n_devices = len(devices) if isinstance(devices, list) else devices
+        for name, asked_for, is_one in (
+            ("devices", devices, n_devices in ("auto", "1", 1)),
+            ("num_nodes", trainer_kwargs.get("num_nodes", 1), trainer_kwargs.get("num_nodes", 1) == 1),
+        ):
+            if not is_one:
+                raise ValueError(
+                    f"A {type(self).__name__} trains on one device: the gradients of its critic are written by hand, "
+                    "and no process would learn of the others', so that each would train a critic of its own. Give "
+                    f"`{name}=1`, not {asked_for!r}."
+                )
         preset = gan_preset(self._preset_name)
         batch_size = preset.batch_size if batch_size is None else batch_size
         if max_epochs is None:
