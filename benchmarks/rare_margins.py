@@ -6,8 +6,8 @@
 One data set holds types of 5, 12, 30, 100 and 600 training cells beside larger ones, and 600 further cells of each of
 them. ACTIVA is trained once; its cells are then drawn without a map, with the map, and with the map at other weights
 of the training cells. Measured against the further cells: the mean over genes of the Kolmogorov-Smirnov distance, the
-spread of the logarithm of the totals, and the slope of the gene-gene correlations on the real ones. --out keeps the
-models and a line of rare_margins.jsonl per drawn type; what is there is not done again.
+AUC of a forest, the spread of the logarithm of the totals, and the slope of the gene-gene correlations on the real
+ones. --out keeps the models and a line of rare_margins.jsonl per drawn type; what is there is not done again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from _common import append_json, environment, gene_scores, mean_and_spread, read_counts, show
+from _common import append_json, environment, gene_scores, log_normalise, mean_and_spread, read_counts, show
 
 import scmimic as sm
-from scmimic.model.generation._sampler import CellSampler
 from scmimic.model.generation.calibration import _calibration as calibration
 from scmimic.model.generation.calibration import _margins as margins
 
@@ -34,7 +33,7 @@ SIZES = (5, 12, 30, 100, 600)
 HELD_OUT = 600
 N_DRAWN = 2_000
 LABELS = "cell_type"
-MEASURES = ("ks", "log_total_sd", "log_total_sd_real", "correlation_slope", "weight")
+MEASURES = ("ks", "auc", "log_total_sd", "log_total_sd_real", "correlation_slope", "weight")
 
 
 def simulate(law: str, seed: int, n_genes: int = 120) -> ad.AnnData:
@@ -106,28 +105,26 @@ Weights = Callable[..., np.ndarray]
 
 def prior_of(n_cells: float) -> Weights:
     """The weight n / (n + n_cells)."""
-    return lambda model, data, n_model, n_data, n_genes: n_data / (n_data + n_cells)
+    return lambda model, data, n_model, n_data, n_genes, **kind: n_data / (n_data + n_cells)
 
 
 def foretold(share: float) -> Weights:
     """The weight by which training cells foretell one another, with this share of their noise in the model."""
-    return lambda *sides: margins.foretold_weights(*sides, np.full(len(sides[2]), share))
+    return lambda *sides, **kind: margins.foretold_weights(*sides, np.full(len(sides[2]), share))
 
 
 MAPS: dict[str, Weights | None] = {
     "no map": None,
     "map (default)": margins.data_weights,
-    "weight n / (n + 10)": prior_of(10),
-    "weight n / (n + 120)": prior_of(120),
-    "weight n / (n + 250)": prior_of(250),
-    "weight 1": lambda model, data, n_model, n_data, n_genes: np.ones(len(n_data)),
-    **{f"foretelling alone, {share:.0%} of the noise followed": foretold(share) for share in (0.0, 0.5, 0.7)},
+    **{f"weight n / (n + {n})": prior_of(n) for n in (10, 120, 250)},
+    "weight 1": prior_of(0),
+    **{f"foretelling alone, {share:.0%} of the noise followed": foretold(share) for share in (0, 0.5, 0.7)},
 }
 
 
 def maps(model: sm.ACTIVA, seed: int) -> Iterator[tuple[str, margins.GeneMargins | None]]:
     """The map at each weight, from the same drawn cells."""
-    module, posterior = model.module, model.posterior_
+    module, posterior, codes = model.module.eval(), model.posterior_, model.fitted_codes_["mixture"]
     n_labels = len(calibration.cells_per_label(module, posterior))
     observed = margins.histogram(calibration.counts_and_labels(model._training_batches()), n_labels, module.n_input)
     for name, weights in MAPS.items():
@@ -136,9 +133,11 @@ def maps(model: sm.ACTIVA, seed: int) -> Iterator[tuple[str, margins.GeneMargins
             continue
         kept, margins.data_weights = margins.data_weights, weights
         try:
-            yield name, calibration.compare_margins(module, posterior, observed, seed)
+            with torch.inference_mode():
+                mapped = calibration.compare_margins(module, posterior, observed, seed, codes)
         finally:
             margins.data_weights = kept
+        yield name, mapped
 
 
 def distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -153,37 +152,38 @@ def correlations(x: np.ndarray, genes: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.corrcoef(np.log1p(x[:, genes]).T))[np.triu_indices(len(genes), 1)]
 
 
-def measures(drawn: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Compare drawn with held-out cells of a type, on genes that these express."""
+def measures(drawn: np.ndarray, real: np.ndarray, seed: int) -> dict[str, float]:
+    """Compare drawn with held-out cells of a type, on genes that these express; a forest sees as many of each."""
     expressed = np.flatnonzero(real.mean(0) > 0.02)
     top = np.argsort(-real.mean(0))[:40]
     of_drawn, of_real = correlations(drawn, top), correlations(real, top)
     return {
         "ks": float(np.mean([distance(drawn[:, gene], real[:, gene]) for gene in expressed])),
+        "auc": float(
+            sm.metrics.discriminator_auc(log_normalise(real), log_normalise(drawn[: len(real)]), n_trees=200, seed=seed)
+        ),
         "log_total_sd": float(np.log(drawn.sum(1).clip(1)).std()),
         "log_total_sd_real": float(np.log(real.sum(1).clip(1)).std()),
         "correlation_slope": float(of_drawn @ of_real / (of_real @ of_real)),
     }
 
 
-@torch.inference_mode()
 def judged(adata: ad.AnnData, model: sm.ACTIVA, seed: int) -> Iterator[dict[str, Any]]:
     """One row per size and map."""
-    model.module.eval()
     test = adata[adata.obs["part"] == "test"]
     names = list(model.label_categories_)
     n_train = adata.obs.loc[adata.obs["part"] == "train", LABELS].value_counts()
     for name, mapped in maps(model, seed):
+        model.margins_ = mapped
         for label in test.obs[LABELS].unique():
             if n_train[label] not in SIZES:
                 continue
+            drawn = model.generate(N_DRAWN, labels=label, seed=seed).X.toarray()
             code = names.index(label)
-            sampler = CellSampler(model.module, model.posterior_, seed=seed, margins=mapped)
-            drawn = sp.vstack([chunk.x for chunk in sampler.run([(code, N_DRAWN)], shuffle=False)]).toarray()
             weight = 0.0 if mapped is None else mapped.weights.reshape(-1, mapped.n_genes)[code].mean()
             real = test[test.obs[LABELS] == label].X.toarray()
             row = {"n": int(n_train[label]), "map": name, "type": str(label), "weight": float(weight)}
-            yield row | measures(drawn, real)
+            yield row | measures(drawn, real, seed)
 
 
 def main() -> None:
