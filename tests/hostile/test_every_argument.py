@@ -101,7 +101,9 @@ def arguments():
         "result": pd.DataFrame({"method": ["a"], "fraction": [0.1], "n_real": [3], "f1": [0.5]}),
         "results": pd.DataFrame({"metric": ["a"], "group": ["genes"], "label": ["overall"], "score": [0.5]}),
         "model_or_history": {"elbo_train": pd.DataFrame({"elbo_train": [3.0, 2.0]})},
-        "dir_path": "no/such/folder",
+        **dict.fromkeys(("dir_path", "model_dir"), "no/such/folder"),
+        "n": 5,
+        "store": "cells.zarr",
         "z": np.zeros((2, 2), dtype=np.float32),
         "path": "report.html",
     }

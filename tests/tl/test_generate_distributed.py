@@ -213,13 +213,17 @@ def test_without_a_client_this_machine_has_a_cluster_for_the_call(model, folder,
 
 
 def test_processes_of_our_own_keep_their_memory(monkeypatch):
-    """Dask's environment has a worker hand every array back to the system."""
+    """Dask's environment has a worker hand every array back to the system; a former cluster leaves it here."""
 
     def none():
         raise ValueError("no client")
 
     monkeypatch.setattr(distributed, "default_client", none)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     with _generate_distributed._client(None) as own:
-        (found,) = own.run(lambda: os.environ["MALLOC_TRIM_THRESHOLD_"]).values()
-    assert int(found) == 2**28
+        (found,) = own.run(lambda: [os.environ[f"MALLOC_{name}_THRESHOLD_"] for name in ("TRIM", "MMAP")]).values()
+    assert [int(value) for value in found] == [2**28, 2**25]
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "65536"
+    assert "MALLOC_MMAP_THRESHOLD_" not in os.environ

@@ -16,7 +16,7 @@ import torch
 from anndata import AnnData
 
 from scmimic import model as models
-from scmimic._arguments import FLAG, PATH, SEED, check_arguments
+from scmimic._arguments import COUNT_OR_NONE, FLAG, PATH, SEED, check_arguments
 from scmimic._progress import progress
 from scmimic.model.base import saved_name
 from scmimic.model.generation.parts import Parts, check_path, plan_parts
@@ -24,11 +24,16 @@ from scmimic.model.generation.parts import Parts, check_path, plan_parts
 if TYPE_CHECKING:
     from distributed import Client
 
-_CHECKED = {**dict.fromkeys(("model_dir", "store"), PATH), "seed": SEED, **dict.fromkeys(("overwrite", "silent"), FLAG)}
+_CHECKED = {
+    **dict.fromkeys(("model_dir", "store"), PATH),
+    "n": COUNT_OR_NONE,
+    "seed": SEED,
+    **dict.fromkeys(("overwrite", "silent"), FLAG),
+}
 
 # Of processes of our own: Dask's setting, 64 KiB, hands every larger array back to the system at once, which takes as
 # long again as the work does.
-_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 # Times that a part is tried again whose maker raised an error, as a file system that is away does.
 _RETRIES = 2
@@ -189,7 +194,6 @@ def _made(client: Client, work: Work, numbers: list[int]) -> Iterator[int]:
 @contextmanager
 def _client(given: Client | None) -> Iterator[Client]:
     """The client that is given, the current one, or one of a cluster of this machine's processors."""
-    from dask import config
     from distributed import Client, LocalCluster, default_client
 
     if given is None:
@@ -201,13 +205,32 @@ def _client(given: Client | None) -> Iterator[Client]:
             quiet: Any = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
             # also of processes that come in the place of killed ones
             with (
-                config.set({f"distributed.nanny.pre-spawn-environ.{key}": n for key, n in _ENVIRONMENT.items()}),
+                _environment(_ENVIRONMENT),
                 LocalCluster(n_workers=n_workers, threads_per_worker=1, **quiet) as cluster,
                 Client(cluster) as own,
             ):
                 yield own
             return
     yield given
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables of processes that start meanwhile.
+
+    Dask's configuration would not do: a former cluster of this process has left its settings among the variables, and
+    these count more.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _check_installed() -> None:
