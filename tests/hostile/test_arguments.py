@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import scmimic as sm
 from scmimic._cli import app
-from scmimic.model.generation import _draw
+from scmimic.model.base._likelihoods import CountParameters
 
 QUIET = {"enable_progress_bar": False}
 SMALL = {"n_hidden_generator": (8,), "n_hidden_critic": (8,)}
@@ -296,7 +296,7 @@ def test_large_libraries_are_drawn(of_type, dtype):
 
 def test_a_draw_beyond_the_type_is_no_negative_count(of_type, tmp_path, monkeypatch):
     model = of_type["int32"]
-    monkeypatch.setattr(_draw, "positive_counts", lambda px, where, stream: torch.full((len(where),), 3e9))
+    monkeypatch.setattr(CountParameters, "draw_positive", lambda of, stream: torch.full_like(of.rate, 3e9))
     for path in (None, tmp_path / "x.h5ad", tmp_path / "x.zarr"):
         with pytest.raises(ValueError, match="3e.09 counts of a gene, more than int32 holds"):
             model.generate(5, library_size=1e9, seed=0, path=path)

@@ -3,10 +3,13 @@
 import copy
 import pickle
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from scmimic.nn import WideLinear, recycle_gradients, shared_linear
+from scmimic.nn._wide_linear import wide_product
 
 
 def test_equals_separate_calls():
@@ -100,3 +103,26 @@ def test_copies_leave_the_memory_behind():
     for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
         assert other._spare is None
         torch.testing.assert_close(other(x), ours(x))
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("rows", "width"), [(64, 4096), (63, 4096), (1024, 4096), (64, 512)])
+def test_wide_product_is_a_product(rows, width, with_bias):
+    rng = np.random.default_rng(0)
+    a, b, bias = rng.normal(size=(rows, 512)), rng.normal(size=(512, width)), rng.normal(size=width) * with_bias
+    found = wide_product(*(torch.as_tensor(x) for x in (a, b)), torch.as_tensor(bias) if with_bias else None)
+    np.testing.assert_allclose(found.numpy(), a @ b + bias, atol=1e-10)
+    assert found.is_contiguous()
+
+
+def test_gradients_of_a_wide_layer_are_torchs():
+    torch.manual_seed(0)
+    for n_in, n_out in ((512, 4096), (4096, 512)):
+        ours, theirs = WideLinear(n_in, n_out).double(), nn.Linear(n_in, n_out).double()
+        theirs.load_state_dict(ours.state_dict())
+        inputs = [torch.linspace(-1, 1, 64 * n_in).double().view(64, n_in).requires_grad_() for _ in range(2)]
+        for layer, x in zip((ours, theirs), inputs, strict=True):
+            layer(x).square().sum().backward()
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad)

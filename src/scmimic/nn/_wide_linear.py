@@ -6,6 +6,8 @@ autoencoder of 18,000 genes and 1,024 hidden units takes 352 to 361 ms with thes
 :class:`torch.nn.Linear`, and 422 to 443 with gradients that are set to zero instead of being cleared
 (``zero_grad(set_to_none=False)``). An allocator that never gives memory back (glibc's ``MALLOC_TRIM_THRESHOLD_``) makes
 all of them as fast, but a library cannot ask for it.
+
+A product whose result is much wider than high is computed transposed: see :func:`wide_product`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,31 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+
+# Where a transposed product is worth the copy that turns it back: matrices beyond the processor's cache, some rows.
+WIDE_WEIGHT, WIDE_HEIGHT, WIDE_RATIO = 2**21, 64, 8
+
+
+def wide_product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """``a @ b + bias``, of rows that lie one after another.
+
+    A result that is much wider than high takes a library of matrix products (MKL, one core) up to one and a half times
+    as long as the same result transposed: 128 cells times 1,024 hidden units x 17,789 genes 0.46 of the time of a
+    2048 x 2048 x 2048 product, transposed 0.32, and 0.34 with the copy. So it is made transposed.
+
+    Parameters
+    ----------
+    a, b
+        ``(n, k)`` and ``(k, m)``.
+    bias
+        ``(m,)``; None: none.
+    """
+    n, width = len(a), b.shape[1]
+    is_wide = b.numel() >= WIDE_WEIGHT and n >= WIDE_HEIGHT and width >= WIDE_RATIO * n
+    if a.device.type != "cpu" or not is_wide:
+        return a @ b if bias is None else torch.addmm(bias, a, b)
+    turned = (b.t() @ a.t()).t()
+    return turned.contiguous() if bias is None else torch.add(turned, bias, out=turned.new_empty(n, width))
 
 
 class WideLinear(nn.Linear):
@@ -28,8 +55,10 @@ class WideLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(n, n_in)`` to ``(n, n_out)``."""
-        if x.dim() != 2 or not torch.is_grad_enabled():
+        if x.dim() != 2:
             return super().forward(x)
+        if not torch.is_grad_enabled():
+            return wide_product(x, self.weight.t(), self.bias)
         return _WideLinear.apply(x, self.weight, self.bias, self)
 
     def recycle(self) -> None:
@@ -56,13 +85,13 @@ class _WideLinear(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, layer: WideLinear) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.layer = layer
-        return torch.addmm(bias, x, weight.t())
+        return wide_product(x, weight.t(), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        for_x = gradient @ weight if ctx.needs_input_grad[0] else None
+        for_x = wide_product(gradient, weight) if ctx.needs_input_grad[0] else None
         for_weight = ctx.layer.weight_gradient(gradient, x) if ctx.needs_input_grad[1] else None
         return for_x, for_weight, gradient.sum(0), None
 
@@ -90,7 +119,7 @@ class _SharedLinear(torch.autograd.Function):
         ctx.save_for_backward(rows, weight)
         ctx.sizes = own.shape[0], other.shape[0]
         ctx.layer = layer
-        out, last = torch.addmm(bias, rows, weight.t()).split(ctx.sizes)
+        out, last = wide_product(rows, weight.t(), bias).split(ctx.sizes)
         return out, out.clone(), last
 
     @staticmethod

@@ -137,3 +137,19 @@ def test_cells_of_no_block_are_as_the_model_has_them(mapped):
         near, far = (scipy.stats.ks_2samp(found[rows, 2], x[rows, 2]).statistic for x in (like, other))
         assert near < 0.0275
         assert far > 0.04
+
+
+@pytest.mark.parametrize("odds", [True, False], ids=["odds", "saved without odds"])
+def test_no_entry_is_left_out_that_may_be_positive(mapped, odds):
+    """What sixteen bits are held against is never below the chance that decides."""
+    px, margins, data = mapped
+    if not odds:
+        state = {key: value for key, value in margins.saved_state().items() if key not in ("odds", "weights")}
+        margins = GeneMargins.from_saved_state(state)
+    blocks = np.where(np.arange(len(data)) % 2, -1, 0)
+    before = (1 - zero_probability(px)).double()
+    after = margins.positive(before, blocks[:, None], np.arange(4))
+    most = margins.most(px.mu.double(), blocks)
+    assert (most >= after - 1e-6).all()
+    # and is of use
+    assert (most[:, 0] < 3 * after[:, 0]).all()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from scvi.distributions import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
@@ -78,9 +78,79 @@ _POISSON_THETA = 1e12
 _MOST_DRAWS = 256
 
 
-def zero_probability(
-    px: CountDistribution, step: float | torch.Tensor = 0.0, rows: slice | None = None
-) -> torch.Tensor:
+class CountParameters(NamedTuple):
+    """Parameters of counts, or of some of their entries, with the chance of a zero and draws of what is none.
+
+    Attributes
+    ----------
+    rate
+        Means, of any shape.
+    theta
+        Inverse dispersions of the same shape; None: a Poisson.
+    zi_logits
+        Logits of an extra zero, of the same shape; None: there is none.
+    """
+
+    rate: torch.Tensor
+    theta: torch.Tensor | None
+    zi_logits: torch.Tensor | None
+
+    @classmethod
+    def of(cls, px: CountDistribution, where: torch.Tensor | None = None) -> CountParameters:
+        """Those of a distribution, or of its entries at some flat positions."""
+        if isinstance(px, Poisson):
+            found = cls(px.rate, None, None)
+        else:
+            found = cls(px.mu, px.theta.expand_as(px.mu), getattr(px, "zi_logits", None))
+        return found if where is None else found.at(where)
+
+    def at(self, where: torch.Tensor) -> CountParameters:
+        """Of entries at flat positions."""
+        theta, zi_logits = (None if x is None else entries(x, where) for x in (self.theta, self.zi_logits))
+        return CountParameters(entries(self.rate, where), theta, zi_logits)
+
+    def log_zero(self) -> torch.Tensor:
+        """Log P(x = 0), but for extra zeros."""
+        if self.theta is None:
+            return self.rate.neg()
+        return (self.rate / self.theta).log1p_().mul_(self.theta).neg_()
+
+    def zero(self) -> torch.Tensor:
+        """P(x = 0)."""
+        zero = self.log_zero().exp_()
+        if self.zi_logits is not None:
+            inflation = torch.sigmoid(self.zi_logits)
+            zero = inflation + (1 - inflation) * zero
+        return zero
+
+    def positive(self) -> torch.Tensor:
+        """P(x > 0), in all digits where it is small."""
+        positive = self.log_zero().expm1_().neg_()
+        return positive if self.zi_logits is None else positive * torch.sigmoid(-self.zi_logits)
+
+    @torch.no_grad()
+    def draw_positive(self, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Integer counts, given that they are positive.
+
+        Small means by inverting the distribution function, others by drawing until a count is positive.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness; None uses torch's global one.
+        """
+        rate, theta = self.rate, self.theta
+        uniform = torch.rand(rate.shape, generator=generator, device=rate.device)
+        counts = torch.zeros_like(rate)
+        is_small = rate <= INVERSION_LIMIT
+        small, large = (part.nonzero().squeeze(1) for part in (is_small, ~is_small))
+        of_small = torch.full_like(rate[small], _POISSON_THETA) if theta is None else theta[small]
+        counts[small] = _invert_positive(uniform[small], rate[small], of_small).to(rate.dtype)
+        counts[large] = _draw_positive(rate[large], None if theta is None else theta[large], generator)
+        return counts
+
+
+def zero_probability(px: CountDistribution, step: float | torch.Tensor = 0.0) -> torch.Tensor:
     """P(x = 0) of counts, of the shape of the rate.
 
     Parameters
@@ -89,20 +159,11 @@ def zero_probability(
         scvi-tools' ``Poisson``, ``NegativeBinomial`` or ``ZeroInflatedNegativeBinomial``.
     step
         What is added to the log inverse dispersion of a negative binomial.
-    rows
-        Of these rows alone.
     """
-    rows = slice(None) if rows is None else rows
-    if isinstance(px, Poisson):
-        return px.rate[rows].neg().exp_()
-    theta = px.theta.expand_as(px.mu)[rows]
-    if not isinstance(step, float) or step:
-        theta = theta * torch.as_tensor(step).exp()
-    zero = (px.mu[rows] / theta).log1p_().mul_(theta).neg_().exp_()
-    if isinstance(px, ZeroInflatedNegativeBinomial):
-        inflation = torch.sigmoid(px.zi_logits[rows])
-        zero = inflation + (1 - inflation) * zero
-    return zero
+    parameters = CountParameters.of(px)
+    if parameters.theta is not None and (not isinstance(step, float) or step):
+        parameters = parameters._replace(theta=parameters.theta * torch.as_tensor(step).exp())
+    return parameters.zero()
 
 
 def sample_counts(px: CountDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -124,36 +185,7 @@ def sample_counts(px: CountDistribution, generator: torch.Generator | None = Non
         counts = torch.zeros_like(zero)
         uniform = torch.rand(zero.shape, generator=generator, device=zero.device)
         where = (uniform > zero).reshape(-1).nonzero().squeeze(1)
-        counts.view(-1)[where] = positive_counts(px, where, generator)
-    return counts
-
-
-@torch.no_grad()
-def positive_counts(
-    px: CountDistribution, where: torch.Tensor, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Integer counts of some entries, given that they are positive.
-
-    Small means by inverting the distribution function, others by drawing until a count is positive.
-
-    Parameters
-    ----------
-    px
-        scvi-tools' ``Poisson``, ``NegativeBinomial`` or ``ZeroInflatedNegativeBinomial``.
-    where
-        Flat positions of the entries.
-    generator
-        Source of randomness; None uses torch's global one.
-    """
-    theta = None if isinstance(px, Poisson) else entries(px.theta.expand_as(px.mu), where)
-    rate = entries(px.rate if isinstance(px, Poisson) else px.mu, where)
-    uniform = torch.rand(rate.shape, generator=generator, device=rate.device)
-    counts = torch.zeros_like(rate)
-    is_small = rate <= INVERSION_LIMIT
-    small, large = (part.nonzero().squeeze(1) for part in (is_small, ~is_small))
-    of_small = torch.full_like(rate[small], _POISSON_THETA) if theta is None else theta[small]
-    counts[small] = _invert_positive(uniform[small], rate[small], of_small).to(rate.dtype)
-    counts[large] = _draw_positive(rate[large], None if theta is None else theta[large], generator)
+        counts.view(-1)[where] = CountParameters.of(px, where).draw_positive(generator)
     return counts
 
 

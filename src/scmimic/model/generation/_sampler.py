@@ -90,15 +90,16 @@ class BlockSampler:
     judged = False
 
     def __init__(self, module: BaseModuleClass, *, seed: int):
-        self.module, self.seed = module, seed
+        # modules look through all parameters for it
+        self.module, self.seed, self.device = module, seed, module.device
 
     def stream(self, *stream_id: int) -> torch.Generator:
         """The random numbers of one block."""
-        return random_stream(self.seed, self.module.device, *stream_id)
+        return random_stream(self.seed, self.device, *stream_id)
 
     def noise(self, n: int, size: int, stream: torch.Generator) -> torch.Tensor:
         """Standard normal numbers ``(n, size)``."""
-        return torch.randn(n, size, generator=stream, device=self.module.device)
+        return torch.randn(n, size, generator=stream, device=self.device)
 
     def blocks(self, n: int, numbers: Iterable[int] | None = None) -> Iterator[tuple[int, slice]]:
         """Number and rows of each block of `n` cells, or of some of the blocks."""
@@ -222,7 +223,7 @@ class CellSampler(BlockSampler):
                 library = None if self.library_size is None else self.library_size[index]
                 drawn = found.take(block)
                 _, log_library = self.latents(codes, drawn, library, stream)
-                block_z = torch.as_tensor(z[index], device=self.module.device)
+                block_z = torch.as_tensor(z[index], device=self.device)
                 yield index, self._cells(block_z, log_library, drawn.attributes, stream)
 
     def latents(
@@ -241,8 +242,8 @@ class CellSampler(BlockSampler):
 
     def told(self, attributes: AttributeValues) -> torch.Tensor | None:
         """What the networks read of the cells' batch and covariates."""
-        codes = torch.as_tensor(attributes.codes[:, LABEL + 1 :], device=self.module.device)
-        numbers = torch.as_tensor(attributes.numbers, device=self.module.device)
+        codes = torch.as_tensor(attributes.codes[:, LABEL + 1 :], device=self.device)
+        numbers = torch.as_tensor(attributes.numbers, device=self.device)
         return self.module.design(codes[:, :1], codes[:, 1:], numbers)
 
     def distribution(self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues) -> CellDistribution:

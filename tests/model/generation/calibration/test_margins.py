@@ -54,7 +54,8 @@ def moved_by(margins, x, blocks, zero, uniform=None):
     """Counts of any law after the map: each entry loses or gains its zero by its chance, positive ones are moved."""
     uniform = np.random.default_rng(7).random(x.shape) if uniform is None else uniform
     zero = np.ascontiguousarray(zero, dtype=np.float64)
-    after = margins.zeros(torch.as_tensor(zero), blocks).numpy()
+    genes = np.arange(x.shape[1])
+    after = 1 - margins.positive(torch.as_tensor(1 - zero), blocks[:, None], genes).numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         stays = np.where(after > zero, (1 - after) / (1 - zero), 1.0)
         flips = np.where(after < zero, (zero - after) / zero, 0.0)

@@ -237,7 +237,8 @@ class _Distribution:
         index = np.minimum(self.first[rows] + guess, len(self.keys) - 1)
         missed = np.flatnonzero((self.steps[index] <= wanted) | (self.steps[index - 1] > wanted))
         index[missed] = np.searchsorted(self.steps, wanted[missed], side="right")
-        return self.keys[index] % _ROW
+        # the remainder by a power of two
+        return self.keys[index] & LARGEST_COUNT
 
 
 class MarginRecorder:
@@ -343,7 +344,8 @@ class MappedRecorder(MarginRecorder):
         labels = self.blocks.groups[blocks - self.blocks.n_labels, LABEL]
         zero = zero_probability(px)
         mapped = self.by_label.draw(px, labels, stream)
-        self.mapped.note(mapped, blocks, self.by_label.zeros(zero, labels).cpu().numpy())
+        after = self.by_label.positive(1 - zero, labels[:, None], np.arange(self.n_genes))
+        self.mapped.note(mapped, blocks, (1 - after).cpu().numpy())
         x = draw_sparse(px, stream)
         self.note(x, blocks, zero.cpu().numpy())
         return x
@@ -599,23 +601,43 @@ class GeneMargins:
         """
         return draw_sparse(px, stream, self, blocks)
 
-    def zeros(self, zero: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
-        """P(x = 0) of each entry after the map.
+    def most(self, rate: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
+        """What P(x > 0) after the map does not exceed.
 
         Parameters
         ----------
-        zero
-            P(x = 0) before it, cells x genes.
+        rate
+            Means before it, cells x genes, which P(x > 0) before it does not exceed.
         blocks
             Block of each cell, or -1.
         """
-        if self._factors.device != zero.device:
-            self._factors = self._factors.to(zero.device)
+        known = self._on(rate.device)
         is_one = (blocks == blocks[0]).all()
-        factor = self._factors[int(blocks[0]) if is_one else torch.as_tensor(blocks, device=zero.device)]
+        factor = known[int(blocks[0]) if is_one else torch.as_tensor(blocks, device=rate.device)]
+        return rate + (1 - factor) if self._odds is None else rate / factor.clamp_max(1)
+
+    def positive(self, positive: torch.Tensor, blocks: np.ndarray, genes: np.ndarray) -> torch.Tensor:
+        """P(x > 0) of entries after the map.
+
+        Parameters
+        ----------
+        positive
+            P(x > 0) before it.
+        blocks
+            Block of each entry, or -1; of a shape that broadcasts with that of the genes to that of `positive`.
+        genes
+            Gene of each entry.
+        """
+        known = self._on(positive.device)
+        factor = known[torch.as_tensor(blocks, device=known.device), torch.as_tensor(genes, device=known.device)]
         if self._odds is None:
-            return zero * factor
-        return tilted(zero, factor)
+            return 1 - (1 - positive) * factor
+        return positive / (positive + (1 - positive) * factor)
+
+    def _on(self, device: torch.device) -> torch.Tensor:
+        if self._factors.device != device:
+            self._factors = self._factors.to(device)
+        return self._factors
 
     def values(
         self, blocks: np.ndarray, genes: np.ndarray, counts: np.ndarray, place: np.ndarray, is_grown: np.ndarray
