@@ -7,10 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
 from numpydoc.docscrape import ClassDoc
 
 DOCS = Path(__file__).parent
 GUIDES = ("user_guide", "tutorials", "benchmarks")
+SUFFIXES = (".md", ".ipynb")
 PACKAGE = "scmimic"
 
 
@@ -60,12 +62,11 @@ def _find(name: str) -> Any:
 
 @cache
 def _pages() -> dict[str, str]:
-    files = [path for folder in GUIDES for path in sorted((DOCS / folder).glob("*.md"))]
+    files = [path for folder in GUIDES for path in sorted((DOCS / folder).glob("*.*")) if path.suffix in SUFFIXES]
     return {f"/{path.relative_to(DOCS).with_suffix('')}": _text(path) for path in files}
 
 
 def _text(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    for included in re.findall(r"^```\{include\} (\S+)", text, re.MULTILINE):
-        text += (path.parent / included).read_text(encoding="utf-8")
-    return text
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)

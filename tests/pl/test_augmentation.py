@@ -36,6 +36,11 @@ def ranges(ax):
     return [[(low[1], high[1]) for low, high in of_method] for of_method in segments]
 
 
+def test_fractions_of_a_number_of_cells_are_rounded(table):
+    ax = pl.augmentation(table.replace({"fraction": {0.01: 1 / 87, 0.1: 10 / 106}}), show=False)
+    assert [t.get_text().split("\n")[0] for t in ax.get_xticklabels()] == ["9.43 %", "1.15 %"]
+
+
 def test_means_ranges_and_groups(table):
     ax = pl.augmentation(table, show=False)
     found = bars(ax)

@@ -254,4 +254,4 @@ def _group_name(table: pd.DataFrame, fraction: float) -> str:
     numbers = table.loc[table["fraction"] == fraction, "n_real"]
     low, high = int(numbers.min()), int(numbers.max())
     cells = f"{low} cell{'s' if low > 1 else ''}" if low == high else f"{low} to {high} cells"
-    return f"{100 * fraction:g} %\n{cells}"
+    return f"{100 * fraction:.3g} %\n{cells}"
