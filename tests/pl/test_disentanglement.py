@@ -35,7 +35,7 @@ def test_bars_are_what_is_stored(adata):
     assert spearman.get_title(loc="left") == f"Spearman gap {table['spearman_gap', 'overall']:.2f}"
     assert information.get_title(loc="left") == f"MIG (posterior) {table['mig_posterior', 'overall']:.2f}"
     assert [text.get_text() for text in spearman.get_legend().get_texts()] == ["batch", "step"]
-    assert [text.get_text() for text in information.get_xticklabels()] == ["1", "2", "3"]
+    assert [text.get_text() for text in information.get_xticklabels()] == ["Z1", "Z2", "Z3"]
     np.testing.assert_array_equal(adata.uns["disentanglement"]["spearman"], before.uns["disentanglement"]["spearman"])
 
 

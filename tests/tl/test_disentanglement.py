@@ -134,3 +134,10 @@ def test_bad_input(cells):
     with pytest.raises(ValueError, match="shape of `latent`"):
         run(use_var="named")
     assert "disentanglement" not in adata.uns
+
+
+def test_dimensions_of_an_array_have_the_names_of_all_latents(cells):
+    adata = cells.copy()
+    adata.obsm["array"] = np.asarray(adata.obsm["named"])
+    sm.tl.disentanglement(adata, use_rep="array", factors="stage")
+    assert list(adata.uns["disentanglement"]["latents"]) == ["Z1", "Z2"]

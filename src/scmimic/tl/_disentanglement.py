@@ -106,7 +106,8 @@ def disentanglement(
     Also writes to `adata`:
 
     `adata.uns['disentanglement' | key_added]` : dict
-        `'results'`: the table; `'latents'` and `'factors'`: the names; `'spearman'`, `'mutual_information'`
+        `'results'`: the table; `'latents'` and `'factors'`: the names (of dimensions those of a table in `adata.obsm`,
+        `Z1`, `Z2`, ... of an array); `'spearman'`, `'mutual_information'`
         (histogram), `'mutual_information_posterior'` (with `use_var`) and `'importance'` (of the forests of DCI):
         arrays of latent dimensions x factors; `'params'`: the arguments.
 
@@ -235,4 +236,4 @@ def _representation(adata: AnnData, key: str, argument: str) -> tuple[np.ndarray
     latent = as_latent(values.to_numpy() if isinstance(values, pd.DataFrame) else values, f"adata.obsm[{key!r}]")
     if isinstance(values, pd.DataFrame):
         return latent, [str(column) for column in values.columns]
-    return latent, [str(i + 1) for i in range(latent.shape[1])]
+    return latent, _keys.latent_names(latent.shape[1])

@@ -13,6 +13,7 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import COLUMN, COUNT, KEY, LABEL, LAYER, SEED, SETTINGS, Choice, Instance
 from scmimic._arrays import scale_cells
+from scmimic._progress import progress
 from scmimic._version import package_version
 from scmimic.cells import (
     ANNDATA,
@@ -207,14 +208,17 @@ def evaluate_perturbation(
 
     rows: list[dict[str, Any]] = []
     details = []
-    for context in contexts:
-        here = {"context": context}
-        part = zero[zero.contexts == context] if isinstance(zero, Perturbed) else zero
-        scale = PerturbationScale(preset, real[real.contexts == context], part, n_splits, seed)
-        for name, cells in others.items():
-            found, values = scale.rows(cells[cells.contexts == context])
-            rows += [here | {"method": name} | row for row in found]
-            details.append(values.assign(context=context, method=name))
+    with progress(len(contexts) * (1 + len(others)), "Measuring") as advance:
+        for context in contexts:
+            here = {"context": context}
+            part = zero[zero.contexts == context] if isinstance(zero, Perturbed) else zero
+            scale = PerturbationScale(preset, real[real.contexts == context], part, n_splits, seed)
+            advance(1)
+            for name, cells in others.items():
+                found, values = scale.rows(cells[cells.contexts == context])
+                rows += [here | {"method": name} | row for row in found]
+                details.append(values.assign(context=context, method=name))
+                advance(1)
     results = _with_means(rows, contexts, list(others))
     if results["score"].isna().all():
         why = "; ".join(f"{metric}: {note}" for metric, note in scale.notes.items())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from scmimic._plain import saved_as
+from scmimic._progress import progress
 from scmimic._random import seeded
 from scmimic.cells import LABEL, AttributeValues
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
@@ -85,21 +86,23 @@ class CodeFlow:
         shown = x[held] + std[held] * torch.randn_like(x[held])
         optimizer = torch.optim.Adam(self.flow.parameters(), lr=LEARNING_RATE)
         best, left, kept = np.inf, PATIENCE, copy.deepcopy(self.flow.state_dict())
-        for step in range(MAX_STEPS):
-            rows = learned[torch.randint(len(learned), (min(BATCH_SIZE, len(learned)),))]
-            sample = x[rows] + std[rows] * torch.randn_like(x[rows])
-            loss = -self.flow(context[rows]).log_prob(sample).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if (step + 1) % CHECK_EVERY == 0 and n_held:
-                with torch.no_grad():
-                    value = -self.flow(context[held]).log_prob(shown).mean().item()
-                left = PATIENCE if value < best else left - 1
-                if value < best:
-                    best, kept = value, copy.deepcopy(self.flow.state_dict())
-                if left == 0:
-                    break
+        with progress(MAX_STEPS, "Fitting the flow") as advance:
+            for step in range(MAX_STEPS):
+                rows = learned[torch.randint(len(learned), (min(BATCH_SIZE, len(learned)),))]
+                sample = x[rows] + std[rows] * torch.randn_like(x[rows])
+                loss = -self.flow(context[rows]).log_prob(sample).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                advance(1)
+                if (step + 1) % CHECK_EVERY == 0 and n_held:
+                    with torch.no_grad():
+                        value = -self.flow(context[held]).log_prob(shown).mean().item()
+                    left = PATIENCE if value < best else left - 1
+                    if value < best:
+                        best, kept = value, copy.deepcopy(self.flow.state_dict())
+                    if left == 0:
+                        break
         if n_held:
             self.flow.load_state_dict(kept)
         self.flow.eval()
