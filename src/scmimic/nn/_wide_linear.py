@@ -40,8 +40,9 @@ def wide_product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = N
     is_wide = b.numel() >= WIDE_WEIGHT and n >= WIDE_HEIGHT and width >= WIDE_RATIO * n
     if a.device.type != "cpu" or not is_wide:
         return a @ b if bias is None else torch.addmm(bias, a, b)
-    turned = (b.t() @ a.t()).t()
-    return turned.contiguous() if bias is None else torch.add(turned, bias, out=turned.new_empty(n, width))
+    turned = (b.t() @ a.t()).t().contiguous()
+    # a sum that turns it by the way takes longer
+    return turned if bias is None else turned.add_(bias)
 
 
 class WideLinear(nn.Linear):
