@@ -21,12 +21,14 @@ from scmimic.cells import ANNDATA, as_list, storable
 from scmimic.tl._combinations import SHIFT, Combinations, Shift, Target
 from scmimic.tl._latent_model import CODE, Code
 from scmimic.tl._similarity import REFERENCE_WEIGHTS, ReferenceWeights
+from scmimic.tl._workers import CLIENT
 from scmimic.tl.holdout._run import COLUMNS, MEAN_CODES, Fit, HoldoutRun, Row, method_name
 from scmimic.tl.holdout._spaces import HoldoutSpaces
 from scmimic.tl.holdout._trial import RIVALS
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ def holdout_arithmetic(
     seeds: Sequence[int] = (0,),
     decode_kwargs: Mapping[str, Any] | None = None,
     key_added: str = _keys.HOLDOUT_ARITHMETIC,
+    client: Client | None = None,
 ) -> pd.DataFrame:
     """Hold out combinations of group and condition, predict their cells, and compare (MichiGAN, section 3.5).
 
@@ -125,6 +128,9 @@ def holdout_arithmetic(
         Passed to `model.decode`.
     key_added
         Key of `.uns`.
+    client
+        Dask's client of a cluster (extra ``dask``) whose workers take the combinations and seeds. `fit` and what it
+        refers to are sent to them. The table is the same but for `seconds`. None: this process, one after the other.
 
     Returns
     -------
@@ -211,6 +217,7 @@ def holdout_arithmetic(
     COUNT.check(n_top_genes=n_top_genes, n_trees=n_trees)
     SETTINGS.or_none.check(decode_kwargs=decode_kwargs)
     KEY.check(key_added=key_added)
+    CLIENT.check(client=client)
     fits = _check_fits(fit)
     codes = as_list(codes)
     seeds = _check_seeds(seeds)
@@ -261,7 +268,7 @@ def holdout_arithmetic(
     )
     rows: list[Row] = []
     try:
-        for row in run.rows([chosen] if together else [[target] for target in chosen], seeds):
+        for row in run.rows([chosen] if together else [[target] for target in chosen], seeds, client):
             rows.append(row)
     except BaseException:
         # fits take hours: what is done outlives a mistake in a later one, and Ctrl-C

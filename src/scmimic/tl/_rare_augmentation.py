@@ -38,6 +38,7 @@ from scmimic.tl.augmentation._trial import SCORES, Space, Trial, score_forest
 if TYPE_CHECKING:
     import scipy.sparse as sp
     from anndata import AnnData
+    from distributed import Client
 
 _KINDS = TRIAL_KINDS | {
     "adata": ANNDATA,
@@ -68,6 +69,7 @@ def rare_augmentation(
     train_kwargs: Mapping[str, Any] | None = None,
     n_jobs: int = 1,
     key_added: str | None = None,
+    client: Client | None = None,
 ) -> pd.DataFrame:
     """Measure how well a rare type is found with and without added cells (ACTIVA, section 4.4).
 
@@ -124,6 +126,9 @@ def rare_augmentation(
         Threads of the forest; `-1` for all cores.
     key_added
         Key of `.uns` to use instead of `"rare_augmentation"`.
+    client
+        Dask's client of a cluster (extra ``dask``) whose workers take the trials, each method by itself. The table is
+        the same but for `seconds`. None: this process, one after the other.
 
     Returns
     -------
@@ -186,6 +191,8 @@ def rare_augmentation(
         raise ValueError("`model_kwargs` and `train_kwargs` are for the default ACTIVA: leave `generators` out.")
     methods = check_methods(methods, RIVALS, list(generators), "generators")
     space = Space(log1p, target_sum)
+    # the cells themselves stay here
+    value = rare.value
 
     def make(method: str, trial: Trial, seed: int) -> sp.csr_matrix | None:
         if method in (UNWEIGHTED, WEIGHTED):
@@ -196,7 +203,7 @@ def rare_augmentation(
         # a copy, since a model may write to what it is given
         model = generators[method](trial.train.copy(), labels_key, layer, seed)
         stop_if_interrupted(model)
-        synthetic = model.generate(n_synthetic, rare.value, seed=seed)
+        synthetic = model.generate(n_synthetic, value, seed=seed)
         check_same_genes(trial.train, synthetic)
         check_same_space(trial.train, synthetic, layer, log1p=log1p, name=f"cells of {method}")
         return space.bring(synthetic.X, f"cells of {method}")
@@ -208,7 +215,7 @@ def rare_augmentation(
 
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
     blank = {"n_added": 0, **dict.fromkeys(SCORES, np.nan)}
-    result = compare(trials, len(seeds) * len(fractions), methods, make, score, blank, rare.label)
+    result = compare(trials, len(seeds) * len(fractions), methods, make, score, blank, rare.label, client)
     adata.uns[key_added or _keys.RARE_AUGMENTATION] = {
         "params": storable(
             {

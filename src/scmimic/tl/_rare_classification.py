@@ -26,6 +26,7 @@ from scmimic.tl.augmentation._trial import SCORES, Space, Trial, found_scores
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from distributed import Client
 
 LOGISTIC = "logistic regression"
 CONDITIONER, BALANCED = "ACTINN", "ACTINN, class weights"
@@ -52,6 +53,7 @@ def rare_classification(
     model_kwargs: Mapping[str, Any] | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
     key_added: str | None = None,
+    client: Client | None = None,
 ) -> pd.DataFrame:
     """Measure how well a classifier of all types knows one of which it has seen few cells (ACTIVA, tables S4 and S5).
 
@@ -102,6 +104,9 @@ def rare_classification(
         Passed to :class:`~scmimic.model.ACTINN` and its `train`; only with the default classifiers.
     key_added
         Key of `.uns` to use instead of `"rare_classification"`.
+    client
+        Dask's client of a cluster (extra ``dask``) whose workers take the trials, each method by itself. The table is
+        the same but for `seconds`. None: this process, one after the other.
 
     Returns
     -------
@@ -168,7 +173,8 @@ def rare_classification(
     if "class_weights" in (model_kwargs or {}):
         raise ValueError("`model_kwargs`: the two default classifiers differ in `class_weights`; choose by `methods`.")
     methods = check_methods(methods, [LOGISTIC], list(classifiers), "classifiers")
-    labels_of = pd.Series(rare.labels, index=adata.obs_names)
+    # the cells themselves stay here
+    name, labels_of = rare.label, pd.Series(rare.labels, index=adata.obs_names)
 
     def probabilities(method: str, trial: Trial, seed: int) -> pd.DataFrame:
         if method == LOGISTIC:
@@ -180,12 +186,12 @@ def rare_classification(
         return _asked(model, trial.test.copy(), method)
 
     def score(method: str, trial: Trial, seed: int, found: pd.DataFrame) -> dict[str, float]:
-        return _scores(found, trial, labels_of[trial.test.obs_names].to_numpy(), rare.label)
+        return _scores(found, trial, labels_of[trial.test.obs_names].to_numpy(), name)
 
     space = Space(log1p, target_sum)
     trials = rare.trials(seeds, fractions, test_size=test_size, n_top_genes=n_top_genes, space=space)
     blank = dict.fromkeys((*SCORES, "accuracy"), np.nan)
-    result = compare(trials, len(seeds) * len(fractions), methods, probabilities, score, blank, rare.label)
+    result = compare(trials, len(seeds) * len(fractions), methods, probabilities, score, blank, rare.label, client)
     adata.uns[key_added or _keys.RARE_CLASSIFICATION] = {
         "params": storable(
             {

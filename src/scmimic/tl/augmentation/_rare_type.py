@@ -29,10 +29,12 @@ from scmimic._arguments import (
 )
 from scmimic._progress import progress
 from scmimic.cells import Value, label_column, read_matrix
+from scmimic.tl._workers import CLIENT, results
 from scmimic.tl.augmentation._trial import Space, Trial, make_trial, split_rows, thin_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ TRIAL_KINDS: dict[str, Kind] = {
     "model_kwargs": SETTINGS.or_none,
     "train_kwargs": SETTINGS.or_none,
     "key_added": KEY.or_none,
+    "client": CLIENT,
 }
 """Arguments of every tool that makes a type rare."""
 
@@ -120,21 +123,37 @@ def compare(
     score: Callable[[str, Trial, int, Any], dict[str, float]],
     blank: Mapping[str, float],
     label: str,
+    client: Client | None,
 ) -> pd.DataFrame:
     """One row per trial and method: the scores of what the method makes, or `blank` ones and why it refused."""
+    work = partial(_row, make, score, blank, label)
+    given = ((trial, [(method, seed, fraction) for method in methods]) for seed, fraction, trial in trials)
     rows = []
     with progress(n_trials * len(methods), "Trials") as advance:
-        for seed, fraction, trial in trials:
-            for method in methods:
-                row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
-                row |= {"n_real": int(trial.is_label.sum()), **blank}
-                made, row["seconds"], row["error"] = _attempt(partial(make, method, trial, seed), method, trial, label)
-                if not row["error"]:
-                    row |= score(method, trial, seed, made)
-                    logger.info("seed %d, fraction %g, %s: F1 %.3f", seed, fraction, method, row["f1"])
-                rows.append(row)
-                advance(1)
+        for row in results(work, given, client):
+            if not row["error"]:
+                logger.info(
+                    "seed %d, fraction %g, %s: F1 %.3f", *(row[x] for x in ("seed", "fraction", "method", "f1"))
+                )
+            rows.append(row)
+            advance(1)
     return pd.DataFrame(rows)
+
+
+def _row(
+    make: Callable[[str, Trial, int], Any],
+    score: Callable[[str, Trial, int, Any], dict[str, float]],
+    blank: Mapping[str, float],
+    label: str,
+    trial: Trial,
+    method: str,
+    seed: int,
+    fraction: float,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": method, "fraction": fraction, "seed": seed}
+    row |= {"n_real": int(trial.is_label.sum()), **blank}
+    made, row["seconds"], row["error"] = _attempt(partial(make, method, trial, seed), method, trial, label)
+    return row if row["error"] else row | score(method, trial, seed, made)
 
 
 def _attempt(make: Callable[[], Any], method: str, trial: Trial, label: str) -> tuple[Any, float, str]:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,12 @@ from scmimic.tl._combinations import Combinations, Route, Shift, Target, entropi
 from scmimic.tl._latent_arithmetic import latent_arithmetic
 from scmimic.tl._latent_model import Code, Posterior, encode, stream
 from scmimic.tl._similarity import ReferenceWeights
+from scmimic.tl._workers import results
 from scmimic.tl.holdout._spaces import HoldoutSpaces
 from scmimic.tl.holdout._trial import SCORES, SIMPLE_RIVALS, VAE, HoldoutScores, HoldoutTrial, TrainingAxes
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +78,18 @@ class HoldoutRun:
     n_trees: int
     decode_kwargs: Mapping[str, Any] | None
 
-    def rows(self, sets: Sequence[Sequence[Target]], seeds: Sequence[int]) -> Iterator[Row]:
+    def rows(self, sets: Sequence[Sequence[Target]], seeds: Sequence[int], client: Client | None) -> Iterator[Row]:
         """One row per seed, combination and method, as soon as it is known; each set is held out together."""
-        with progress(len(seeds) * len(sets), "Held-out combinations") as advance:
-            for seed in seeds:
-                for targets in sets:
-                    yield from self._of_set(targets, seed)
-                    advance(1)
+        parts = [(targets, seed) for seed in seeds for targets in sets]
+        # here row by row, so that a mistake in a later fit loses none; workers give those of a set together
+        work = HoldoutRun._of_set if client is None else HoldoutRun._all_of_set
+        with progress(len(parts), "Held-out combinations") as advance:
+            for rows in results(work, [(self, parts)], client):
+                yield from rows
+                advance(1)
+
+    def _all_of_set(self, targets: Sequence[Target], seed: int) -> list[Row]:
+        return list(self._of_set(targets, seed))
 
     def _of_set(self, targets: Sequence[Target], seed: int) -> Iterator[Row]:
         spaces, expression = self.spaces, self.spaces.expression
