@@ -49,7 +49,13 @@ def fit_negative_binomial(x: sp.csr_matrix, library: np.ndarray) -> tuple[np.nda
     rate = np.asarray(x.sum(axis=0), dtype=np.float64).ravel() / max(library.sum(), 1.0)
     cell, gene, count = sp.find(x)
     count = count.astype(np.float64)
+    total = np.bincount(gene, count, minlength=len(rate))
     mean = library[cell] * rate[gene]
+    # most counts of a gene are the same few: each is taken once, with how many cells have it
+    values, code = np.unique(count, return_inverse=True)
+    grid = len(rate), len(values)
+    pair, n_pair = np.unique(np.ravel_multi_index((gene, code), grid), return_counts=True)
+    pair_gene, pair_value = np.unravel_index(pair, grid)
     bins = np.array_split(np.sort(library), min(_LIBRARY_BINS, len(library)))
     bin_mean, bin_size = np.array([b.mean() for b in bins]), np.array([len(b) for b in bins])
 
@@ -57,9 +63,10 @@ def fit_negative_binomial(x: sp.csr_matrix, library: np.ndarray) -> tuple[np.nda
         dispersion = np.exp(log_dispersion)
         shape = 1 / dispersion
         of_all = -(bin_size @ np.log1p(bin_mean[:, None] * (rate * dispersion))) * shape
-        r, phi = shape[gene], dispersion[gene]
-        of_nonzero = gammaln(count + r) - gammaln(r) + count * (np.log(phi) - np.log1p(phi * mean))
-        return of_all + np.bincount(gene, of_nonzero, minlength=len(rate))
+        r = shape[pair_gene]
+        of_counts = np.bincount(pair_gene, n_pair * (gammaln(values[pair_value] + r) - gammaln(r)), minlength=len(rate))
+        of_means = np.bincount(gene, count * np.log1p(dispersion[gene] * mean), minlength=len(rate))
+        return of_all + of_counts + total * log_dispersion - of_means
 
     # golden-section search, for all genes at once
     low, high = np.full(len(rate), np.log(MIN_DISPERSION)), np.full(len(rate), np.log(MAX_DISPERSION))

@@ -128,7 +128,7 @@ def split_discriminator_auc(
     pca = fit_pca(x[train], n_comps, seed=seed)
     forest = _forest(n_trees, seed, n_jobs).fit(pca.transform(x[train]), y[train])
     score = np.full(2 * n, np.nan)
-    score[test] = forest.predict_proba(pca.transform(x[test]))[:, 1]
+    score[test] = forest.predict(pca.transform(x[test]))
     return roc_result(y, score, [test]) if return_folds else float(roc_auc_score(y[test], score[test]))
 
 

@@ -17,6 +17,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, SEED, THREADS
 from scmimic._arrays import (
+    Matrix,
     as_labels,
     as_matrix,
     check_comparable,
@@ -25,6 +26,9 @@ from scmimic._arrays import (
     subsample,
 )
 
+# Of the paper.
+_N_CELLS = 3000
+
 
 def inception_score(
     real: Any,
@@ -32,7 +36,7 @@ def inception_score(
     synthetic: Any,
     *,
     n_trees: int = 1000,
-    n_cells: int | None = 3000,
+    n_cells: int | None = _N_CELLS,
     max_cells: int | None = None,
     seed: int = 0,
     n_jobs: int = 1,
@@ -102,12 +106,30 @@ def inception_score(
     check_comparable(real=real, synthetic=synthetic)
     labels = as_labels(labels, "labels", real.shape[0])
     rng = np.random.default_rng(seed)
-    rows = sample_rows(real.shape[0], n_cells, rng)
+    forest = type_forest(real, labels, n_trees=n_trees, seed=seed, n_jobs=n_jobs, n_cells=n_cells, rng=rng)
+    return score_of_types(forest, subsample(synthetic, max_cells, rng))
+
+
+def type_forest(
+    real: Matrix,
+    labels: np.ndarray,
+    *,
+    n_trees: int,
+    seed: int,
+    n_jobs: int,
+    n_cells: int | None = _N_CELLS,
+    rng: np.random.Generator | None = None,
+) -> RandomForestClassifier:
+    """The forest of the inception score; `rng` draws the cells that train it, a new one of `seed` by default."""
+    rows = sample_rows(real.shape[0], n_cells, np.random.default_rng(seed) if rng is None else rng)
     real, labels = real[rows], labels[rows]
-    synthetic = subsample(synthetic, max_cells, rng)
     if len(np.unique(labels)) < 2:
         raise ValueError("The inception score needs at least two labels among the real cells it is trained on.")
     forest = RandomForestClassifier(n_trees, criterion="gini", max_features="sqrt", random_state=seed, n_jobs=n_jobs)
-    forest.fit(forest_input(real), labels)
+    return forest.fit(forest_input(real), labels)
+
+
+def score_of_types(forest: RandomForestClassifier, synthetic: Matrix) -> float:
+    """Inception score of cells with the forest that :func:`type_forest` gives."""
     given_cell = forest.predict_proba(forest_input(synthetic))
     return float(np.exp(rel_entr(given_cell, given_cell.mean(axis=0)).sum(axis=1).mean()))

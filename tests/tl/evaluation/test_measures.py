@@ -1,5 +1,7 @@
 """The measures give what the public metrics give on the same cells."""
 
+import importlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -192,3 +194,24 @@ def test_ideal_is_chance_where_there_is_one():
     assert set(named) == {"rf_auc_genes", "rf_auc_pcs", "rf_error", "split_auc", "one_nn_accuracy"}
     assert all(metric.ideal == metric.chance.ideal for metric in named.values())
     assert all((metric.better == "lower") == (metric.chance.sign > 0) for metric in named.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "learner"),
+    [
+        ("inception_score", "_inception", "RandomForestClassifier"),
+        ("label_agreement", "_label_agreement", "LogisticRegression"),
+    ],
+)
+def test_what_real_cells_teach_is_learned_once(name, module, learner, pair, monkeypatch):
+    """For the synthetic cells, the replicate and the trivial generators alike."""
+    part = importlib.import_module(f"scmimic.metrics.{module}")
+    made, original = [], getattr(part, learner)
+    monkeypatch.setattr(part, learner, lambda *args, **kwargs: made.append(args) or original(*args, **kwargs))
+    first = run(name, pair)
+    assert run(name, Pair(pair.real, pair.train, pair.train)).overall != first.overall
+    assert run(name, pair).overall == first.overall
+    assert len(made) == 1
+    half = np.arange(30)
+    run(name, Pair(pair.real[half], pair.synthetic, pair.train[half]))
+    assert len(made) == 2

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,13 +33,13 @@ from scmimic.cells import (
     unseen_cells,
     where_is,
 )
-from scmimic.metrics import fit_label_classifier
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
-    from sklearn.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+
+Fitted = TypeVar("Fitted")
 
 TRIVIAL: dict[str, type[ReferenceGenerator]] = {
     kind.name: kind for kind in (baselines.IndependentNB, baselines.Multinomial, baselines.GaussianCopula)
@@ -70,6 +69,7 @@ class Cells:
     """Principal components of `genes`; none before there are axes."""
     labels: np.ndarray
     """Label of each cell as text; all the same where there are none."""
+    _fitted: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, x: Any, name: str, *, log1p: bool, target_sum: float) -> Self:
@@ -92,10 +92,12 @@ class Cells:
         """Row numbers of the cells of a label."""
         return np.flatnonzero(self.labels == label)
 
-    @cached_property
-    def classifier(self) -> Pipeline:
-        """The classifier of labels that these cells train, fitted once for all that is compared with them."""
-        return fit_label_classifier(self.genes, self.labels)
+    def fitted(self, fit: Callable[..., Fitted], **settings: Any) -> Fitted:
+        """What `fit` learns of labels from these cells' genes, once for all that is compared with them."""
+        key = fit, tuple(settings.items())
+        if key not in self._fitted:
+            self._fitted[key] = fit(self.genes, self.labels, **settings)
+        return self._fitted[key]
 
 
 def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:

@@ -14,7 +14,18 @@ from sklearn.preprocessing import normalize
 
 from scmimic import metrics
 from scmimic.cells import expression_space
-from scmimic.metrics.parts import ACCURACY, AUC, ERROR, SPLIT_AUC, Chance, out_of_fold, proportion_interval, roc_result
+from scmimic.metrics.parts import (
+    ACCURACY,
+    AUC,
+    ERROR,
+    SPLIT_AUC,
+    Chance,
+    out_of_fold,
+    proportion_interval,
+    roc_result,
+    score_of_types,
+    type_forest,
+)
 from scmimic.tl.evaluation._cells import Cells
 
 Group = Literal["discriminator", "distribution", "genes", "types", "privacy", "diagnostic"]
@@ -527,8 +538,8 @@ def expression_change(pair: Pair, options: Options) -> Outcome:
 )
 def inception(pair: Pair, options: Options) -> Outcome:
     """Inception score; the forest learns from the real cells, which no generator has seen."""
-    score = metrics.inception_score(pair.real.genes, pair.real.labels, pair.synthetic.genes, **options.forest)
-    return Outcome({"inception_score": Value(score)})
+    forest = pair.real.fitted(type_forest, **options.forest)
+    return Outcome({"inception_score": Value(score_of_types(forest, pair.synthetic.genes))})
 
 
 def _proportion(share: float, n: int) -> Value:
@@ -554,7 +565,8 @@ def _proportion(share: float, n: int) -> Value:
 def agreement(pair: Pair, options: Options) -> Outcome:
     """Agreement of a classifier with the label asked for."""
     train, cells = pair.training, pair.synthetic
-    result = metrics.label_agreement(train.genes, train.labels, cells.genes, cells.labels, classifier=train.classifier)
+    classifier = train.fitted(metrics.fit_label_classifier)
+    result = metrics.label_agreement(train.genes, train.labels, cells.genes, cells.labels, classifier=classifier)
     n = {label: len(cells.rows_of(label)) for label in result.per_label}
     return Outcome(
         {"label_agreement": _proportion(result.overall, len(cells))},
