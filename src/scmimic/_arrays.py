@@ -392,6 +392,11 @@ def fit_pca(x: Matrix, n_comps: int, *, seed: int = 0) -> PCA:
     return PCA(n_comps, svd_solver="arpack", random_state=seed).fit(x)
 
 
+def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:
+    """Principal components of `x`, in chunks of cells: scikit-learn makes sparse input dense where it is centred."""
+    return np.vstack([pca.transform(x[i : i + chunk_size]) for i in range(0, x.shape[0], chunk_size)])
+
+
 def prepare_expression(x: Any, name: str, log1p: bool, target_sum: float) -> Matrix:
     """Scale each cell to `target_sum` and take log(1 + x), in single precision; the values as they are without `log1p`.
 

@@ -44,7 +44,7 @@ from scmimic.cells._generated import (
     resolve_counts,
     storable,
 )
-from scmimic.cells._layers import get_matrix, is_stored, layer_names, read_matrix, read_stored, where_is
+from scmimic.cells._layers import get_matrix, is_stored, layer_names, read_matrix, read_pieces, read_stored, where_is
 from scmimic.cells._maps import check_one_map
 from scmimic.cells._perturbed import Perturbed, control_name
 from scmimic.cells._reading import read_cells
@@ -133,6 +133,7 @@ __all__ = [
     "read_counts",
     "read_gene",
     "read_matrix",
+    "read_pieces",
     "read_stored",
     "recorded_space",
     "resolve_counts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,12 @@ def read_matrix(adata: AnnData, layer: str | None, *, optional: bool = False) ->
 _PIECE = 4096
 
 
+def read_pieces(adata: AnnData, layer: str | None, *, optional: bool = False) -> Iterator[Any]:
+    """As :func:`read_matrix`, some cells at a time; without cells one empty piece."""
+    x = _by_rows(get_matrix(adata, layer, optional=optional))
+    return (x[start : start + _PIECE] for start in range(0, max(x.shape[0], 1), _PIECE))
+
+
 def is_stored(adata: AnnData) -> bool:
     """Whether the cells' `.X` lies in a file."""
     return adata.isbacked or hasattr(adata.X, "to_memory")
@@ -83,9 +89,7 @@ def read_stored(adata: AnnData, layer: str | None, rows: np.ndarray, *, further:
 
 
 def _rows_of(x: Any, rows: np.ndarray) -> Any:
-    if getattr(x, "format", "csr") != "csr":
-        # columns cannot be read by rows
-        x = in_memory(x)
+    x = _by_rows(x)
     if isinstance(x, np.ndarray) or sp.issparse(x):
         return x[rows]
     bounds = np.searchsorted(rows, np.arange(0, x.shape[0] + _PIECE, _PIECE))
@@ -95,3 +99,8 @@ def _rows_of(x: Any, rows: np.ndarray) -> Any:
         if stop > start
     ]
     return sp.vstack(pieces, format="csr") if sp.issparse(pieces[0]) else np.concatenate(pieces)
+
+
+def _by_rows(x: Any) -> Any:
+    """Columns cannot be read by rows: they are read at once."""
+    return in_memory(x).tocsr() if getattr(x, "format", "csr") != "csr" else x

@@ -16,7 +16,7 @@ from scmimic import _keys
 from scmimic._arrays import Matrix, as_matrix, canonical, in_memory, scale_cells
 from scmimic._plain import saved_as
 from scmimic.cells._generated import storable
-from scmimic.cells._layers import layer_names, read_matrix, where_is
+from scmimic.cells._layers import get_matrix, layer_names, where_is
 
 logger = logging.getLogger(__name__)
 Units = Literal["counts", "linear", "log1p", "log2", "log10", "scaled"]
@@ -501,7 +501,7 @@ def space_of_cells(adata: AnnData, layer: str | None, *, optional: bool = False)
     optional
         Take `.X` where there is no such layer.
     """
-    by_values = expression_space(read_matrix(adata, layer, optional=optional), layer)
+    by_values = expression_space(get_matrix(adata, layer, optional=optional), layer)
     recorded = recorded_space(adata)
     if by_values.units is not None or recorded is None or layer in layer_names(adata):
         return by_values

@@ -22,7 +22,7 @@ import numpy as np
 
 from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
-from scmimic._arrays import fit_pca, prepare_expression
+from scmimic._arrays import fit_pca, prepare_expression, project
 from scmimic._keys import Basis
 from scmimic.cells import (
     ANNDATA,
@@ -30,8 +30,8 @@ from scmimic.cells import (
     check_same_space,
     fingerprint,
     is_stored,
-    read_both,
     read_matrix,
+    read_pieces,
     warn_of_logarithms,
 )
 
@@ -156,23 +156,29 @@ def joint_embedding(
     bases: tuple[str, ...] = (basis,) if isinstance(basis, str) else tuple(basis)
     if unknown := sorted(set(bases) - {"pca", "umap", "tsne"}):
         raise ValueError(f"`basis` has no {unknown}: choose from 'umap', 'tsne' and 'pca'.")
-    real, fake = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
+    given = {"synthetic": synthetic} if reference is None else {"synthetic": synthetic, "reference": reference}
+    for name, cells in given.items():
+        check_same_genes(adata, cells, name=name)
+        check_same_space(adata, cells, layer, log1p=log1p, name=name)
     if log1p:
         warn_of_logarithms(adata, layer, "pass `log1p=False`, or `layer` with the counts")
-    fitted = real
-    if reference is not None:
-        check_same_genes(adata, reference, name="reference")
-        check_same_space(adata, reference, layer, log1p=log1p, name="reference")
-        fitted = prepare_expression(read_matrix(reference, layer), "reference", log1p, target_sum)
-
+    name, cells = ("adata", adata) if reference is None else ("reference", reference)
+    fitted = prepare_expression(read_matrix(cells, layer), name, log1p, target_sum)
     pca = fit_pca(fitted, n_comps, seed=seed)
     if pca.n_components_ < n_comps:
         logger.info("%d x %d values allow %d of %d components.", *fitted.shape, pca.n_components_, n_comps)
-    real_pcs, fake_pcs = (pca.transform(x).astype(np.float32) for x in (real, fake))
+
+    def placed_cells(cells: AnnData, name: str) -> np.ndarray:
+        """Components of cells that are never held whole: they may be many more than those of the axes."""
+        pieces = read_pieces(cells, layer, optional=name == "synthetic")
+        return np.vstack([pca.transform(prepare_expression(x, name, log1p, target_sum)) for x in pieces])
+
+    real_pcs = project(pca, fitted) if reference is None else placed_cells(adata, "adata")
+    real_pcs, fake_pcs = (pcs.astype(np.float32) for pcs in (real_pcs, placed_cells(synthetic, "synthetic")))
     embedded = {"pca": (real_pcs, fake_pcs)}
     maps = {"pca": fingerprint(pca.components_, pca.mean_)}
     if "umap" in bases:
-        fitted_pcs = None if reference is None else pca.transform(fitted).astype(np.float32)
+        fitted_pcs = None if reference is None else project(pca, fitted).astype(np.float32)
         n_neighbors = min(n_neighbors, fitted.shape[0] - 1)
         fitted_map, *placed = _umap(
             real_pcs, fake_pcs, fitted_pcs, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed

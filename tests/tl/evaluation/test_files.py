@@ -9,7 +9,7 @@ import zarr
 from anndata.io import read_elem, sparse_dataset
 
 import scmimic as sm
-from scmimic.cells import _layers
+from scmimic.cells import _layers, _units
 from scmimic.tl.evaluation import _cells
 
 SETTINGS = {"labels_key": "cell_type", "metrics": ["mmd", "mean_log_ratio"], "min_cells": 15, "max_cells": 40}
@@ -73,9 +73,9 @@ def test_of_a_large_file_some_cells_are_read(cells, tmp_path, monkeypatch, kind)
     assert len([text for text in found.faults if "lies in a file" in text]) == 2
 
 
-def test_a_file_is_not_read_at_once(cells, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cells, "_MAX_CELLS_READ", 100)
-    monkeypatch.setattr(_cells, "_MORE_READ", 1)
+@pytest.fixture
+def pieces(cells, tmp_path, monkeypatch):
+    """The cells in files, read 16 at a time, and how many were read each time; reading a file at once fails."""
     monkeypatch.setattr(_layers, "_PIECE", 16)
     files = stored(cells, tmp_path, "h5ad")
     kind = type(files["synthetic"].X)
@@ -92,9 +92,29 @@ def test_a_file_is_not_read_at_once(cells, tmp_path, monkeypatch):
 
     monkeypatch.setattr(kind, "to_memory", whole)
     monkeypatch.setattr(kind, "__getitem__", noted)
+    return files, heights
+
+
+def test_a_file_is_not_read_at_once(pieces, monkeypatch):
+    files, heights = pieces
+    monkeypatch.setattr(_cells, "_MAX_CELLS_READ", 100)
+    monkeypatch.setattr(_cells, "_MORE_READ", 1)
     with pytest.warns(UserWarning, match="100 of its 260 cells"):
         sm.evaluate(files["adata"], files["synthetic"], baselines=(), **SETTINGS)
     assert max(heights) == 16
+
+
+def test_cells_are_placed_in_an_embedding_in_pieces(cells, pieces, monkeypatch):
+    """All but those that it is fitted on."""
+    files, heights = pieces
+    monkeypatch.setattr(_units, "_SHOWN", 10)
+    reference, settings = cells["train"], {"basis": "pca", "n_comps": 5}
+    adata, synthetic = (cells[name].copy() for name in ("adata", "synthetic"))
+    sm.tl.joint_embedding(adata, synthetic, reference=reference, **settings)
+    sm.tl.joint_embedding(files["adata"], files["synthetic"], reference=reference, **settings)
+    for one, name in ((adata, "adata"), (synthetic, "synthetic")):
+        np.testing.assert_allclose(files[name].obsm["X_joint_pca"], one.obsm["X_joint_pca"], atol=1e-5)
+    assert heights.count(16) >= 300 // 16 + 260 // 16 and max(heights) == 16
 
 
 def test_only_the_layer_that_is_compared_is_read(cells):

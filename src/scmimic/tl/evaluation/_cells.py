@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic import _keys, baselines
-from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression
+from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression, project
 from scmimic._keys import OVERALL
 from scmimic.baselines import ReferenceGenerator
 from scmimic.cells import (
@@ -98,11 +98,6 @@ class Cells:
         if key not in self._fitted:
             self._fitted[key] = fit(self.genes, self.labels, **settings)
         return self._fitted[key]
-
-
-def project(pca: PCA, x: Matrix, chunk_size: int = 4096) -> np.ndarray:
-    """Principal components of `x`, in chunks of cells: scikit-learn makes sparse input dense where it is centred."""
-    return np.vstack([pca.transform(x[i : i + chunk_size]) for i in range(0, x.shape[0], chunk_size)])
 
 
 @dataclass(frozen=True)
