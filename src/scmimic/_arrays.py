@@ -28,9 +28,8 @@ _SCALE_CELLS, _SCALE_SIZE = 300, 10
 # largest values of cells of one kind, normalised alike, differ by a smaller factor.
 _CONSTANT, _UNEQUAL, _FACTOR = 1e-3, 0.1, 2.5
 
-# A forest is slower on a sparse matrix, up to several times, where more than this share of the values is stored; a
-# large one stays sparse in any case.
-_DENSE_SHARE, _DENSE_LIMIT_BYTES = 0.08, 256 * 2**20
+# A forest on a dense array is up to several times faster; above this the sparse matrix stays sparse.
+_DENSE_LIMIT_BYTES = 256 * 2**20
 
 
 def in_memory(x: Any) -> Any:
@@ -369,10 +368,9 @@ def stack(real: Matrix, synthetic: Matrix) -> Matrix:
 
 
 def forest_input(x: Matrix) -> Matrix:
-    """Return `x` as a forest takes it fastest, for the same trees: single precision, dense where that is better."""
+    """Return `x` as a forest takes it fastest: single precision, and dense where that stays small."""
     x = x.astype(np.float32, copy=False)
-    size = x.shape[0] * x.shape[1]
-    if sp.issparse(x) and stored_values(x).size > _DENSE_SHARE * size and 4 * size <= _DENSE_LIMIT_BYTES:
+    if sp.issparse(x) and 4 * x.shape[0] * x.shape[1] <= _DENSE_LIMIT_BYTES:
         return as_dense(x)
     return x
 

@@ -19,6 +19,13 @@ def pair():
     return real, synthetic
 
 
+def test_single_precision_has_the_order_of_its_bits(pair):
+    real, synthetic = (np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)).astype(np.float32) for x in pair)
+    real[:2, 0], synthetic[:2, 0] = [3e38, 1e-44], [1e-45, 2e38]
+    expected = [ks_2samp(*xy).statistic for xy in zip(real.T, synthetic.T, strict=True)]
+    np.testing.assert_allclose(gene_statistics_distance(real, synthetic).ks, expected)
+
+
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix, sp.csc_array])
 @pytest.mark.parametrize("log", [False, True])
 def test_each_gene_equals_numpy_and_scipy(pair, kind, log, monkeypatch):

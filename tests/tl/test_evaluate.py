@@ -69,6 +69,14 @@ def test_one_row_per_metric_and_label(full):
     assert len(ends) > 0.8 * len(METRICS)
 
 
+def test_threads_change_no_number(full, cells):
+    table, _ = full
+    train, reference, test = (a.copy() for a in cells)
+    synthetic = generate(sm.baselines.IndependentNB, train, test)
+    settings = SMALL | {"n_jobs": 2, "labels_key": "cell_type", "train": train, "reference": reference}
+    pd.testing.assert_frame_equal(quiet(test, synthetic, **settings), table, check_exact=True)
+
+
 def test_score_is_the_formula(full):
     table, _ = full
     scored = table[table["score"].notna()]

@@ -174,7 +174,7 @@ class _Entries:
         gene = np.concatenate([self.gene, other.gene, np.arange(self.n_genes)])
         value = np.concatenate([self.value, other.value, np.zeros(self.n_genes, self.value.dtype)])
         weight = np.concatenate([np.full(len(self.gene), m), np.full(len(other.gene), -n), zeros])
-        order = np.lexsort((value, gene))
+        order = _order(gene, value)
         gene, value = gene[order], value[order]
         distance = np.abs(np.cumsum(weight[order]))
         # within equal values the running sum means nothing before the last
@@ -184,6 +184,14 @@ class _Entries:
 
     def _sum(self, values: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(self.gene, values, minlength=self.n_genes)
+
+
+def _order(gene: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Order of entries by gene, and within a gene by value, none of which is negative."""
+    if value.dtype != np.float32:
+        return np.lexsort((value, gene))
+    # one whole number holds both, since the bits of numbers from 0 on have their order: a quarter of the time
+    return np.argsort(gene.astype(np.uint64) << np.uint64(32) | value.view(np.uint32))
 
 
 def _summary(function: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
