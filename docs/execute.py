@@ -23,12 +23,15 @@ from jupyter_client import KernelManager
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 FOLDER = Path(__file__).parent / "tutorials"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 # bars, drawn again after each carriage return, and what Lightning says of scvi.settings.seed
-_PASSING = re.compile(r"[^\n]*(\r|\d+%\|)[^\n]*\n?|Seed set to \d+\n")
+_PASSING = re.compile(r"[^\n]*\r|[^\n]*\d+%\|[^\n]*\n?|Seed set to \d+\n")
+# the file that a cell is for Python, and the line of it
+_WHERE = re.compile(r"\S*ipykernel_\S+: (\w+: [^\n]*)\n  [^\n]*\n")
 _ENVIRONMENT = {
     # pictures go into the notebook, whatever the shell asks for
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -78,9 +81,10 @@ def run(notebook: NotebookNode, values: Mapping[str, Any], folder: str | os.Path
     cell = _parameters_cell(notebook)
     own = cell.source
     cell.source = "\n".join([own, *(f"{name} = {value!r}" for name, value in values.items())])
-    clean = nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}")
+    # names of a notebook before; what Python and IPython have there themselves stays
+    clean = f"%reset_selective -f ^(?!_|In$|Out$|get_ipython$|exit$|quit$|open$)\n%cd -q {folder}"
     try:
-        NotebookClient(nbformat.v4.new_notebook(cells=[clean]), km=manager).execute()
+        NotebookClient(new_notebook(cells=[new_code_cell(clean)]), km=manager).execute()
         NotebookClient(notebook, km=manager, timeout=None, record_timing=False).execute()
     finally:
         cell.source = own
@@ -97,7 +101,7 @@ def tidy(notebook: NotebookNode) -> None:
             if "execution_count" in output:
                 output.execution_count = number
             if output.output_type == "stream":
-                output.text = _PASSING.sub("", output.text)
+                output.text = _WHERE.sub(r"\1\n", _PASSING.sub("", output.text))
             elif picture := output.get("data", {}).get("image/png"):
                 output.data["image/png"] = _smaller(picture)
         cell.outputs = [output for output in cell.outputs if output.get("text", "shown").strip()]

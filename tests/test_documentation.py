@@ -91,7 +91,7 @@ def test_see_also_names_what_is_there(name):
 
 def test_pages_that_use_a_name_are_found():
     assert "/user_guide/michigan" in reference.guides("scmimic.model.MichiGAN")
-    assert "/tutorials/michigan" in reference.guides("scmimic.tl.latent_traversal")
+    assert "/tutorials/latent_space" in reference.guides("scmimic.tl.latent_traversal")
     assert "/tutorials/your_own_cells" in reference.guides("scmimic.tl.augment")
     assert not reference.guides("scmimic.tl.latent")
 
