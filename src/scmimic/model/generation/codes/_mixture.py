@@ -40,7 +40,7 @@ LEAST_CELLS = 4
 MAX_COMPONENTS = 50
 """A type has no more components than these."""
 FARTHEST = 3.0
-"""Times the median distance from its cluster that a cell counts with at most."""
+"""Times the median that a cell's distance from its cluster, and the width of its posterior, count with at most."""
 _SMALLEST_VARIANCE = 1e-6
 
 
@@ -107,7 +107,7 @@ class CodeMixture:
         members = [np.flatnonzero(posterior.labels == label) for label in labels]
         clusters = [_clusters(data[rows], min_cells) for rows in members]
         for rows, of in zip(members, clusters, strict=True):
-            data[rows] = _drawn_in(data[rows], of)
+            data[rows], noise[rows] = _drawn_in(data[rows], of), _narrowed(noise[rows])
         shapes = _Shapes.of([data[rows] for rows in members], clusters)
         parts = [_fit_label(data[rows], noise[rows], of, shapes) for rows, of in zip(members, clusters, strict=True)]
         codes = posterior.attributes.codes
@@ -227,6 +227,13 @@ def _drawn_in(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     middle = np.stack([np.median(x[clusters == k], axis=0) for k in range(clusters.max() + 1)])[clusters]
     distance = np.linalg.norm(x - middle, axis=1)
     return middle + (x - middle) * np.minimum(1, FARTHEST * np.median(distance) / np.maximum(distance, 1e-12))[:, None]
+
+
+def _narrowed(noise: np.ndarray) -> np.ndarray:
+    """Variances of the posteriors of a label's cells; the widest are those of cells that lie far out."""
+    if len(noise) < 2 * CELLS_PER_COMPONENT:
+        return noise
+    return np.minimum(noise, FARTHEST**2 * np.median(noise, axis=0))
 
 
 def _means(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
