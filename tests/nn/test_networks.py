@@ -34,16 +34,44 @@ def test_fake_statistics():
     norm = RealBatchNorm1d(3)
     norm(torch.randn(64, 3))
     before = norm.running_mean.clone(), norm.running_var.clone()
-    shifted = torch.randn(64, 3) + 10
+    shifted = torch.randn(64, 3) + 5
     with fake_cells(norm, "batch"):
         assert norm(shifted).mean().abs() < 1e-5
     with fake_cells(norm, "running"):
         visible = norm(shifted)
-    assert visible.mean() > 5
+    assert visible.mean() > 3
     torch.testing.assert_close(visible, norm.eval()(shifted))
     assert torch.equal(before[0], norm.running_mean)
     assert torch.equal(before[1], norm.running_var)
     assert norm.fake_statistics is None
+
+
+def test_a_unit_that_hardly_any_cell_activates_does_not_explode():
+    """A cell counts in eval mode as it did in training at most, whose batches have 128 cells."""
+    norm = RealBatchNorm1d(1)
+    for _ in range(500):
+        norm(torch.zeros(128, 1))
+    batch = torch.zeros(128, 1)
+    batch[7] = 2.0
+    shown = norm(batch)[7].item()
+    for _ in range(500):
+        norm(torch.zeros(128, 1))
+    norm.eval()
+    assert norm.running_var.item() < 1e-5
+    assert norm(batch)[7].item() == pytest.approx(shown, rel=1e-3)
+    assert norm(-batch)[7].item() == pytest.approx(-shown, rel=1e-3)
+
+
+def test_what_is_within_reach_is_normalised_as_torch_does():
+    torch.manual_seed(0)
+    ours, torchs = RealBatchNorm1d(4), nn.BatchNorm1d(4)
+    x = torch.randn(256, 4) * torch.tensor([0.1, 1.0, 5.0, 20.0]) + 3
+    with torch.no_grad():
+        for norm in (ours, torchs):
+            norm.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
+            norm.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -1.0]))
+            norm(x)
+    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
 
 
 def test_batch_of_one_cell():

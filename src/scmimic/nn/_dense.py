@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from scmimic.nn._wide_linear import WideLinear
 
+LARGEST = 127**0.5
+"""Largest normalised value that a training batch of 128 cells can show: of one cell that differs from all others."""
+
 
 class RealBatchNorm1d(nn.BatchNorm1d):
     """Batch norm whose running statistics describe real cells only.
@@ -24,6 +27,10 @@ class RealBatchNorm1d(nn.BatchNorm1d):
     one running mean, the statistics used in eval mode would describe none of the three. Inside :func:`fake_cells` the
     layer normalises without touching the running statistics. A training batch of one cell has no variance and is
     normalised by the running statistics.
+
+    In eval mode no normalised value is beyond `LARGEST`. A unit that hardly any cell activates has a running variance
+    of next to nothing, by which the one cell in a thousand that does activate it would be multiplied by hundreds: its
+    code would lie far from all others, and a code near it would be decoded to a cell of a single gene.
     """
 
     fake_statistics: str | None = None
@@ -32,7 +39,9 @@ class RealBatchNorm1d(nn.BatchNorm1d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` of shape ``(n, n_features)``."""
         if not self.training:
-            return super().forward(x)
+            assert self.running_mean is not None and self.running_var is not None
+            reach = LARGEST * (self.running_var + self.eps).sqrt()
+            return super().forward(x.clamp(self.running_mean - reach, self.running_mean + reach))
         if x.shape[0] == self.fake_groups or self.fake_statistics == "running":
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         if self.fake_statistics == "batch":
