@@ -107,9 +107,9 @@ def disentanglement(
 
     `adata.uns['disentanglement' | key_added]` : dict
         `'results'`: the table; `'latents'` and `'factors'`: the names (of dimensions those of a table in `adata.obsm`,
-        `Z1`, `Z2`, ... of an array); `'spearman'`, `'mutual_information'`
-        (histogram), `'mutual_information_posterior'` (with `use_var`) and `'importance'` (of the forests of DCI):
-        arrays of latent dimensions x factors; `'params'`: the arguments.
+        `Z1`, `Z2`, ... of an array); `'spearman'`, `'mutual_information'` (histogram), `'mutual_information_posterior'`
+        (with `use_var`) and `'importance'` (of the forests of DCI): arrays of latent dimensions x factors; `'params'`:
+        the arguments.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from scmimic._arguments import COUNT_OR_NONE, FLAG, PATH, SEED, check_arguments
 from scmimic._progress import progress
 from scmimic.model.base import saved_name
 from scmimic.model.generation.parts import Parts, check_path, plan_parts
+from scmimic.tl._workers import sent
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -81,10 +82,6 @@ def _make(work: Work, number: int) -> int:
     with _opening:
         parts = _opened(work)
     return sum(parts.make([number]))
-
-
-def _same(work: Work) -> Work:
-    return work
 
 
 def generate_distributed(
@@ -181,8 +178,7 @@ def _made(client: Client, work: Work, numbers: list[int]) -> Iterator[int]:
 
     if not numbers:
         return
-    # a result of the cluster's own, which is computed anew where it is lost, unlike scattered data
-    shared = client.submit(_same, work, pure=False)
+    shared = sent(work, client)
     futures = client.map(_make, [shared] * len(numbers), numbers, pure=False, retries=_RETRIES)
     try:
         for _, cells in as_completed(futures, with_results=True):

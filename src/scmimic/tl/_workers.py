@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scmimic._arguments import Kind
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,18 @@ def results(
     futures = []
     try:
         for shared, parts in given:
-            # a result of the cluster's own, which is made again where it is lost, unlike scattered data
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sending large graph")
-                place = client.submit(_as_it_is, shared, pure=False)
+            place = sent(shared, client)
             futures += [client.submit(work, place, *part, pure=False) for part in parts]
         yield from (future.result() for future in futures)
     finally:
         client.cancel(futures)
+
+
+def sent(shared: Any, client: Client) -> Future:
+    """What several tasks need, as a result of the cluster's own: made again where it is lost, unlike scattered data."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        return client.submit(_as_it_is, shared, pure=False)
 
 
 def _as_it_is(shared: Any) -> Any:

@@ -75,7 +75,7 @@ class GANSampler(BlockSampler):
     def decode(self, z: np.ndarray, source: np.ndarray) -> Iterator[Chunk]:
         """Cells of given codes, with the labels and the library sizes of the training cells `source`."""
         for number, rows in self.blocks(len(z)):
-            codes = torch.as_tensor(z[rows], device=self.module.device)
+            codes = torch.as_tensor(z[rows], device=self.device)
             yield self._cells(codes, source[rows], rows, self.stream(Stream.DECODED_BLOCKS, number))
 
     def _cells(self, z: torch.Tensor, source: np.ndarray, rows: slice, stream: torch.Generator) -> Chunk:

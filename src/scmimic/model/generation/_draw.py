@@ -21,8 +21,6 @@ from scmimic.model.base._likelihoods import CountDistribution, CountParameters
 
 # Cells whose chances are computed at a time: their rows stay in the processor's cache.
 TILE = 8
-
-
 # Values of sixteen random bits.
 _WORDS = 2**16
 
@@ -33,7 +31,7 @@ class ZeroMap(Protocol):
     def most(self, rate: torch.Tensor, blocks: np.ndarray) -> torch.Tensor:
         """What P(x > 0) after the map does not exceed, of cells x genes of such means."""
 
-    def positive(self, positive: torch.Tensor, blocks: np.ndarray, genes: np.ndarray) -> torch.Tensor:
+    def positive(self, positive: torch.Tensor, blocks: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
         """P(x > 0) of entries after the map."""
 
     def values(
@@ -62,23 +60,21 @@ def draw_sparse(
     rate, device = parameters.rate, parameters.rate.device
     n, n_genes = rate.shape
     where, uniform = _candidates(rate, stream, by, blocks)
-    cells = where // n_genes
-    genes = where - cells * n_genes
-    found = parameters.at(torch.as_tensor(where, device=device))
+    found = parameters.at(where)
     drawn = positive = found.positive()
     if by is not None:
         assert blocks is not None
-        positive = by.positive(drawn, blocks[cells], genes)
-    is_positive = uniform < positive
-    chosen = _positions(is_positive)
-    cells, genes = cells[chosen], genes[chosen]
-    index = torch.as_tensor(chosen, device=device)
-    counts = found.at(index).draw_positive(stream).cpu().numpy()
+        cell = where.div(n_genes, rounding_mode="floor")
+        positive = by.positive(drawn, torch.as_tensor(blocks, device=device)[cell], where - cell * n_genes)
+    chosen = _positions(uniform < positive)
+    counts = found.at(chosen).draw_positive(stream).cpu().numpy()
+    # on the CPU from here on, where rows are put together
+    cells, genes = np.divmod(where[chosen].cpu().numpy(), n_genes)
     if by is not None:
         assert blocks is not None
         chance, place = torch.rand(2, len(chosen), generator=stream, device=device)
         # of the entries that are positive after the map, those beyond the share that was before it are grown
-        is_grown = (chance * positive[index] > drawn[index]).cpu().numpy()
+        is_grown = (chance * positive[chosen] > drawn[chosen]).cpu().numpy()
         counts = by.values(blocks[cells], genes, counts, place.cpu().numpy(), is_grown)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=n))])
     x = sp.csr_matrix((counts.astype(np.float32), genes.astype(np.int32), indptr), shape=(n, n_genes))
@@ -89,7 +85,7 @@ def draw_sparse(
 
 def _candidates(
     rate: torch.Tensor, stream: torch.Generator, by: ZeroMap | None, blocks: np.ndarray | None
-) -> tuple[np.ndarray, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Flat positions of the entries that may be positive, and the uniform random number of each."""
     n, n_genes = rate.shape
     # a GPU has no such cache, and waits for each look at where counts are
@@ -103,13 +99,13 @@ def _candidates(
         word = bits.view(torch.uint16)[: most.numel()].float()
         at = _positions(word < (most * _WORDS).view(-1))
         positions.append(at + start * n_genes)
-        words.append(word[torch.as_tensor(at, device=rate.device)])
+        words.append(word[at])
     word = torch.cat(words)
     rest = torch.rand(len(word), generator=stream, device=rate.device)
-    return np.concatenate(positions), (word + rest) / _WORDS
+    return torch.cat(positions), (word + rest) / _WORDS
 
 
-def _positions(mask: torch.Tensor) -> np.ndarray:
+def _positions(mask: torch.Tensor) -> torch.Tensor:
     """Where a mask is true."""
-    # on a CPU in a fifth of the time that torch takes
-    return np.flatnonzero(mask.numpy()) if mask.device.type == "cpu" else mask.nonzero().squeeze(1).cpu().numpy()
+    # NumPy takes a fifth of the time that torch takes on a CPU
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().squeeze(1)

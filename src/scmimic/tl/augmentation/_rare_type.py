@@ -132,9 +132,7 @@ def compare(
     with progress(n_trials * len(methods), "Trials") as advance:
         for row in results(work, given, client):
             if not row["error"]:
-                logger.info(
-                    "seed %d, fraction %g, %s: F1 %.3f", *(row[x] for x in ("seed", "fraction", "method", "f1"))
-                )
+                logger.info("seed %(seed)d, fraction %(fraction)g, %(method)s: F1 %(f1).3f", row)
             rows.append(row)
             advance(1)
     return pd.DataFrame(rows)

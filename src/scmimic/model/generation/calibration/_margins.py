@@ -344,7 +344,8 @@ class MappedRecorder(MarginRecorder):
         labels = self.blocks.groups[blocks - self.blocks.n_labels, LABEL]
         zero = zero_probability(px)
         mapped = self.by_label.draw(px, labels, stream)
-        after = self.by_label.positive(1 - zero, labels[:, None], np.arange(self.n_genes))
+        rows, genes = (torch.as_tensor(x, device=zero.device) for x in (labels[:, None], np.arange(self.n_genes)))
+        after = self.by_label.positive(1 - zero, rows, genes)
         self.mapped.note(mapped, blocks, (1 - after).cpu().numpy())
         x = draw_sparse(px, stream)
         self.note(x, blocks, zero.cpu().numpy())
@@ -616,7 +617,7 @@ class GeneMargins:
         factor = known[int(blocks[0]) if is_one else torch.as_tensor(blocks, device=rate.device)]
         return rate + (1 - factor) if self._odds is None else rate / factor.clamp_max(1)
 
-    def positive(self, positive: torch.Tensor, blocks: np.ndarray, genes: np.ndarray) -> torch.Tensor:
+    def positive(self, positive: torch.Tensor, blocks: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
         """P(x > 0) of entries after the map.
 
         Parameters
@@ -628,10 +629,10 @@ class GeneMargins:
         genes
             Gene of each entry.
         """
-        known = self._on(positive.device)
-        factor = known[torch.as_tensor(blocks, device=known.device), torch.as_tensor(genes, device=known.device)]
+        factor = self._on(positive.device)[blocks, genes]
         if self._odds is None:
             return 1 - (1 - positive) * factor
+        # what `tilted` leaves, in all digits where it is small
         return positive / (positive + (1 - positive) * factor)
 
     def _on(self, device: torch.device) -> torch.Tensor:

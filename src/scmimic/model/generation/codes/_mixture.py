@@ -107,7 +107,7 @@ class CodeMixture:
         members = [np.flatnonzero(posterior.labels == label) for label in labels]
         clusters = [_clusters(data[rows], min_cells) for rows in members]
         for rows, of in zip(members, clusters, strict=True):
-            data[rows], noise[rows] = _drawn_in(data[rows], of), _narrowed(noise[rows])
+            data[rows], noise[rows] = _drawn_in(data[rows], noise[rows], of)
         shapes = _Shapes.of([data[rows] for rows in members], clusters)
         parts = [_fit_label(data[rows], noise[rows], of, shapes) for rows, of in zip(members, clusters, strict=True)]
         codes = posterior.attributes.codes
@@ -219,21 +219,19 @@ def _sums(x: np.ndarray, clusters: np.ndarray, n: int) -> np.ndarray:
     return np.stack([np.bincount(clusters, column, n) for column in x.T], axis=1)
 
 
-def _drawn_in(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Cells of a label; those that lie far out are moved towards their cluster, which they would shift and widen."""
+def _drawn_in(x: np.ndarray, noise: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of a label, and variances of their posteriors.
+
+    Those that lie far out, whose posteriors are the widest, would shift and widen their cluster: they are moved towards
+    it, and narrowed.
+    """
     if len(x) < 2 * CELLS_PER_COMPONENT:
         # too few to say what is far
-        return x
+        return x, noise
     middle = np.stack([np.median(x[clusters == k], axis=0) for k in range(clusters.max() + 1)])[clusters]
     distance = np.linalg.norm(x - middle, axis=1)
-    return middle + (x - middle) * np.minimum(1, FARTHEST * np.median(distance) / np.maximum(distance, 1e-12))[:, None]
-
-
-def _narrowed(noise: np.ndarray) -> np.ndarray:
-    """Variances of the posteriors of a label's cells; the widest are those of cells that lie far out."""
-    if len(noise) < 2 * CELLS_PER_COMPONENT:
-        return noise
-    return np.minimum(noise, FARTHEST**2 * np.median(noise, axis=0))
+    share = np.minimum(1, FARTHEST * np.median(distance) / np.maximum(distance, 1e-12))[:, None]
+    return middle + (x - middle) * share, np.minimum(noise, FARTHEST**2 * np.median(noise, axis=0))
 
 
 def _means(x: np.ndarray, clusters: np.ndarray) -> np.ndarray:
