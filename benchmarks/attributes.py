@@ -12,7 +12,7 @@ pair --held is trained on. All cells are compared after scaling to 10,000 counts
 value it finds, among test cells and among as many generated ones. Generated cells that are found more often show the
 accidents of the training cells. "auc": a forest tells generated from test cells of a type. "auc_groups": the same of
 each type and value that has so many test cells, mean and ("auc_worst") largest; "over_type": how far the group's AUC is
-above that of its type, the largest.
+above that of its type, the largest. Means over --draws sets of cells.
 "error": mean |difference| of the genes' means from those of all real cells of the held-out pair, and the squared
 correlation with them, of all genes and of the 100 that differ most from the type's other cells; beside it the type's
 other cells ("pool"), those of each other value ("others"), and the mean shift, by which the other types change.
@@ -99,23 +99,26 @@ def of_types(
     """How often generated cells are recognised as what was asked, and whether they are told from test cells."""
     found: dict[str, dict[str, float]] = {"recognised_real": {}, "recognised": {}, "auc": {}, "auc_groups": {}}
     above: dict[str, float] = {}
+    judge = {"n_trees": args.trees, "seed": seed, "n_jobs": args.jobs}
     for kind in sorted(train.obs[args.labels].unique()):
         known, real = (part[part.obs[args.labels] == kind] for part in (train, test))
-        wanted = real.obs[args.covariate].value_counts()
-        asked = {"labels": kind, "codes": codes, "seed": seed}
-        parts = [model.generate(int(n), covariates={args.covariate: v}, **asked) for v, n in wanted.items()]
-        new, values = ad.concat(parts), np.repeat(wanted.index.to_numpy(), wanted.to_numpy())
-        x, y, z = (log_normalise(part.X).toarray() for part in (known, real, new))
+        x, y = (log_normalise(part.X).toarray() for part in (known, real))
+        values = real.obs[args.covariate].to_numpy()
         forest = RandomForestClassifier(
             args.trees, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=args.jobs
         ).fit(x, known.obs[args.covariate].to_numpy())
-        found["recognised_real"][kind] = float((forest.predict(y) == real.obs[args.covariate].to_numpy()).mean())
-        found["recognised"][kind] = float((forest.predict(z) == values).mean())
-        judge = {"n_trees": args.trees, "seed": seed, "n_jobs": args.jobs}
-        found["auc"][kind] = sm.metrics.discriminator_auc(y, z, **judge)
-        for value in wanted.index[wanted >= MIN_TEST_CELLS]:
-            of_value = real.obs[args.covariate].to_numpy() == value
-            auc = sm.metrics.discriminator_auc(y[of_value], z[values == value], **judge)
+        found["recognised_real"][kind] = float((forest.predict(y) == values).mean())
+        groups = [value for value, n in real.obs[args.covariate].value_counts().items() if n >= MIN_TEST_CELLS]
+        draws = []
+        for draw in range(args.draws):
+            # as the test cells, one for one: groups of one call have random numbers of their own
+            new = model.generate(like=real, codes=codes, seed=100 * draw + seed)
+            z = log_normalise(new.X).toarray()
+            aucs = [sm.metrics.discriminator_auc(y[values == v], z[values == v], **judge) for v in groups]
+            recognised = float((forest.predict(z) == values).mean())
+            draws.append([recognised, sm.metrics.discriminator_auc(y, z, **judge), *aucs])
+        found["recognised"][kind], found["auc"][kind], *aucs = map(float, np.mean(draws, axis=0))
+        for value, auc in zip(groups, aucs, strict=True):
             found["auc_groups"][f"{kind}, {value}"], above[f"{kind}, {value}"] = auc, auc - found["auc"][kind]
     means = {name: float(np.mean(list(by.values()))) for name, by in found.items()}
     excess = {kind: found["recognised"][kind] - real for kind, real in found["recognised_real"].items()}
@@ -167,6 +170,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=1000)
     parser.add_argument("--epochs", type=int, help="default: the model's")
     parser.add_argument("--trees", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, required=True)

@@ -6,7 +6,8 @@
 Cells and split are those of `realism.py`, --resplit makes one for each seed (for small sets). ACTIVA is trained on
 train, once for each seed; --draws sets of as many cells of each type as test has are judged, and the mean is kept.
 "membership" is the AUC by which an attacker tells training from test cells, in the space of genes, who holds as many
-generated cells as were trained on, or five times as many ("membership_5"). --out keeps models and codes.jsonl.
+generated cells as were trained on, or five times as many ("membership_5"). "types": AUC on genes of a forest that sees
+one type alone, for those of 40 test cells or more, their mean and the worst. --out keeps models and codes.jsonl.
 
 --guided adds rows in which a classifier chooses among four times as many cells: it learns to tell training from
 generated cells, by four folds, and of each type cells are taken by the ratio of densities that it sees, between 1/10
@@ -54,7 +55,10 @@ GUIDES: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "forest": ("genes", lambda: RandomForestClassifier(200, min_samples_leaf=5, random_state=0)),
 }
-MEASURES = ("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "dcr_ratio", "membership", "membership_5", "fit_s")
+MEASURES = (
+    *("rf_auc_genes", "rf_auc_pc50", "rf_error_pct", "types_mean", "types_worst"),
+    *("dcr_ratio", "membership", "membership_5", "fit_s"),
+)
 
 
 def membership(judge: Judge, cells: ad.AnnData) -> float:
@@ -114,7 +118,7 @@ class Halves:
 
 def measured(
     judge: Judge, model: sm.ACTIVA | Halves, codes: str, args: argparse.Namespace, seed: int, by: str | None = None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Means over the draws."""
     draws = []
     for draw in range(args.draws):
@@ -122,13 +126,17 @@ def measured(
             cells = model.generate(labels=judge.wanted, codes=codes, seed=100 * draw + seed)
         else:
             cells = guided(judge, model, codes, by, args, 100 * draw + seed)
-        draws.append(judge.measure(cells.X, cells.obs[args.labels].to_numpy().astype(str), seed=seed))
-    return {name: float(np.mean([draw[name] for draw in draws])) for name in MEASURES if name in draws[0]}
+        labels = cells.obs[args.labels].to_numpy().astype(str)
+        draws.append(judge.measure(cells.X, labels, seed=seed) | {"types": judge.of_types(cells.X, labels, seed=seed)})
+    found = {name: float(np.mean([draw[name] for draw in draws])) for name in MEASURES if name in draws[0]}
+    types = {kind: float(np.mean([draw["types"][kind] for draw in draws])) for kind in draws[0]["types"]}
+    over_types = {"types_mean": float(np.mean(list(types.values()))), "types_worst": max(types.values())}
+    return found | over_types | {"types": types}
 
 
 def complete(
     judge: Judge, model: sm.ACTIVA | Halves, codes: str, args: argparse.Namespace, seed: int, n_train: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What is measured, with the attacks."""
     found = measured(judge, model, codes, args, seed)
     for name, times in (("membership", 1), ("membership_5", 5)):
