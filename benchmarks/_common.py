@@ -20,6 +20,8 @@ from rich.table import Table
 from sklearn.model_selection import train_test_split
 
 PARTS = ("train", "reference", "test")
+MIN_TEST_CELLS = 40
+"""A forest that sees one group alone needs so many."""
 
 
 def read_counts(path: str | Path, labels_key: str) -> ad.AnnData:
@@ -48,6 +50,18 @@ def log_normalise(x: sp.spmatrix | np.ndarray, target_sum: float = 1e4) -> sp.cs
     x = sp.csr_matrix(sp.diags(target_sum / np.maximum(total, 1e-12)) @ x)
     x.data = np.log1p(x.data)
     return x
+
+
+def auc_of_groups(real: Any, fake: Any, of_real: np.ndarray, of_fake: np.ndarray, **forest: Any) -> dict[str, float]:
+    """AUC of a forest that sees one group alone, for each group with `MIN_TEST_CELLS` real cells."""
+    from scmimic.metrics import discriminator_auc
+
+    groups = [
+        str(group) for group, n in zip(*np.unique(of_real, return_counts=True), strict=True) if n >= MIN_TEST_CELLS
+    ]
+    return {
+        group: float(discriminator_auc(real[of_real == group], fake[of_fake == group], **forest)) for group in groups
+    }
 
 
 def gene_scores(counts: sp.csr_matrix, min_cells: int = 10) -> np.ndarray:
@@ -191,6 +205,11 @@ def mean_and_spread(rows: list[dict[str, Any]], by: Iterable[str], measures: Ite
                 line[measure] = f"{values.mean():.4g}{spread}"
         table.append(line)
     return table
+
+
+def mean_of_each(draws: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each measure over several draws of cells."""
+    return {name: float(np.mean([draw[name] for draw in draws])) for name in draws[0]}
 
 
 def _cell(value: Any) -> str:

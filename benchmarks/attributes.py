@@ -31,7 +31,17 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import scvi
-from _common import append_json, environment, gene_scores, log_normalise, mean_and_spread, read_counts, show
+from _common import (
+    append_json,
+    auc_of_groups,
+    environment,
+    gene_scores,
+    log_normalise,
+    mean_and_spread,
+    mean_of_each,
+    read_counts,
+    show,
+)
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 
@@ -49,7 +59,6 @@ MEASURES = (
     *("recognised_real", "recognised", "excess", "auc", "auc_groups", "auc_worst", "over_type"),
     *("error", "r2", "r2_de", "train_s"),
 )
-MIN_TEST_CELLS = 40
 
 
 def load(args: argparse.Namespace) -> tuple[ad.AnnData, ad.AnnData, ad.AnnData]:
@@ -108,17 +117,16 @@ def of_types(
             args.trees, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=args.jobs
         ).fit(x, known.obs[args.covariate].to_numpy())
         found["recognised_real"][kind] = float((forest.predict(y) == values).mean())
-        groups = [value for value, n in real.obs[args.covariate].value_counts().items() if n >= MIN_TEST_CELLS]
-        draws = []
+        recognised, aucs, aucs_of_groups = [], [], []
         for draw in range(args.draws):
             # as the test cells, one for one: groups of one call have random numbers of their own
             new = model.generate(like=real, codes=codes, seed=100 * draw + seed)
             z = log_normalise(new.X).toarray()
-            aucs = [sm.metrics.discriminator_auc(y[values == v], z[values == v], **judge) for v in groups]
-            recognised = float((forest.predict(z) == values).mean())
-            draws.append([recognised, sm.metrics.discriminator_auc(y, z, **judge), *aucs])
-        found["recognised"][kind], found["auc"][kind], *aucs = map(float, np.mean(draws, axis=0))
-        for value, auc in zip(groups, aucs, strict=True):
+            recognised.append((forest.predict(z) == values).mean())
+            aucs.append(sm.metrics.discriminator_auc(y, z, **judge))
+            aucs_of_groups.append(auc_of_groups(y, z, values, values, **judge))
+        found["recognised"][kind], found["auc"][kind] = float(np.mean(recognised)), float(np.mean(aucs))
+        for value, auc in mean_of_each(aucs_of_groups).items():
             found["auc_groups"][f"{kind}, {value}"], above[f"{kind}, {value}"] = auc, auc - found["auc"][kind]
     means = {name: float(np.mean(list(by.values()))) for name, by in found.items()}
     excess = {kind: found["recognised"][kind] - real for kind, real in found["recognised_real"].items()}

@@ -34,6 +34,7 @@ from _common import (
     load_parts,
     log_normalise,
     mean_and_spread,
+    mean_of_each,
     show,
     trained,
 )
@@ -120,18 +121,21 @@ def measured(
     judge: Judge, model: sm.ACTIVA | Halves, codes: str, args: argparse.Namespace, seed: int, by: str | None = None
 ) -> dict[str, Any]:
     """Means over the draws."""
-    draws = []
+    draws, types = [], []
     for draw in range(args.draws):
         if by is None:
             cells = model.generate(labels=judge.wanted, codes=codes, seed=100 * draw + seed)
         else:
             cells = guided(judge, model, codes, by, args, 100 * draw + seed)
         labels = cells.obs[args.labels].to_numpy().astype(str)
-        draws.append(judge.measure(cells.X, labels, seed=seed) | {"types": judge.of_types(cells.X, labels, seed=seed)})
-    found = {name: float(np.mean([draw[name] for draw in draws])) for name in MEASURES if name in draws[0]}
-    types = {kind: float(np.mean([draw["types"][kind] for draw in draws])) for kind in draws[0]["types"]}
-    over_types = {"types_mean": float(np.mean(list(types.values()))), "types_worst": max(types.values())}
-    return found | over_types | {"types": types}
+        measure = judge.measure(cells.X, labels, seed=seed)
+        draws.append({name: measure[name] for name in MEASURES if name in measure})
+        types.append(judge.of_types(cells.X, labels, seed=seed))
+    of_types = mean_of_each(types)
+    found = mean_of_each(draws) | {"types": of_types}
+    if of_types:
+        found |= {"types_mean": float(np.mean(list(of_types.values()))), "types_worst": max(of_types.values())}
+    return found
 
 
 def complete(

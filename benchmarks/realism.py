@@ -27,6 +27,7 @@ import scipy.sparse as sp
 from _common import (
     add_source_arguments,
     append_json,
+    auc_of_groups,
     environment,
     json_object,
     load_parts,
@@ -39,8 +40,6 @@ from sklearn.decomposition import PCA
 import scmimic as sm
 
 MAX_CELLS = 3000
-MIN_TEST_CELLS = 40
-"""A forest that sees one type alone needs so many."""
 TARGET_SUM = 20_000
 TRIVIAL = ("independent_nb", "copula", "multinomial")
 SCORED = {"rf_auc_genes": "rf_auc_genes", "rf_auc_pc50": "rf_auc_pcs", "rf_error_pct": "rf_error", "mmd2_pc50": "mmd"}
@@ -107,14 +106,9 @@ class Judge:
         }
 
     def of_types(self, x: sp.csr_matrix, labels: np.ndarray, *, seed: int) -> dict[str, float]:
-        """AUC on genes of a forest that sees one type alone, for each type that has `MIN_TEST_CELLS`."""
-        fake, real = log_normalise(x), self.x["test"]
+        """AUC on genes of a forest that sees one type alone, for each type with test cells enough."""
         forest = {"n_trees": self.n_trees, "seed": seed, "n_jobs": self.n_jobs}
-        return {
-            kind: float(sm.metrics.discriminator_auc(real[self.labels["test"] == kind], fake[labels == kind], **forest))
-            for kind, n in self.wanted.items()
-            if n >= MIN_TEST_CELLS
-        }
+        return auc_of_groups(self.x["test"], log_normalise(x), self.labels["test"], labels, **forest)
 
 
 def fit_reference(
