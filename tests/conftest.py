@@ -1,5 +1,10 @@
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # workers that have as many threads as there are cores wait for each other
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 import learning
 import matplotlib
 import pytest
