@@ -3,6 +3,11 @@
 scvi-tools 1.4 and 1.5 both carry them; a release that moves one is mended here and nowhere else.
 """
 
+from typing import Any
+
+from anndata import AnnData
+from scvi.data import AnnDataManager
+from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._download import _download as download
 from scvi.model._utils import scrna_raw_counts_properties
 from scvi.model.base._de_core import _de_core as de_core
@@ -12,5 +17,11 @@ __all__ = [
     "MODULE_KEYS",
     "de_core",
     "download",
+    "manager_of",
     "scrna_raw_counts_properties",
 ]
+
+
+def manager_of(model_class: Any, adata: AnnData) -> AnnDataManager:
+    """What `model_class.setup_anndata` has registered `adata` with."""
+    return model_class._setup_adata_manager_store[adata.uns[_SCVI_UUID_KEY]]

@@ -23,6 +23,8 @@ _WARNINGS = (
     # a format that anndata chooses for us
     r".*zarr v3 autosharding will be the default",
     r"Writing zarr v2 data will no longer be the default",
+    # and one that annbatch does
+    r"Consolidated metadata is currently not part in the Zarr format 3",
 )
 _LIGHTNING = r"GPU available: False|(TPU|HPU) available: False|💡 Tip:|`Trainer\.fit` stopped: `max_epochs"
 _RECORDS = {

@@ -6,6 +6,7 @@ from scmimic.model.activa._plan import IntrospectiveTrainingPlan
 from scmimic.model.activa._softadapt import softadapt_weights
 from scmimic.model.base._realism_callback import RealismCallback
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepFiniteWeights, KeepingTrainRunner, n_epochs
+from scmimic.model.base._streamed import StreamedCells
 from scmimic.model.beta_tcvae._plan import BetaTCVAETrainingPlan
 from scmimic.model.gan._critic_gradients import critic_gradients, generator_gradient
 from scmimic.model.gan._plan import WassersteinTrainingPlan
@@ -21,6 +22,7 @@ __all__ = [
     "KeepingTrainRunner",
     "Prediction",
     "RealismCallback",
+    "StreamedCells",
     "WassersteinTrainingPlan",
     "critic_gradients",
     "generator_gradient",

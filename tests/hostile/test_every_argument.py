@@ -103,7 +103,7 @@ def arguments():
         "model_or_history": {"elbo_train": pd.DataFrame({"elbo_train": [3.0, 2.0]})},
         **dict.fromkeys(("dir_path", "model_dir"), "no/such/folder"),
         "n": 5,
-        "store": "cells.zarr",
+        **dict.fromkeys(("store", "collection_path"), "cells.zarr"),
         "z": np.zeros((2, 2), dtype=np.float32),
         "path": "report.html",
     }

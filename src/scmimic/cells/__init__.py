@@ -20,6 +20,7 @@ from scmimic.cells._checks import (
     read_gene,
     warn_of_counts,
 )
+from scmimic.cells._collection import Batch, Batches, CellCollection, build_collection, need_annbatch
 from scmimic.cells._columns import (
     ObsColumn,
     Value,
@@ -81,6 +82,9 @@ __all__ = [
     "UNIT_NAMES",
     "AttributeValues",
     "Attributes",
+    "Batch",
+    "Batches",
+    "CellCollection",
     "Changes",
     "ExpressionSpace",
     "Labels",
@@ -91,6 +95,7 @@ __all__ = [
     "Values",
     "as_list",
     "assemble",
+    "build_collection",
     "cell_names",
     "changes",
     "check_column",
@@ -127,6 +132,7 @@ __all__ = [
     "layer_names",
     "leave_out_shared",
     "made_space",
+    "need_annbatch",
     "matrix_fingerprint",
     "read_both",
     "read_cells",

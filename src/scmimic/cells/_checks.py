@@ -46,12 +46,13 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
     if adata.is_view:
         raise ValueError("`adata` is a view of another AnnData. Make it an object of its own first: `adata.copy()`.")
     if adata.isbacked:
-        raise ValueError("`adata` is backed by a file. Read it into memory first: `adata = adata.to_memory()`.")
+        raise ValueError(
+            "`adata` is backed by a file. Read it into memory first: `adata = adata.to_memory()`. ACTIVA, ACTINN and "
+            "BetaTCVAE also train on cells that stay on disk: see `setup_annbatch`."
+        )
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(f"`adata` is empty: {adata.n_obs} cells x {adata.n_vars} genes.")
-    if not adata.var_names.is_unique:
-        twice = adata.var_names[adata.var_names.duplicated()].unique()[:5].tolist()
-        raise ValueError(f"`adata.var_names` repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
+    check_unique_genes(adata.var_names, "`adata.var_names`")
     x = get_matrix(adata, layer)
     where = where_is(layer)
     check_unmasked(**{where: x})
@@ -72,6 +73,13 @@ def check_structure(adata: AnnData, layer: str | None) -> None:
             f"`{where}` holds entries several times, whose sums may be too large for {x.dtype}. Add them up first: "
             f"`{where} = {where}.astype('float32')`, then `{where}.sum_duplicates()`."
         )
+
+
+def check_unique_genes(var_names: pd.Index, where: str) -> None:
+    """Reject names of genes that repeat."""
+    if not var_names.is_unique:
+        twice = var_names[var_names.duplicated()].unique()[:5].tolist()
+        raise ValueError(f"{where} repeats {twice}. Make them unique: `adata.var_names_make_unique()`.")
 
 
 def _value_chunks(x: Any) -> Iterator[np.ndarray]:

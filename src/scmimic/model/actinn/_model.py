@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningModule
+from scvi import REGISTRY_KEYS
 
 from scmimic import _keys
 from scmimic._arguments import (
@@ -30,6 +31,7 @@ from scmimic.model.actinn._module import ACTINNModule
 from scmimic.model.actinn._plan import ClassifierTrainingPlan
 from scmimic.model.base._fields import anndata_fields, register
 from scmimic.model.base._model import CellModel
+from scmimic.model.base._streamed import StreamedCells
 from scmimic.nn import ACTINNClassifier
 
 _KINDS = {"filter_genes": FLAG, "input_transform": Choice(("log2", "none"))}
@@ -103,26 +105,28 @@ class ACTINN(CellModel):
                 f"{self.label_categories_} besides unlabelled cells."
             )
         n_input = self.summary_stats.n_vars
-        mask, weights = None, None
-        if adata is not None:
-            mask = torch.as_tensor(expressed_genes(self._expression())) if filter_genes else None
-            weights = self._class_weights(class_weights)
-        elif class_weights is not None:
-            weights = torch.ones(n_labels)
-        network = ACTINNClassifier(
-            n_input, n_labels, n_hidden=n_hidden, input_transform=input_transform, gene_mask=mask
-        )
+        network = ACTINNClassifier(n_input, n_labels, n_hidden=n_hidden, input_transform=input_transform)
         network.uses_all_genes = not filter_genes
-        self.module = self._module_cls(network, weights)
+        self._weights_of = class_weights
+        self.module = self._module_cls(network, None if class_weights is None else torch.ones(n_labels))
+        if adata is not None:
+            self._start()
         self._model_summary_string = (
             f"ACTINN classifier: {n_input} genes, hidden layers {tuple(n_hidden)}, {n_labels} types"
         )
         self.init_params_ = self._get_init_params(locals())
 
+    def _start(self) -> None:
+        if not self.module.classifier.uses_all_genes:
+            self.module.classifier.gene_mask.copy_(torch.as_tensor(expressed_genes(self._expression())))
+        if (weights := self._class_weights(self._weights_of)) is not None:
+            self.module.class_weights.copy_(weights)
+
     def _class_weights(self, class_weights) -> torch.Tensor | None:
         if class_weights is None:
             return None
-        counts = np.bincount(self._label_array(), minlength=len(self.label_categories_))[: len(self.label_categories_)]
+        codes = self._label_array() if self._stream is None else self._stream.labels
+        counts = np.bincount(codes, minlength=len(self.label_categories_))[: len(self.label_categories_)]
         if not isinstance(class_weights, Mapping):
             if not isinstance(class_weights, str) or class_weights != "balanced":
                 raise ValueError(f"`class_weights` must be 'balanced', a dict or None, not {shown(class_weights)}.")
@@ -194,6 +198,7 @@ class ACTINN(CellModel):
         early_stopping: bool = False,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
+        datamodule: StreamedCells | None = None,
         **trainer_kwargs,
     ) -> None:
         """Train the classifier.
@@ -222,6 +227,9 @@ class ACTINN(CellModel):
         plan_kwargs
             Passed to :class:`scmimic.train.ClassifierTrainingPlan`: ``lr``, ``weight_decay``, ``lr_decay``,
             ``lr_decay_steps``.
+        datamodule
+            Cells on disk to train on, as ``setup_annbatch`` gives them; None: those that the model was made with, in
+            memory. `shuffle_set_split` and `load_sparse_tensor` then say nothing.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
 
@@ -252,7 +260,7 @@ class ACTINN(CellModel):
         """
         self._check_training(locals())
         if max_epochs is None:
-            steps_per_epoch = max(self.adata.n_obs // batch_size, 1)
+            steps_per_epoch = max((datamodule or self.adata).n_obs // batch_size, 1)
             max_epochs = max(50, -(-2000 // steps_per_epoch))
         if early_stopping:
             trainer_kwargs.setdefault("early_stopping_monitor", "validation_loss")
@@ -268,12 +276,13 @@ class ACTINN(CellModel):
             early_stopping=early_stopping,
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs=plan_kwargs,
+            datamodule=datamodule,
             **trainer_kwargs,
         )
 
     @torch.inference_mode()
     def _after_training(self, plan: LightningModule) -> None:
-        (cells,) = self._dense_batches(self._expression(), np.sort(self.train_indices_)[:512], 512)
+        cells = next(iter(self._training_batches()))[REGISTRY_KEYS.X_KEY][:512].to(self.device)
         self._check_useful("the probabilities that it gives to types", self.module.classifier(cells).softmax(-1))
 
     @torch.inference_mode()

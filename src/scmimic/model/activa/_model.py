@@ -39,6 +39,7 @@ from scmimic.model.activa._presets import preset_for
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_from_data, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
+from scmimic.model.base._streamed import StreamedCells
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
@@ -171,12 +172,9 @@ class ACTIVA(GenerativeVAE):
             dropout_rate=dropout_rate,
             classifier=network,
         )
+        self._label_baseline = label_baseline
         if adata is not None:
-            write_covariate_statistics(self)
-        if adata is not None and self.module.is_count:
-            x = self._expression()
-            check_registered_counts(x, gene_likelihood)
-            start_from_data(self, x, label_baseline)
+            self._start()
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
@@ -186,6 +184,13 @@ class ACTIVA(GenerativeVAE):
         # a model is saved with its parameters: an ACTINN would drag its data along
         given = without_weights(network) if network is not None and self._classifier_is_given else None
         self.init_params_ = self._get_init_params(locals() | {"classifier": given})
+
+    def _start(self) -> None:
+        write_covariate_statistics(self)
+        if self.module.is_count:
+            x = self._expression()
+            check_registered_counts(x, self.module.gene_likelihood)
+            start_from_data(self, x, self._label_baseline)
 
     @classmethod
     def setup_anndata(
@@ -344,6 +349,7 @@ class ACTIVA(GenerativeVAE):
         calibrate_margins: bool = True,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
+        datamodule: StreamedCells | None = None,
         **trainer_kwargs,
     ) -> None:
         """Train: first a VAE with the classifier alongside, then the introspective game (section 2.6).
@@ -383,6 +389,9 @@ class ACTIVA(GenerativeVAE):
         plan_kwargs
             Passed to :class:`scmimic.train.IntrospectiveTrainingPlan`: ``alpha1``, ``alpha2``, ``m``, ``lr``,
             ``softadapt``, ``n_epochs_classifier``, and so on.
+        datamodule
+            Cells on disk to train on, as ``setup_annbatch`` gives them; None: those that the model was made with, in
+            memory. `shuffle_set_split` and `load_sparse_tensor` then say nothing.
         **trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``strategy="ddp"``.
 
@@ -414,7 +423,7 @@ class ACTIVA(GenerativeVAE):
         self._check_training(locals())
         preset = preset_for(self.module.gene_likelihood)
         if max_epochs is None:
-            max_epochs = preset.epochs(self.adata.n_obs, batch_size)
+            max_epochs = preset.epochs((datamodule or self.adata).n_obs, batch_size)
         if warmup_epochs is None:
             warmup_epochs = preset.warmup(max_epochs)
         settings = {
@@ -443,6 +452,7 @@ class ACTIVA(GenerativeVAE):
             early_stopping=early_stopping,
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs=settings,
+            datamodule=datamodule,
             finish=partial(self._calibrate, **calibration),
             **trainer_kwargs,
         )

@@ -17,7 +17,7 @@ from scvi.model.base import BaseModelClass
 from scvi.utils import attrdict
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, LABEL, LAYER, Listed, check_arguments, check_keywords
+from scmimic._arguments import COLUMN, LABEL, LAYER, Kind, Listed, check_arguments, check_keywords
 from scmimic._noise import without_noise
 from scmimic._plain import from_plain
 from scmimic.cells import (
@@ -37,7 +37,7 @@ from scmimic.cells import (
 logger = logging.getLogger(__name__)
 
 _COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
-_KINDS = {
+KINDS: dict[str, Kind] = {
     **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
     **dict.fromkeys(("layer", "rna_layer"), LAYER),
     "unlabeled_category": LABEL.or_none,
@@ -243,7 +243,7 @@ def anndata_fields(
     needs_known: bool = True,
 ) -> list:
     """Check an AnnData and return the fields to register; see :class:`ColumnField` for the labels."""
-    check_arguments(locals(), _KINDS)
+    check_arguments(locals(), KINDS)
     categorical, continuous = _check_covariate_keys(
         labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
     )
@@ -288,7 +288,7 @@ def mudata_fields(
     continuous_covariate_keys: Sequence[str] | None = None,
 ) -> list:
     """Check a MuData and return the fields to register."""
-    check_arguments(locals(), _KINDS)
+    check_arguments(locals(), KINDS)
     categorical, continuous = _check_covariate_keys(
         labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
     )

@@ -113,6 +113,8 @@ class RealismCallback(ModelCallback):
         """Draw the real cells, and those that lend their codes."""
         if self.model is None:
             raise RuntimeError("A RealismCallback is for `train(callbacks=[...])` of a model of scmimic.")
+        if self.model.adata is None:
+            raise ValueError("A RealismCallback compares cells in memory: leave it out of a training on `datamodule`.")
         rng = np.random.default_rng(self.seed)
         splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
         parts = (splitter.train_idx, splitter.val_idx)

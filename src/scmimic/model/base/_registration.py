@@ -96,8 +96,8 @@ class RegisteredModel(BaseModelClass):
         if self.adata is None:
             name = type(self).__name__
             raise RuntimeError(
-                f"This {name} was loaded without its data. Give cells, `adata=...`, or load it with the data: "
-                f"`{name}.load(path, adata=adata)`."
+                f"This {name} was loaded without its data, or trained on cells on disk. Give cells, `adata=...`, or "
+                f"load it with the data: `{name}.load(path, adata=adata)`."
             )
         return self.adata
 

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from anndata import AnnData
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
+from scvi.data import AnnDataManager
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 from scvi.train import Trainer as ScviTrainer
 from torch.utils.data import DataLoader
 
-from scmimic import _interrupts
+from scmimic import _interrupts, _keys
 from scmimic._arguments import (
     COUNT,
     COUNT_OR_NONE,
     FLAG,
     NATURAL,
     NON_NEGATIVE,
+    PATH,
     POSITIVE,
     SETTINGS,
     SHARE,
     Choice,
+    Instance,
     Kind,
+    Listed,
     PairRange,
     Range,
     check_arguments,
     check_keywords,
 )
+from scmimic._compat import manager_of
 from scmimic._interrupts import interrupted_part, terminable
 from scmimic._noise import without_noise
+from scmimic.cells import CellCollection, Value, as_list, build_collection, need_annbatch
+from scmimic.model.base._fields import KINDS
 from scmimic.model.base._registration import RegisteredModel
 from scmimic.model.base._runner import DIVERGENCE_ADVICE, KeepingTrainRunner
+from scmimic.model.base._streamed import StreamedCells
 
 SINGLE = (None, 32, "32", "32-true")
 """What Lightning calls single precision, and mixed with half precision."""
@@ -76,11 +88,31 @@ class _Hinge(Range):
         return f"{super().describe()}, 'auto'"
 
 
+@dataclass(frozen=True)
+class _Size(Range):
+    """Numbers of cells, and sizes in bytes as text."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a number or text."""
+        return isinstance(value, str) or super().fits(value)
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a positive number, or a number with a unit."""
+        if isinstance(value, str):
+            return re.fullmatch(r"\d+(\.\d+)? ?[kMGT]?i?B", value) is not None
+        return super().within(value)
+
+    def describe(self) -> str:
+        """A number or a size."""
+        return "a whole number of cells or a size such as '2GB'"
+
+
 # Arguments of every `train`; a name means the same in each that has it.
 _TRAIN = {
     "max_epochs": COUNT_OR_NONE,
     "warmup_epochs": NATURAL.or_none,
     "batch_size": COUNT,
+    "datamodule": Instance(types=(StreamedCells,), optional=True),
     "accelerator": Choice(("auto", "gpu", *AcceleratorRegistry.available_accelerators())),
     "devices": _Devices(),
     "train_size": Range(0, 1, open_low=True, optional=True),
@@ -115,6 +147,24 @@ _PLAN = {
     "softadapt_slope_at": Choice(("newest", "oldest")),
 }
 
+# What of `setup_annbatch` is an argument of `setup_anndata` too.
+_REGISTERED = (
+    "labels_key",
+    "unlabeled_category",
+    "batch_key",
+    "size_factor_key",
+    "categorical_covariate_keys",
+    "continuous_covariate_keys",
+)
+_COLLECTION = {
+    **KINDS,
+    "collection_path": PATH,
+    "paths": Listed(PATH, alone=True, optional=True),
+    **dict.fromkeys(("rebuild", "shuffle"), FLAG),
+    "sample_size": COUNT,
+    "dataset_size": _Size(1, whole=True),
+}
+
 # Larger counts have no place in the integers that are made of them.
 _MAX_COUNT = 2**31
 
@@ -130,6 +180,8 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
     """Whether Ctrl-C or SIGTERM ended the last training."""
     interrupted_source_: str | None = None
     """Class of what the model was made on (a classifier, a representation), where its training was interrupted."""
+    # the cells on disk that a training is on, for its time
+    _stream: StreamedCells | None = None
     # what a training goes back to if it fails; None as soon as it has learned
     _before: ModelState | None = None
 
@@ -140,6 +192,114 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         if self.was_interrupted_:
             return f"{summary}, interrupted before the end"
         return summary if part is None else f"{summary}\nMade on: {part} whose training was interrupted"
+
+    @classmethod
+    def setup_annbatch(
+        cls,
+        collection_path: str | os.PathLike,
+        paths: Sequence[str | os.PathLike] | None = None,
+        *,
+        layer: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: Value | None = _keys.UNLABELED,
+        batch_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        rebuild: bool = False,
+        shuffle: bool = True,
+        dataset_size: int | str = "2GB",
+        sample_size: int = 20_000,
+    ) -> StreamedCells:
+        """Register cells that stay on disk, for a training that streams them (ACTIVA, ACTINN and BetaTCVAE).
+
+        The cells of one or more files are written once to a collection of annbatch, sharded zarr, from which trainings
+        read them in pieces. Every value is looked at once. Needs Python 3.12 or newer and ``scmimic[annbatch]``.
+
+        Parameters
+        ----------
+        collection_path
+            The collection, a ``.zarr``: what `paths` are written to, or one that is there.
+        paths
+            The ``.h5ad`` and ``.zarr`` with the cells, all of the same genes. None: the collection is there.
+        layer
+            Layer of `paths` with the expression; None: ``X``. A collection holds one.
+        labels_key, unlabeled_category, batch_key, size_factor_key
+            Columns of ``.obs``, as in ``setup_anndata``; those that it does not have are refused.
+        categorical_covariate_keys, continuous_covariate_keys
+            As in ``setup_anndata``.
+        rebuild
+            Write the collection anew where there is one.
+        shuffle
+            Write the cells in random order, that of scvi-tools' seed. Without it batches are mixed of pieces of 256
+            cells, and validation cells are the last of the files.
+        dataset_size
+            What is held in memory and shuffled at once while the collection is written: a number of cells, or a size.
+        sample_size
+            Cells that are held in memory, from which the networks' start values are taken.
+
+        Returns
+        -------
+        StreamedCells
+            What a model is made and trained with; :class:`scmimic.train.StreamedCells`.
+
+        Raises
+        ------
+        ImportError
+            If annbatch is not installed.
+        KeyError
+            If a file lacks the layer, or the cells lack a column.
+        TypeError
+            If the model does not train on cells on disk, or has no such argument in ``setup_anndata``.
+        ValueError
+            If genes of the files differ, values are NaN or negative, expression is stored by gene, or a collection is
+            there and `paths` are given without `rebuild`.
+        OSError
+            If a file is missing, or nothing can be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import scmimic as sm
+        >>> adata = sm.datasets.synthetic_counts(n_obs=500, n_vars=20, seed=0)
+        >>> folder = tempfile.mkdtemp()
+        >>> adata.write_h5ad(f"{folder}/cells.h5ad")
+        >>> cells = sm.ACTIVA.setup_annbatch(
+        ...     f"{folder}/cells.zarr", [f"{folder}/cells.h5ad"], labels_key="cell_type"
+        ... )  # doctest: +SKIP
+        >>> model = sm.ACTIVA(registry=cells.registry, n_latent=2, n_hidden=(8,))  # doctest: +SKIP
+        >>> model.train(datamodule=cells, max_epochs=2, enable_progress_bar=False)  # doctest: +SKIP
+        >>> model.generate(5, seed=0).n_obs  # doctest: +SKIP
+        5
+        """
+        check_arguments(locals(), _COLLECTION)
+        name, given = cls.__name__, dict(locals())
+        known = inspect.signature(cls.setup_anndata).parameters
+        if "datamodule" not in inspect.signature(cls.train).parameters:
+            raise TypeError(f"A {name} trains on cells in memory alone: `{name}.setup_anndata(adata, ...)`.")
+        settings = {key: given[key] for key in _REGISTERED if key in known}
+        if further := [key for key in _REGISTERED if key not in known and given[key] not in (None, _keys.UNLABELED)]:
+            raise TypeError(f"`{name}.setup_anndata` has no {further}, and so there is none here: leave it out.")
+        need_annbatch(f"`{name}.setup_annbatch`")
+        if paths is None and rebuild:
+            raise ValueError("`rebuild=True` needs the files that the collection is made of: `paths=[...]`.")
+
+        def register(adata: AnnData, **transfer: Any) -> AnnDataManager:
+            cls.setup_anndata(adata, **settings, **transfer)
+            return manager_of(cls, adata)
+
+        with without_noise():
+            if paths is not None:
+                build_collection(
+                    collection_path,
+                    as_list(paths),
+                    layer=layer,
+                    overwrite=rebuild,
+                    shuffle=shuffle,
+                    dataset_size=dataset_size,
+                    rng=np.random.default_rng(int(torch.randint(2**31 - 1, ()))),
+                )
+            return StreamedCells(CellCollection(collection_path), register, sample_size)
 
     def _check_trained(self, has_cells: bool = True) -> None:
         """Refuse what only a trained model can do; `has_cells` says whether it has what it keeps of its cells."""
@@ -157,8 +317,12 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             What arguments must be that are others here than in the models' other ``train``.
         """
         check_arguments(arguments, _TRAIN | kinds)
-        self._check_has_cells()
         asked = SimpleNamespace(**arguments)
+        datamodule = arguments.get("datamodule")
+        if datamodule is None:
+            self._check_has_cells()
+        else:
+            self._check_streams(datamodule, asked)
         if None not in (asked.train_size, asked.validation_size) and asked.train_size + asked.validation_size > 1:
             raise ValueError(
                 f"`train_size` and `validation_size` must add up to 1 at most: {asked.train_size} and "
@@ -197,17 +361,41 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         """The cells that the model was made with are there, and as they were."""
         if self.adata is None:
             raise RuntimeError(
-                f"This {type(self).__name__} was loaded without its data and cannot train. Load it with them: "
-                f"`{type(self).__name__}.load(path, adata=adata)`."
+                f"This {type(self).__name__} has no data and cannot train. Load it with them: "
+                f"`{type(self).__name__}.load(path, adata=adata)`; or, if they are those that `setup_annbatch` gave, "
+                "name them: `train(datamodule=...)`."
             )
         self._check_unchanged(strict=True)
         # the labels that scvi-tools keeps in the data are those of the model that was set up last
         self.adata_manager.validate()
 
+    def _check_streams(self, cells: StreamedCells, asked: SimpleNamespace) -> None:
+        """Refuse cells on disk that are not those of the model, and what is for cells in memory alone."""
+        name = type(self).__name__
+        if self.adata is not None:
+            raise ValueError(
+                f"This {name} was made with cells in memory, on which it trains: leave `datamodule` out, or make it "
+                f"without: `{name}(registry=datamodule.registry)`."
+            )
+        cells.check_fits(self.registry_, name)
+        if asked.datasplitter_kwargs:
+            raise ValueError("`datasplitter_kwargs` are for cells in memory: leave them out with `datamodule`.")
+        several = asked.devices not in ("auto", 1, "1") and np.size(asked.devices) > 1 or asked.devices in (-1, "-1")
+        count = str(asked.devices)
+        if several or (count.isdigit() and int(count) > 1) or asked.trainer_kwargs.get("strategy", "auto") != "auto":
+            raise ValueError(
+                "Cells on disk are streamed to one process: with `datamodule`, leave `strategy` out and give one "
+                "device."
+            )
+
+    def _start(self) -> None:
+        """Take what the networks start from out of the registered cells."""
+
     def _train(
         self,
         *,
         max_epochs: int,
+        datamodule: StreamedCells | None = None,
         keep: Mapping[str, Any] | None = None,
         finish: Callable[[], None] | None = None,
         **arguments: Any,
@@ -218,6 +406,8 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         ----------
         max_epochs
             Passes over the data.
+        datamodule
+            Cells on disk; None: those in memory.
         keep
             Attributes that the model gets with the training.
         finish
@@ -229,8 +419,10 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         self.__dict__.update(keep or {})
         try:
             with terminable(), without_noise():
+                if datamodule is not None:
+                    self._take_stream(datamodule, arguments)
                 # the runner gives what ended the training early
-                ended_by = super().train(max_epochs=int(max_epochs), **arguments)
+                ended_by = super().train(max_epochs=int(max_epochs), datamodule=datamodule, **arguments)
                 if isinstance(ended_by, SystemExit):
                     raise ended_by
                 if finish is not None:
@@ -241,7 +433,35 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
                 self._before.restore(self)
             raise
         finally:
-            self._before = None
+            self._before = self._stream = self._datamodule = None
+
+    def _take_stream(self, cells: StreamedCells, arguments: Mapping[str, Any]) -> None:
+        """Train on cells on disk; networks that have learned nothing yet start from some of them."""
+        self._stream = cells
+        cells.batch_size = arguments["batch_size"]
+        cells.split(arguments["train_size"], arguments["validation_size"])
+        if not self.is_trained:
+            with self._holding(cells):
+                self._remember_registration()
+                self._start()
+
+    @contextmanager
+    def _holding(self, cells: StreamedCells) -> Iterator[None]:
+        """Have the sample for the model's data."""
+        self._adata, self._adata_manager = cells.sample, cells.manager
+        try:
+            yield
+        finally:
+            self._adata = self._adata_manager = None
+
+    def _training_batches(self, cells: np.ndarray | None = None) -> Iterable[dict[str, Any]]:
+        """The cells trained on, or these of them, in their order."""
+        if self._stream is not None:
+            return self._stream.training_cells(cells)
+        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
+        if cells is not None:
+            indices = cells if indices is None else indices[cells]
+        return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
 
     @contextmanager
     def _after_learning(self) -> Iterator[None]:

@@ -581,13 +581,6 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             )
         return margins
 
-    def _training_batches(self, cells: np.ndarray | None = None):
-        """The cells trained on, or these of them, in their order."""
-        indices = None if self.train_indices_ is None else np.sort(self.train_indices_)
-        if cells is not None:
-            indices = cells if indices is None else indices[cells]
-        return self._make_data_loader(self.adata, indices=indices, batch_size=1024)
-
     def _check_confidence(self, min_confidence: float | None, codes: str, labels) -> None:
         needs = min_confidence is not None or (codes == "prior" and labels is not None)
         if needs and getattr(self.module, "classifier", None) is None:

@@ -34,6 +34,7 @@ from scmimic.metrics.parts import mean_kl
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder, write_covariate_statistics
 from scmimic.model.base._likelihoods import likelihood_names
+from scmimic.model.base._streamed import StreamedCells
 from scmimic.model.base._training import SINGLE
 from scmimic.model.base._vae import GenerativeVAE
 from scmimic.model.beta_tcvae._module import BetaTCVAEModule
@@ -226,19 +227,22 @@ class BetaTCVAE(GenerativeVAE):
         )
         self.module = self._make_module()
         if adata is not None:
-            x = self._expression()
-            if self.module.is_count:
-                check_registered_counts(x, gene_likelihood)
-            elif registry is None:
-                warn_of_counts(x, "the registered expression")
-            write_covariate_statistics(self)
-            start_mean_decoder(self, x)
+            self._start(is_new=registry is None)
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
             f"BetaTCVAE: {n_input} genes, {n_latent} latent dimensions, hidden layers {n_hidden}, "
             f"gene_likelihood={gene_likelihood!r}, beta={beta}, kl_weight={kl_weight}, library={library!r}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    def _start(self, *, is_new: bool = True) -> None:
+        x = self._expression()
+        if self.module.is_count:
+            check_registered_counts(x, self.module.gene_likelihood)
+        elif is_new:
+            warn_of_counts(x, "the registered expression")
+        write_covariate_statistics(self)
+        start_mean_decoder(self, x)
 
     @classmethod
     def setup_anndata(
@@ -383,6 +387,7 @@ class BetaTCVAE(GenerativeVAE):
         early_stopping: bool = False,
         datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
+        datamodule: StreamedCells | None = None,
         n_restarts: int = 1,
         restart_epochs: int | None = None,
         **trainer_kwargs,
@@ -412,6 +417,9 @@ class BetaTCVAE(GenerativeVAE):
         plan_kwargs
             Passed to :class:`scmimic.train.BetaTCVAETrainingPlan`: ``lr``, ``memory_size``, ``n_epochs_beta_warmup``,
             and so on.
+        datamodule
+            Cells on disk to train on, as ``setup_annbatch`` gives them; None: those that the model was made with, in
+            memory. `shuffle_set_split` and `load_sparse_tensor` then say nothing.
         n_restarts
             Number of seeds to begin from, 1 or at least 3; one by default, since each costs `restart_epochs`. What a
             latent comes to hold depends on the seed. With several, each is trained for `restart_epochs`; the one that
@@ -452,7 +460,7 @@ class BetaTCVAE(GenerativeVAE):
         self._check_training(locals(), n_restarts=COUNT, restart_epochs=COUNT_OR_NONE)
         check_restarts(self, n_restarts, devices, trainer_kwargs)
         if max_epochs is None:
-            max_epochs = default_epochs(self.adata.n_obs, batch_size)
+            max_epochs = default_epochs((datamodule or self.adata).n_obs, batch_size)
         train = functools.partial(
             self._train,
             max_epochs=max_epochs,
@@ -466,6 +474,7 @@ class BetaTCVAE(GenerativeVAE):
             early_stopping=early_stopping,
             datasplitter_kwargs=datasplitter_kwargs,
             plan_kwargs=plan_kwargs,
+            datamodule=datamodule,
         )
         if n_restarts == 1:
             train(finish=self._report_vanished_latents, **trainer_kwargs)

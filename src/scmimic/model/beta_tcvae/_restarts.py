@@ -132,7 +132,10 @@ class Restarts:
         return not self.model.was_interrupted_
 
     def _codes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the posteriors of all cells, whichever were trained on."""
+        """Mean and variance of the posteriors of all cells in memory, trained on or not; on disk, of the training's."""
+        if self.model.adata is None:
+            posterior = self.model._trained_cells()
+            return posterior.mean, posterior.std**2
         return self.model.get_latent_representation(return_dist=True)
 
     def _scores(self) -> np.ndarray:
