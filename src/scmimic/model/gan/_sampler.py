@@ -13,6 +13,7 @@ from scmimic.model.gan._counts import counts_of_logarithms, round_at_random, sca
 from scmimic.model.gan._module import Draw, GANModule
 from scmimic.model.generation._output import Chunk
 from scmimic.model.generation._sampler import BlockSampler, Stream
+from scmimic.model.generation._threads import in_threads
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
 
 
@@ -67,10 +68,14 @@ class GANSampler(BlockSampler):
 
     def make(self, source: np.ndarray, numbers: Iterable[int] | None = None) -> Iterator[Chunk]:
         """The cells of all blocks, or of the blocks of these numbers."""
-        for number, rows in self.blocks(len(source), numbers):
+
+        def one(block: tuple[int, slice]) -> Chunk:
+            number, rows = block
             stream = self.stream(Stream.BLOCKS, number)
             z = self.posterior.sample(source[rows], self.noise(len(source[rows]), self.module.n_latent, stream))
-            yield self._cells(z, source[rows], rows, stream)
+            return self._cells(z, source[rows], rows, stream)
+
+        yield from in_threads(one, self.blocks(len(source), numbers), self.n_threads)
 
     def decode(self, z: np.ndarray, source: np.ndarray) -> Iterator[Chunk]:
         """Cells of given codes, with the labels and the library sizes of the training cells `source`."""

@@ -16,6 +16,7 @@ from scmimic.model.base._likelihoods import CellDistribution
 from scmimic.model.base._vae_module import CellVAEModule
 from scmimic.model.generation._draw import draw_sparse
 from scmimic.model.generation._output import Chunk
+from scmimic.model.generation._threads import in_threads
 from scmimic.model.generation._unseen import Foretold, GroupMeans
 from scmimic.model.generation.calibration._margins import GeneMargins, MarginRecorder
 from scmimic.model.generation.codes._posterior import AggregatedPosterior
@@ -105,6 +106,11 @@ class BlockSampler:
         """Number and rows of each block of `n` cells, or of some of the blocks."""
         numbers = range(-(-n // BLOCK)) if numbers is None else numbers
         return ((number, slice(number * BLOCK, min((number + 1) * BLOCK, n))) for number in numbers)
+
+    @property
+    def n_threads(self) -> int:
+        """Blocks that are made at once."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     def cell_stream(self) -> np.random.Generator:
         """The random numbers by which it is drawn who the cells are."""
@@ -307,11 +313,17 @@ class CellSampler(BlockSampler):
 
     def make(self, drawn: Drawn, numbers: Iterable[int] | None = None) -> Iterator[Chunk]:
         """The cells of all blocks, or of the blocks of these numbers."""
-        for number, block in self.blocks(drawn.attributes.n, numbers):
+
+        def one(block: tuple[int, slice]) -> Chunk:
+            number, rows = block
             stream = self.stream(Stream.BLOCKS, number)
-            library = None if self.library_size is None else self.library_size[block]
-            part = drawn.take(block)
-            yield self._cells(*self.latents(self.codes, part, library, stream), part.attributes, stream)
+            library = None if self.library_size is None else self.library_size[rows]
+            part = drawn.take(rows)
+            return self._cells(*self.latents(self.codes, part, library, stream), part.attributes, stream)
+
+        # what notes counts notes them in their order
+        alone = isinstance(self.margins, MarginRecorder)
+        yield from in_threads(one, self.blocks(drawn.attributes.n, numbers), 1 if alone else self.n_threads)
 
     def _cells(
         self, z: torch.Tensor, log_library: torch.Tensor, attributes: AttributeValues, stream: torch.Generator

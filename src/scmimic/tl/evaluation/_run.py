@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from joblib import effective_n_jobs
 from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
@@ -143,7 +145,10 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
             if lacking := _lacking(measure, data):
                 results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
             else:
-                results = _take(measure, data.compared, options)
+                with warnings.catch_warnings():
+                    # the diagnostics look at the units of the cells, and have a row for what they find
+                    warnings.simplefilter("ignore", ScaleWarning)
+                    results = _take(measure, data.compared, options)
             curves[name] = results.curves
             seconds[name] = time.perf_counter() - start
             logger.info("%s: %.1f s", name, seconds[name])
@@ -225,24 +230,46 @@ def _take(measure: Measure, compared: Mapping[str, Sides], options: Options) -> 
     trivial = list(compared[OVERALL].trivial) if measure.calibrated else []
     if measure.screen and len(trivial) > 1:
         trivial = [_best_on_few_cells(measure, compared[OVERALL], options)]
-    for label, sides in compared.items():
-        if label != OVERALL and measure.per_label != "repeated":
+    tasks = [
+        (label, source, pair)
+        for label, sides in compared.items()
+        if label == OVERALL or measure.per_label == "repeated"
+        for source, pair in _pairs(measure, sides, trivial)
+    ]
+    for (label, source, _), outcome in zip(tasks, _taken(measure, tasks, options), strict=True):
+        if isinstance(outcome, _Missing):
+            results.missing[label, source] = outcome
             continue
-        for source, pair in _pairs(measure, sides, trivial):
-            outcome = _try(measure, pair, options, f"{source}, {label}")
-            if isinstance(outcome, _Missing):
-                results.missing[label, source] = outcome
-                continue
-            values = outcome.overall
-            if source == "synthetic" and not measure.has_interval:
-                values = with_intervals(measure, pair, options, values)
-            results.values.setdefault(label, {})[source] = values
-            if label == OVERALL:
-                if outcome.curve is not None:
-                    results.curves[source] = outcome.curve
-                for of_label, returned in outcome.per_label.items():
-                    results.values.setdefault(of_label, {})[source] = returned
+        results.values.setdefault(label, {})[source] = outcome.overall
+        if label == OVERALL:
+            if outcome.curve is not None:
+                results.curves[source] = outcome.curve
+            for of_label, returned in outcome.per_label.items():
+                results.values.setdefault(of_label, {})[source] = returned
     return results
+
+
+def _taken(measure: Measure, tasks: Sequence[tuple[str, str, Pair]], options: Options) -> Iterable[Outcome | _Missing]:
+    """What a measure gives on each side, of several sides at once: one of few cells keeps no two threads busy."""
+
+    def take(task: tuple[str, str, Pair], options: Options) -> Outcome | _Missing:
+        label, source, pair = task
+        outcome = _try(measure, pair, options, f"{source}, {label}")
+        if source == "synthetic" and not measure.has_interval and not isinstance(outcome, _Missing):
+            return replace(outcome, overall=with_intervals(measure, pair, options, outcome.overall))
+        return outcome
+
+    n_threads = min(effective_n_jobs(options.n_jobs), len(tasks))
+    if n_threads == 1:
+        return [take(task, options) for task in tasks]
+    with ThreadPoolExecutor(n_threads) as pool:
+        done = [pool.submit(take, task, replace(options, n_jobs=1)) for task in tasks]
+        try:
+            return [outcome.result() for outcome in done]
+        except BaseException:
+            # Ctrl-C does not wait for those that have not begun
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _pairs(measure: Measure, sides: Sides, trivial: Sequence[str]) -> Iterator[tuple[str, Pair]]:
@@ -260,10 +287,7 @@ def _pairs(measure: Measure, sides: Sides, trivial: Sequence[str]) -> Iterator[t
 def _try(measure: Measure, pair: Pair, options: Options, what: str) -> Outcome | _Missing:
     """Take a measure; one that cannot be taken of some cells does not cost the rest of the evaluation."""
     try:
-        with warnings.catch_warnings():
-            # the diagnostics look at the units of the cells, and have a row for what they find
-            warnings.simplefilter("ignore", ScaleWarning)
-            return measure.function(pair, options)
+        return measure.function(pair, options)
     except TooFewCellsError as error:
         return _Missing(f"Too few cells. {error}", is_fault=False)
     except _FAULTS as error:
