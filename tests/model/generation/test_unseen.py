@@ -12,7 +12,7 @@ import torch
 import scmimic as sm
 from scmimic import _keys
 from scmimic.cells import AttributeValues
-from scmimic.model.generation._sampler import UNSEEN_CELLS
+from scmimic.model.generation._sampler import UNSEEN_CELLS, BlockSampler
 from scmimic.model.generation._unseen import HALF_COUNTED, GroupMeans
 from scmimic.model.generation.similarity import POWERS
 
@@ -398,7 +398,9 @@ def test_a_held_out_comparison_has_the_trust(model):
     assert left == pytest.approx(table.loc["model", "trust"], abs=0.25)
 
 
-def test_the_decoder_is_asked_once_for_each_group(model, monkeypatch):
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_decoder_is_asked_once_for_each_group(model, monkeypatch, n_threads):
+    monkeypatch.setattr(BlockSampler, "n_threads", n_threads)
     calls = []
     decode = type(model.module).decode
 

@@ -321,6 +321,9 @@ class CellSampler(BlockSampler):
             part = drawn.take(rows)
             return self._cells(*self.latents(self.codes, part, library, stream), part.attributes, stream)
 
+        # found once, before several threads look for them
+        for _ in self.unseen_groups(drawn.attributes):
+            pass
         # what notes counts notes them in their order
         alone = isinstance(self.margins, MarginRecorder)
         yield from in_threads(one, self.blocks(drawn.attributes.n, numbers), 1 if alone else self.n_threads)

@@ -37,6 +37,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], n_thre
         yield from map(alone, items)
         return
     waiting: deque[Future[Result]] = deque()
+    before = torch.get_num_threads()
     with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for item in items:
@@ -48,4 +49,4 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], n_thre
         finally:
             pool.shutdown(cancel_futures=True)
             # what threads that begin later start with
-            torch.set_num_threads(n_threads)
+            torch.set_num_threads(before)
