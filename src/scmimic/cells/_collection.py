@@ -81,7 +81,7 @@ def build_collection(
         path,
         overwrite=overwrite,
         endings=(".zarr",),
-        others={"`paths`": None} | {f"`paths` ({file})": file for file in files},
+        others={f"`paths` ({file})": file for file in files},
         name="`collection_path`",
         flag="`rebuild=True`",
     )

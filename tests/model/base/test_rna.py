@@ -152,7 +152,7 @@ def test_no_training_without_data(adata, model_class, tmp_path):
     model = model_class(adata)
     model.train(1, **QUIET)
     model.save(tmp_path / "m")
-    with pytest.raises(RuntimeError, match="loaded without its data"):
+    with pytest.raises(RuntimeError, match="has no data and cannot train"):
         model_class.load(tmp_path / "m").train(1)
-    with pytest.raises(RuntimeError, match="loaded without its data"):
+    with pytest.raises(RuntimeError, match="has no data and cannot train"):
         model_class.load(tmp_path / "m").train()
