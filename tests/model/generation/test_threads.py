@@ -47,7 +47,7 @@ def test_no_more_is_made_than_is_taken():
     next(results)
     results.close()
     assert len(made) <= 6
-    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("cells")]
 
 
 def test_an_error_comes_through():

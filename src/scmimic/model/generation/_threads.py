@@ -38,7 +38,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], n_thre
         return
     waiting: deque[Future[Result]] = deque()
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(n_threads, "cells", torch.set_num_threads, (1,)) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(alone, item))
