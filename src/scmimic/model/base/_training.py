@@ -208,7 +208,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         continuous_covariate_keys: Sequence[str] | None = None,
         rebuild: bool = False,
         shuffle: bool = True,
-        dataset_size: int | str = "2GB",
+        dataset_size: int | str = "200MB",
         sample_size: int = 20_000,
     ) -> StreamedCells:
         """Register cells that stay on disk, for a training that streams them (ACTIVA, ACTINN and BetaTCVAE).
@@ -234,7 +234,8 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             Write the cells in random order, that of scvi-tools' seed. Without it batches are mixed of pieces of 256
             cells, and validation cells are the last of the files.
         dataset_size
-            What is held in memory and shuffled at once while the collection is written: a number of cells, or a size.
+            What is shuffled at once while the collection is written: a number of cells, or a size. Several times as
+            much is held in memory.
         sample_size
             Cells that are held in memory, from which the networks' start values are taken.
 
