@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -175,6 +176,8 @@ class CellSampler(BlockSampler):
         self.margins = margins
         self.means, self.group_codes = means, codes if group_codes is None else group_codes
         self._unseen: dict[tuple[int, ...], UnseenGroup | None] = {}
+        # each is looked at once, whichever thread meets it first
+        self._looking = Lock()
 
     def run(self, asked: AttributeValues, shuffle: bool) -> Iterator[Chunk]:
         """A cell for each row, in order, or mixed."""
@@ -288,11 +291,12 @@ class CellSampler(BlockSampler):
     def _unseen_group(self, codes: np.ndarray) -> UnseenGroup | None:
         """What a group gets, whatever the seed."""
         key = tuple(codes.tolist())
-        if key not in self._unseen:
-            assert self.means is not None
-            found = self.means.foretell(codes)
-            self._unseen[key] = None if found is None else self._moved(codes, found)
-        return self._unseen[key]
+        with self._looking:
+            if key not in self._unseen:
+                assert self.means is not None
+                found = self.means.foretell(codes)
+                self._unseen[key] = None if found is None else self._moved(codes, found)
+            return self._unseen[key]
 
     def _moved(self, codes: np.ndarray, found: Foretold) -> UnseenGroup:
         module = self.module
@@ -321,9 +325,6 @@ class CellSampler(BlockSampler):
             part = drawn.take(rows)
             return self._cells(*self.latents(self.codes, part, library, stream), part.attributes, stream)
 
-        # found once, before several threads look for them
-        for _ in self.unseen_groups(drawn.attributes):
-            pass
         # what notes counts notes them in their order
         alone = isinstance(self.margins, MarginRecorder)
         yield from in_threads(one, self.blocks(drawn.attributes.n, numbers), 1 if alone else self.n_threads)
