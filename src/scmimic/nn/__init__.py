@@ -10,7 +10,7 @@ from scmimic.nn._gene_projection import GeneProjection
 from scmimic.nn._gene_scale import GeneScale
 from scmimic.nn._generator import ExpressionGenerator
 from scmimic.nn._mean_decoder import MeanDecoder
-from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear
+from scmimic.nn._wide_linear import WideLinear, recycle_gradients, shared_linear, wide_product
 
 __all__ = [
     "ACTINNClassifier",
@@ -29,6 +29,7 @@ __all__ = [
     "fake_cells",
     "recycle_gradients",
     "shared_linear",
+    "wide_product",
 ]
 
 

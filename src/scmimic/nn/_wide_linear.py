@@ -19,7 +19,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 # Where a product in blocks is worth the copies: matrices beyond the processor's cache, some rows.
-WIDE_WEIGHT, WIDE_HEIGHT, WIDE_RATIO = 2**21, 64, 8
+WIDE_SIZE, WIDE_HEIGHT, WIDE_RATIO = 2**21, 32, 3
 # Columns of a block.
 WIDE_BLOCK = 512
 
@@ -44,11 +44,9 @@ def wide_product(
         ``(n, m)``, memory for the result; None: new.
     """
     (n, k), width = a.shape, b.shape[1]
-    is_wide = max(k, n) * width >= WIDE_WEIGHT and min(k, n) >= WIDE_HEIGHT and width >= WIDE_RATIO * n
+    is_wide = max(k, n) * width >= WIDE_SIZE and min(k, n) >= WIDE_HEIGHT and width >= WIDE_RATIO * n
     if a.device.type != "cpu" or not is_wide or torch.is_autocast_enabled("cpu"):
-        if out is not None:
-            return torch.mm(a, b, out=out)
-        return a @ b if bias is None else torch.addmm(bias, a, b)
+        return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
     if out is None:
         out = a.new_empty(n, width)
     for part, columns in zip(out.split(WIDE_BLOCK, dim=1), b.split(WIDE_BLOCK, dim=1), strict=True):

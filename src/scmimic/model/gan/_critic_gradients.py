@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import torch
 
-from scmimic.nn import Critic, fake_cells
+from scmimic.nn import Critic, fake_cells, wide_product
 
 FeatureLoss = Callable[[torch.Tensor | None, torch.Tensor], torch.Tensor]
 """A further loss of the last hidden layer of real (None in the generator's step) and of fake cells."""
@@ -90,7 +90,7 @@ def critic_gradients(
         for layer, mask in zip(reversed(critic.layers[1:]), reversed(masks[:-1]), strict=True):
             sweep.append(mask[2 * n :] * (sweep[-1] @ layer.weight))
         sweep.reverse()
-        gradient = sweep[0] @ critic.layers[0].weight
+        gradient = wide_product(sweep[0], critic.layers[0].weight)
         norm = gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
         penalty = (norm - 1).square().mean()
 
@@ -188,7 +188,7 @@ def generator_gradient(
         loss = _generator_loss(critic, judged, condition, feature_loss)
         (gradient,) = torch.autograd.grad(loss, judged)
     for layer, mask in zip(reversed(critic.layers), reversed(masks), strict=True):
-        gradient = (mask * gradient) @ layer.weight
+        gradient = wide_product(mask * gradient, layer.weight)
     return loss.detach(), gradient
 
 
@@ -222,7 +222,4 @@ def _forward(
 
 def _write(parameter: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """Write ``left @ right`` into the gradient, in the memory of the last one where there is any."""
-    if parameter.grad is None:
-        parameter.grad = left @ right
-    else:
-        torch.mm(left, right, out=parameter.grad)
+    parameter.grad = wide_product(left, right, out=parameter.grad)
