@@ -26,6 +26,8 @@ MIN_SELF_DISTANCE = 0.95
 """Below this share of the distance within real cells, synthetic ones repeat each other, or vary too little."""
 
 _ZERO_RATIO = (0.9, 1.1)
+# Where hardly any value is zero, as of proteins, the ratio is one of accidents.
+_ZERO_DIFFERENCE = 0.02
 _VARIANCE_RATIO = (0.75, 1.33)
 _MAX_COMPOSITION = 0.05
 _MAX_MEMBERSHIP_AUC = 0.55
@@ -43,8 +45,8 @@ def diagnose(data: EvaluationData, *, log1p: bool, min_cells: int) -> list[Row]:
     rows = [row("same_space", _same_space(data, log1p), 1.0, space_warning(data, log1p))]
     zeros = _zero_fraction(real.raw)
     if zeros > 0:
-        ratio = _zero_fraction(synthetic.raw) / max(zeros, 1e-12)
-        rows.append(row("zero_fraction_ratio", ratio, 1.0, _zero_warning(real, synthetic, ratio)))
+        of_synthetic = _zero_fraction(synthetic.raw)
+        rows.append(row("zero_fraction_ratio", of_synthetic / zeros, 1.0, _zero_warning(zeros, of_synthetic)))
     rows.append(row("real_copies", data.copied, 0.0, _real_copies_warning(data.copied)))
     if data.labels:
         distance = _composition_distance(real.labels, synthetic.labels, data.labels)
@@ -152,11 +154,12 @@ def _zero_fraction(x: Matrix) -> float:
     return 1 - n_nonzero / (x.shape[0] * x.shape[1])
 
 
-def _zero_warning(real: Cells, synthetic: Cells, ratio: float) -> str:
-    if _ZERO_RATIO[0] <= ratio <= _ZERO_RATIO[1]:
+def _zero_warning(real: float, synthetic: float) -> str:
+    ratio = synthetic / real
+    if _ZERO_RATIO[0] <= ratio <= _ZERO_RATIO[1] or abs(synthetic - real) < _ZERO_DIFFERENCE:
         return ""
     which = "Smooth output: too few zeros" if ratio < 1 else "Too many zeros"
-    return f"{which} ({_zero_fraction(synthetic.raw):.2f} of the values, {_zero_fraction(real.raw):.2f} in real cells)."
+    return f"{which} ({synthetic:.2f} of the values, {real:.2f} in real cells)."
 
 
 def _variance_warning(ratio: float) -> str:
