@@ -21,7 +21,7 @@ def distribution(kind, mu):
 @pytest.mark.parametrize("kind", ["poisson", "nb", "zinb"])
 def test_moments_in_closed_form(kind):
     generator = torch.Generator().manual_seed(0)
-    counts, _ = draw_counts(distribution(kind, torch.full((N,), MU)), generator)
+    counts = draw_counts(distribution(kind, torch.full((N,), MU)), generator)
     pi = torch.sigmoid(torch.tensor(LOGIT)).item() if kind == "zinb" else 0.0
     nb_var = MU if kind == "poisson" else MU + MU**2 / THETA
     mean = (1 - pi) * MU
@@ -46,8 +46,8 @@ def test_gradient_is_that_of_the_mean(kind):
 
 def test_same_generator_same_counts():
     px = distribution("zinb", torch.rand(50, 20))
-    a, _ = draw_counts(px, torch.Generator().manual_seed(3))
-    b, _ = draw_counts(px, torch.Generator().manual_seed(3))
+    a = draw_counts(px, torch.Generator().manual_seed(3))
+    b = draw_counts(px, torch.Generator().manual_seed(3))
     assert torch.equal(a, b)
 
 
@@ -90,15 +90,49 @@ def test_gradient_is_that_of_a_score_function(kind, function):
     assert ours.sum().item() == pytest.approx(score.sum().item(), rel=0.08)
 
 
+@pytest.mark.parametrize("kind", ["nb", "zinb"])
+def test_the_slope_of_a_count_is_the_mean_of_its_gamma_factors(kind):
+    """By brute force: factors are drawn with their counts, and averaged over those that gave the same count."""
+    rng = np.random.default_rng(0)
+    factor = rng.gamma(THETA, 1 / THETA, 20 * N)
+    drawn = rng.poisson(MU * factor)
+    pi = scipy.special.expit(LOGIT) if kind == "zinb" else 0.0
+    drawn[rng.random(len(drawn)) < pi] = 0
+    torch.manual_seed(0)
+    mean = torch.full((N,), MU, requires_grad=True)
+    cells = straight_through_counts(distribution(kind, mean))
+    (slope,) = torch.autograd.grad(cells.sum(), mean)
+    for count in (0, 1, 2, 5, 12):
+        of_count = slope[cells == count]
+        assert of_count.unique().numel() == 1
+        expected = factor[drawn == count]
+        assert of_count[0].item() == pytest.approx(
+            (1 - pi) * expected.mean(), abs=5 * expected.std() / len(expected) ** 0.5
+        )
+
+
+@pytest.mark.parametrize("kind", ["poisson", "nb", "zinb"])
+def test_fast_sampling_shows_rates_that_are_not_finite(kind):
+    mu = torch.rand(50, generator=torch.Generator().manual_seed(0)) * 5
+    px = distribution(kind, mu)
+    expected = sample_counts(px, torch.Generator().manual_seed(1))
+    assert torch.isfinite(expected).all()
+    mu[3], mu[7] = float("nan"), float("inf")
+    spoilt = Poisson(mu, validate_args=False) if kind == "poisson" else distribution(kind, mu)
+    counts = sample_counts(spoilt, torch.Generator().manual_seed(1))
+    assert torch.isnan(counts[[3, 7]]).all()
+    assert torch.isfinite(counts).sum() == 48
+
+
 @pytest.mark.parametrize("kind", ["poisson", "nb", "zinb"])
 def test_rates_that_are_not_finite_give_nan_and_leave_the_others_alone(kind):
     mu = torch.rand(50, generator=torch.Generator().manual_seed(0)) * 5
-    expected, _ = draw_counts(distribution(kind, mu), torch.Generator().manual_seed(1))
+    expected = draw_counts(distribution(kind, mu), torch.Generator().manual_seed(1))
     # the last ones, so that they take no random numbers from others
     mu = torch.cat([mu, torch.tensor([float("nan"), float("inf")])])
     # as in the modules, torch's own checks are off
     spoilt = Poisson(mu, validate_args=False) if kind == "poisson" else distribution(kind, mu)
-    counts, _ = draw_counts(spoilt, torch.Generator().manual_seed(1))
+    counts = draw_counts(spoilt, torch.Generator().manual_seed(1))
     assert torch.isnan(counts[-2:]).all() or kind == "zinb"
     assert torch.isfinite(counts[:-2]).all()
     if kind == "poisson":

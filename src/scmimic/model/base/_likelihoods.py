@@ -1,20 +1,26 @@
 """Likelihoods of counts, in one table: what each needs of a model, its distribution, and how it is drawn.
 
 A discriminator judges counts and a generator learns from its judgement, but an integer draw has no gradient. The draw
-is therefore written as a gamma-Poisson mixture: the gamma factor scales the rate (its path derivative is exact), and
-the Poisson step passes the gradient straight through (Bengio et al. 2013). The discriminator sees true integers; the
-generator receives the gradient of the rate behind them. The dispersion receives none: it is learned from the
-likelihood.
+is therefore seen as a gamma-Poisson mixture: the gamma factor f scales the rate (its path derivative is exact), and the
+Poisson step passes the gradient straight through (Bengio et al. 2013), so that the gradient of a count in its mean is
+f. What judges the counts knows f by the count alone, and f may be replaced by its mean given the count,
+
+    E[f | x] = (theta + x) / (theta + mu),
+
+which leaves the mean of the gradient as it is, lowers its variance, and asks for no gamma number. The discriminator
+sees true integers. The dispersion receives no gradient: it is learned from the likelihood.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from scvi.distributions import NegativeBinomial, Normal, Poisson, ZeroInflatedNegativeBinomial
+from torch.autograd.function import once_differentiable
 
 from scmimic._arguments import Choice
 from scmimic.model.base._negative_binomial import SparseNegativeBinomial, entries
@@ -40,10 +46,8 @@ def poisson_counts(rate: torch.Tensor, generator: torch.Generator | None = None)
     return torch.poisson(rate.nan_to_num(nan=0.0, posinf=0.0), generator=generator) + 0 * rate
 
 
-def draw_counts(
-    px: CountDistribution, generator: torch.Generator | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Integer counts of ``px``, and the factor by which each entry's draw multiplied its rate; None for a Poisson.
+def draw_counts(px: CountDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Integer counts of ``px``: a gamma and a Poisson number for each.
 
     Parameters
     ----------
@@ -54,26 +58,22 @@ def draw_counts(
     """
     with torch.no_grad():
         rate = px.rate if isinstance(px, Poisson) else px.mu
-        factor = None
         if isinstance(px, NegativeBinomial):
             theta = px.theta.expand_as(rate)
-            factor = torch._standard_gamma(theta.contiguous(), generator=generator) / theta
-        counts = poisson_counts(rate if factor is None else rate * factor, generator)
-    return _inflate_zeros(counts, px, generator), factor
-
-
-def _inflate_zeros(counts: torch.Tensor, px: CountDistribution, generator: torch.Generator | None) -> torch.Tensor:
-    """Set the extra zeros of a zero-inflated distribution; other counts stay as they are."""
-    if not isinstance(px, ZeroInflatedNegativeBinomial):
-        return counts
-    uniform = torch.rand(counts.shape, generator=generator, device=counts.device)
-    return counts.masked_fill(uniform < torch.sigmoid(px.zi_logits).detach(), 0.0)
+            rate = rate * (torch._standard_gamma(theta.contiguous(), generator=generator) / theta)
+        counts = poisson_counts(rate, generator)
+        if not isinstance(px, ZeroInflatedNegativeBinomial):
+            return counts
+        uniform = torch.rand(counts.shape, generator=generator, device=counts.device)
+        return counts.masked_fill(uniform < torch.sigmoid(px.zi_logits), 0.0)
 
 
 # Above this mean an inversion takes more steps than a gamma and a Poisson draw.
 INVERSION_LIMIT = 8.0
 # A negative binomial that is Poisson in all digits.
 _POISSON_THETA = 1e12
+# Half the distance between two uniform numbers of single precision.
+_HALF_STEP = 2.0**-25
 # Most draws of an entry at a time, until one is positive.
 _MOST_DRAWS = 256
 
@@ -169,9 +169,10 @@ def zero_probability(px: CountDistribution, step: float | torch.Tensor = 0.0) ->
 def sample_counts(px: CountDistribution, generator: torch.Generator | None = None) -> torch.Tensor:
     """Integer counts of ``px``, fast where most are zero.
 
-    One uniform number per entry decides whether the count is zero, and only those that are not are drawn. In single
-    cells, where nine of ten counts are zero, this takes half the time of :func:`draw_counts` or less, and has the same
-    distribution.
+    One uniform number per entry decides whether the count is zero, and only those that are not are drawn. The chance of
+    a count is never above its mean, so that it is computed only where the number is below the mean. In single cells,
+    where nine of ten counts are zero, this takes a quarter of the time of :func:`draw_counts`, and has the same
+    distribution. A mean that is not finite gives NaN.
 
     Parameters
     ----------
@@ -181,12 +182,22 @@ def sample_counts(px: CountDistribution, generator: torch.Generator | None = Non
         Source of randomness; None uses torch's global one.
     """
     with torch.no_grad():
-        zero = zero_probability(px)
-        counts = torch.zeros_like(zero)
-        uniform = torch.rand(zero.shape, generator=generator, device=zero.device)
-        where = (uniform > zero).reshape(-1).nonzero().squeeze(1)
-        counts.view(-1)[where] = CountParameters.of(px, where).draw_positive(generator)
-    return counts
+        parameters = CountParameters.of(px)
+        rate = parameters.rate
+        uniform = torch.rand(rate.shape, generator=generator, device=rate.device).view(-1)
+        where = positions(uniform < rate.reshape(-1))
+        found = parameters.at(where)
+        # the middle of the step that a uniform number stands for: 0 is not below any chance
+        is_positive = uniform[where] + _HALF_STEP < found.positive()
+        counts = torch.zeros_like(rate)
+        counts.view(-1)[where[is_positive]] = found.at(positions(is_positive)).draw_positive(generator)
+    return counts.add_(rate.detach(), alpha=0.0)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Where a mask is true, of one dimension."""
+    # NumPy takes a fifth of the time that torch takes on a CPU
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().squeeze(1)
 
 
 def _invert_positive(uniform: torch.Tensor, rate: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -234,15 +245,38 @@ def _draw_positive(rate: torch.Tensor, theta: torch.Tensor | None, generator: to
     return result
 
 
+class _WithSlope(torch.autograd.Function):
+    """Values, with a slope in something else that they were drawn of."""
+
+    @staticmethod
+    def forward(ctx: Any, of: torch.Tensor, values: torch.Tensor, slope: torch.Tensor | None) -> torch.Tensor:
+        ctx.slope = slope
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradient if ctx.slope is None else gradient * ctx.slope, None, None
+
+
 def straight_through_counts(px: CountDistribution) -> torch.Tensor:
-    """Integer counts whose gradient is that of the rate behind them."""
-    counts, factor = draw_counts(px)
-    rate = px.rate if isinstance(px, Poisson) else px.mu
-    if factor is not None:
-        rate = rate * factor
+    """Integer counts whose gradient is that of the rate behind them, times the mean of the gamma factor given each."""
+    if isinstance(px, Poisson):
+        return _WithSlope.apply(px.rate, _counts(px), None)
+    rate, mu, theta, counts = px.mu, px.mu.detach(), px.theta.detach(), _counts(px)
+    slope = (counts + theta).div_(mu + theta)
     if isinstance(px, ZeroInflatedNegativeBinomial):
-        rate = rate * torch.sigmoid(-px.zi_logits)
-    return rate + (counts - rate).detach()
+        kept = torch.sigmoid(-px.zi_logits)
+        rate = rate * kept
+        # of an extra zero the factor is any, its mean 1
+        extra, true = 1 - kept.detach(), kept.detach() * CountParameters(mu, theta.expand_as(mu), None).zero()
+        slope = torch.where(counts > 0, slope, (extra + true * slope) / (extra + true))
+    return _WithSlope.apply(rate, counts, slope)
+
+
+def _counts(px: CountDistribution) -> torch.Tensor:
+    # a GPU has more to lose from looking at where counts are than from a gamma for each
+    return (sample_counts if px.mean.device.type == "cpu" else draw_counts)(px)
 
 
 @dataclass(frozen=True)

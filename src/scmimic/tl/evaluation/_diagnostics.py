@@ -10,7 +10,7 @@ import numpy as np
 from scmimic._arrays import Matrix, column_variance
 from scmimic._keys import OVERALL
 from scmimic.cells import BASES, UNIT_NAMES
-from scmimic.tl.evaluation._cells import Cells, EvaluationData
+from scmimic.tl.evaluation._cells import EvaluationData
 from scmimic.tl.evaluation._measures import Row
 
 MIN_COPY_RATIO = 0.9
