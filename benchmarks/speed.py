@@ -101,14 +101,16 @@ def training_rows(args) -> list[dict]:
     data = cells(128 * (args.steps + 3), args.genes)
     rows = []
     paper = {"n_latent": 128, "n_hidden": (1024, 512, 256)}
-    for name, layer, init in (
-        ("ACTIVA normal", "norm", {"gene_likelihood": "normal"}),
-        ("ACTIVA nb, paper's widths", None, {"gene_likelihood": "nb", **paper}),
-        ("ACTIVA nb, default widths", None, {"gene_likelihood": "nb"}),
+    for name, layer, init, precision in (
+        ("ACTIVA normal", "norm", {"gene_likelihood": "normal"}, "32-true"),
+        ("ACTIVA nb, paper's widths", None, {"gene_likelihood": "nb", **paper}, "32-true"),
+        ("ACTIVA nb, paper's widths, bf16-mixed", None, {"gene_likelihood": "nb", **paper}, "bf16-mixed"),
+        ("ACTIVA nb, default widths", None, {"gene_likelihood": "nb"}, "32-true"),
     ):
         sm.ACTIVA.setup_anndata(data, layer=layer, labels_key="type")
         model = sm.ACTIVA(data, **init)
-        times = train(model, 2, warmup_epochs=1, plan_kwargs={"m": 1e6, "alpha1": 1.0, "n_epochs_classifier": 1})
+        plan = {"m": 1e6, "alpha1": 1.0, "n_epochs_classifier": 1}
+        times = train(model, 2, warmup_epochs=1, plan_kwargs=plan, precision=precision)
         rows += [row(f"{name}, warm-up step", *times.ratio(0)), row(f"{name}, introspective step", *times.ratio(1))]
         del model
     sm.ACTINN.setup_anndata(data, labels_key="type")
