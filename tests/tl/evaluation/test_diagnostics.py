@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 
 from scmimic.tl.evaluation._cells import Cells, EvaluationData
-from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, space_warning
+from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, label_warning, space_warning
 
 
 def side(x, labels=None):
@@ -98,6 +98,14 @@ def test_units_that_do_not_show_are_no_finding():
 
 def test_double_logarithm_is_named():
     assert "log1p=False" in space_warning(data(side([[1.0]]), side([[1.0]]), spaces=("log1p", "log1p")), True)
+
+
+def test_label_warnings():
+    assert "19 % of the synthetic cells" in label_warning("label_agreement", 0.19, 0.22, 0.33)
+    assert label_warning("label_agreement", 0.29, 0.32, 0.33) == ""
+    assert label_warning("label_agreement", 0.5, 0.6, 0.33) == ""
+    assert label_warning("label_agreement", 0.1, 0.2, np.nan) == ""
+    assert label_warning("rf_auc_genes", 0.1, 0.2, 0.5) == ""
 
 
 def test_copy_warnings():

@@ -142,6 +142,15 @@ def score(metric, value, replicate, trivial, ideal, n=200):
     return metric.score(value if isinstance(value, Value) else Value(value), replicate, trivial, ideal, n)
 
 
+def test_ends_that_nearly_meet_make_no_scale():
+    """Slopes of 0.928 and 0.923 leave 0.005 of 0.077 for a score, in which a slope of 0.6 would have one of -65."""
+    slope = METRICS["de_slope"]
+    score, warning = slope.score(Value(0.6), 0.928, 0.923, 1.0, 100)
+    assert np.isnan(score) and warning.startswith("No score")
+    score, warning = slope.score(Value(0.6), 0.928, 0.90, 1.0, 100)
+    assert score == pytest.approx((0.1 - 0.4) / (0.1 - 0.072)) and not warning
+
+
 def test_scores():
     lower, higher = Metric("a", "A", 0.0, "lower", ""), Metric("b", "B", 1.0, "higher", "")
     closer = Metric("c", "C", 1.0, "closer", "")

@@ -146,3 +146,17 @@ def test_repeats_are_seen_among_all_cells(cells, tmp_path, monkeypatch):
     new = sm.baselines.IndependentNB(train, labels_key="cell_type").fit().generate(1000, seed=0)
     good = sm.evaluate(test, new, max_cells=150, **settings).table.set_index(["metric", "label"])
     assert good.loc[("self_distance_ratio", "overall"), "value"] > 0.9
+
+
+def test_cells_with_mixed_up_labels_do_not_pass(cells):
+    """Of the right expression, each under the label of another: forests on all cells cannot tell."""
+    train, test, _ = cells
+    synthetic = train[:200].copy()
+    asked = SMALL | {"metrics": ["rf_auc_genes", "label_agreement"]}
+    fair = sm.evaluate(test, synthetic, train=train, baselines=["multinomial"], **asked)
+    assert "labels are mixed up" not in fair.verdict.answers[0].detail
+    mixed = np.random.default_rng(0).permutation(synthetic.obs["cell_type"].to_numpy())
+    synthetic.obs["cell_type"] = pd.Categorical(mixed, categories=test.obs["cell_type"].cat.categories)
+    verdict = sm.evaluate(test, synthetic, train=train, baselines=["multinomial"], **asked).verdict
+    assert verdict.answers[0].answer == "no"
+    assert "labels are mixed up" in verdict.answers[0].detail

@@ -137,3 +137,15 @@ def test_privacy_unknown_without_training_cells():
     answer = judge(table(SPACE, forest(0.95), *rows)).answers[2]
     assert answer.tone == "good"
     assert "1.01" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "warning", "answer", "tone"),
+    [(0.3, "", "yes", "good"), (0.26, "Mixed up.", "with care", "fair"), (0.19, "Mixed up.", "no", "bad")],
+)
+def test_labels_that_cells_do_not_bear_out_are_no_small_matter(value, warning, answer, tone):
+    row = {"metric": "label_agreement", "group": "types", "value": value, "replicate": 0.33, "warning": warning}
+    verdict = judge(table(SPACE, forest(0.6), row))
+    assert (verdict.answers[0].answer, verdict.answers[0].tone) == (answer, tone)
+    assert warning in verdict.answers[0].detail
+    assert verdict.headline.startswith("Something is wrong" if tone == "bad" else "Close")

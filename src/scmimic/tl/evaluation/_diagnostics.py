@@ -25,6 +25,15 @@ REPEATS = "self_distance_ratio"
 MIN_SELF_DISTANCE = 0.95
 """Below this share of the distance within real cells, synthetic ones repeat each other, or vary too little."""
 
+AGREEMENT = "label_agreement"
+"""The metric that sees cells that are not of the type that they are labelled as."""
+
+MIN_AGREEMENT = 0.9
+"""Below this share of the agreement of real cells, labels are doubtful."""
+
+MIN_CERTAIN_AGREEMENT = 0.75
+"""Below this share, the labels are wrong."""
+
 _ZERO_RATIO = (0.9, 1.1)
 # Where hardly any value is zero, as of proteins, the ratio is one of accidents.
 _ZERO_DIFFERENCE = 0.02
@@ -125,6 +134,24 @@ def copy_warning(metric: str, value: float, low: float, replicate: float = np.na
     if metric == "membership_auc" and low > _MAX_MEMBERSHIP_AUC:
         return f"Training cells can be told from unseen real ones by the synthetic cells (AUC {value:.2f})."
     return ""
+
+
+def label_warning(metric: str, value: float, high: float, replicate: float) -> str:
+    """What the agreement with the labels gives away, or an empty text.
+
+    Parameters
+    ----------
+    metric, value, high
+        Its name, its value and the upper end of its interval.
+    replicate
+        Its value for unseen real cells.
+    """
+    if metric != AGREEMENT or not high < MIN_AGREEMENT * replicate:
+        return ""
+    return (
+        f"A classifier of real cells takes {100 * value:.0f} % of the synthetic cells for what their label says, and "
+        f"{100 * replicate:.0f} % of unseen real ones: labels are mixed up, or types not learned apart."
+    )
 
 
 def _same_space(data: EvaluationData, log1p: bool) -> float:

@@ -90,6 +90,11 @@ class Pair:
         return self.train
 
 
+# Of what is wrong with the best trivial generator where the ideal can be overshot, the share that real cells must be
+# without for a score to mean anything: slopes of 0.92 and 0.93 are no two ends of a scale.
+_LEAST_ROOM = 0.1
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row of the result: a number with a direction."""
@@ -124,12 +129,13 @@ class Metric:
         """Place a value between the best trivial generator (0) and the replicate (1), with `n` cells per side.
 
         Both ends are bounded by their theory: a replicate beyond the ideal was lucky, and counts as the ideal. So does
-        a value beyond it, unless luck does not explain it.
+        a value beyond it, unless luck does not explain it. Ends that are too close to each other make no scale.
         """
         of_value, of_replicate, of_trivial = (self.loss(v, ideal, n) for v in (value.value, replicate, trivial))
         room = of_trivial - of_replicate
         noise = (value.high - value.low) / 2
-        if room <= 0 or (np.isfinite(noise) and room < noise):
+        least = _LEAST_ROOM * of_trivial if self.better == "closer" else 0
+        if room <= least or (np.isfinite(noise) and room < noise):
             return np.nan, "No score: the best trivial generator does as well as real cells here."
         return (of_trivial - of_value) / room, ""
 

@@ -27,7 +27,7 @@ from scmimic._version import package_version
 from scmimic.cells import ANNDATA
 from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data, read_files
-from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose
+from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, label_warning
 from scmimic.tl.evaluation._measures import (
     MEASURES,
     Measure,
@@ -371,6 +371,7 @@ def _filled(
     if best and np.isfinite(replicate) and measure.calibrated:
         score, warning = metric.score(value, replicate, trivial[best], ideal, n)
     warning = copy_warning(metric.name, value.value, value.low, replicate, high=value.high) or warning
+    warning = label_warning(metric.name, value.value, value.high, replicate) or warning
     if not np.isfinite(value.value):
         warning = "The metric has no finite value for these cells."
     texts = [metric.beyond_chance(value.value, n), warning]

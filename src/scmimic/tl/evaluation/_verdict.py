@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic._keys import OVERALL
-from scmimic.tl.evaluation._diagnostics import CERTAIN_COPIES, REPEATS
+from scmimic.tl.evaluation._diagnostics import AGREEMENT, CERTAIN_COPIES, MIN_CERTAIN_AGREEMENT, REPEATS
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 
 Tone = Literal["good", "fair", "bad", "unknown"]
@@ -78,10 +78,15 @@ _HEADLINES = {
 def _valid(overall: pd.DataFrame) -> Answer:
     # copies are no fault of the comparison, and have a question of their own
     rows = overall[(overall["group"] == "diagnostic") & (overall.index != "real_copies")]
-    problems = [text for text in rows["warning"] if text]
+    labels = [text for text in [overall["warning"].get(AGREEMENT, "")] if text]
+    problems = [text for text in rows["warning"] if text] + labels
     if not problems:
         return Answer("Valid?", "yes", "good", "Same space, as many zeros and as much variation as real cells.")
-    tone: Tone = "bad" if rows.loc["same_space", "warning"] else "fair"
+    is_bad = bool(rows.loc["same_space", "warning"])
+    if labels:
+        row = overall.loc[AGREEMENT]
+        is_bad = is_bad or row["value"] < MIN_CERTAIN_AGREEMENT * row["replicate"]
+    tone: Tone = "bad" if is_bad else "fair"
     return Answer("Valid?", "no" if tone == "bad" else "with care", tone, " ".join(problems))
 
 
@@ -135,7 +140,12 @@ def _private(overall: pd.DataFrame) -> Answer:
     # a measure that could not be taken says nothing
     rows = overall[(overall["group"] == "privacy") & overall["value"].notna()]
     if rows.empty:
-        return Answer("New?", "not checked", "unknown", "Give the training cells to look for copies.")
+        return Answer(
+            "New?",
+            "not checked",
+            "unknown",
+            "Copies are looked for with the training cells (`train`), by the metrics dcr_ratio and duplicates.",
+        )
     problems = [text for text in rows["warning"] if text]
     if problems:
         # smooth cells lie close to everything; copies are also recognised, or much closer still
