@@ -276,7 +276,7 @@ def straight_through_counts(px: CountDistribution) -> torch.Tensor:
 
 def _counts(px: CountDistribution) -> torch.Tensor:
     # a GPU has more to lose from looking at where counts are than from a gamma for each
-    return (sample_counts if px.mean.device.type == "cpu" else draw_counts)(px)
+    return (sample_counts if CountParameters.of(px).rate.device.type == "cpu" else draw_counts)(px)
 
 
 @dataclass(frozen=True)
