@@ -83,7 +83,7 @@ def demo(
         int | None, typer.Option(min=1, help="Epochs of training; the model's default if left out.")
     ] = None,
     seed: Seed = 0,
-    trees: Annotated[int, typer.Option(min=1, help="Trees of each random forest.")] = 1000,
+    trees: Annotated[int, typer.Option(min=1, help="Trees of each random forest.")] = 500,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace also files of the same names that no demo has written.")
     ] = False,
