@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import nn
 from torch.distributions import Normal as TorchNormal
+from torch.nn import functional as F
 
 from scmimic._compat import MODULE_KEYS
 from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, CellDistribution, sample_counts
@@ -159,8 +160,10 @@ class CellVAEModule(BaseModuleClass):
         if labels is None or len(self.px_r) == 1:
             return self.px_r.exp()
         rows = labels.squeeze(-1).long()
-        # of labels, unless there are more of them than cells
-        return self.px_r.exp()[rows] if len(self.px_r) <= len(rows) else self.px_r[rows].exp()
+        # several threads add up the gradient of an indexed tensor in any order, that of an embedding in one
+        if len(self.px_r) > len(rows):
+            return F.embedding(rows, self.px_r).exp()
+        return F.embedding(rows, self.px_r.exp())
 
     def mixed_dispersion(
         self, label: int, label_weights: Mapping[int, float], share: np.ndarray
