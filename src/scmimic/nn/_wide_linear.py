@@ -58,6 +58,10 @@ def wide_product(
     return out if bias is None else out.add_(bias)
 
 
+def _fits(memory: torch.Tensor | None, like: torch.Tensor) -> bool:
+    return memory is not None and memory.dtype == like.dtype and memory.device == like.device
+
+
 class WideLinear(nn.Linear):
     """A linear layer that keeps its weight gradient's memory from step to step.
 
@@ -90,13 +94,13 @@ class WideLinear(nn.Linear):
         if self.weight.grad is None:
             # given away, so that a second use in the same backward pass cannot overwrite the first
             memory, self._spare = self._spare, None
-        elif self._added or like.dtype != self.weight.dtype:
-            memory = None
+        elif self._added:
+            return None
         else:
-            if self._addend is None or self._addend.device != like.device:
-                self._addend = torch.empty_like(self.weight, requires_grad=False)
+            if not _fits(self._addend, like):
+                self._addend = like.new_empty(self.weight.shape)
             memory, self._added = self._addend, True
-        return memory if memory is not None and memory.dtype == like.dtype and memory.device == like.device else None
+        return memory if _fits(memory, like) else None
 
     def weight_gradient(self, gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """The product ``gradient.T @ x``, in memory that is used again where there is any."""

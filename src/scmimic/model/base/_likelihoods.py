@@ -188,10 +188,10 @@ def sample_counts(px: CountDistribution, generator: torch.Generator | None = Non
         where = positions(uniform < rate.reshape(-1))
         found = parameters.at(where)
         # the middle of the step that a uniform number stands for: 0 is not below any chance
-        is_positive = uniform[where] + _HALF_STEP < found.positive()
+        chosen = positions(uniform[where] + _HALF_STEP < found.positive())
         counts = torch.zeros_like(rate)
-        counts.view(-1)[where[is_positive]] = found.at(positions(is_positive)).draw_positive(generator)
-    return counts.add_(rate.detach(), alpha=0.0)
+        counts.view(-1)[where[chosen]] = found.at(chosen).draw_positive(generator)
+        return counts.add_(rate, alpha=0.0)
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:

@@ -370,8 +370,8 @@ def _filled(
     score, warning = np.nan, ""
     if best and np.isfinite(replicate) and measure.calibrated:
         score, warning = metric.score(value, replicate, trivial[best], ideal, n)
-    warning = copy_warning(metric.name, value.value, value.low, replicate, high=value.high) or warning
-    warning = label_warning(metric.name, value.value, value.high, replicate) or warning
+    copied = copy_warning(metric.name, value.value, value.low, replicate, high=value.high)
+    warning = copied or label_warning(metric.name, value.value, value.high, replicate) or warning
     if not np.isfinite(value.value):
         warning = "The metric has no finite value for these cells."
     texts = [metric.beyond_chance(value.value, n), warning]

@@ -78,8 +78,8 @@ _HEADLINES = {
 def _valid(overall: pd.DataFrame) -> Answer:
     # copies are no fault of the comparison, and have a question of their own
     rows = overall[(overall["group"] == "diagnostic") & (overall.index != "real_copies")]
-    labels = [text for text in [overall["warning"].get(AGREEMENT, "")] if text]
-    problems = [text for text in rows["warning"] if text] + labels
+    labels = overall["warning"].get(AGREEMENT, "")
+    problems = [text for text in [*rows["warning"], labels] if text]
     if not problems:
         return Answer("Valid?", "yes", "good", "Same space, as many zeros and as much variation as real cells.")
     is_bad = bool(rows.loc["same_space", "warning"])
