@@ -1,14 +1,19 @@
 import importlib.util
+import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from typer.testing import CliRunner
 
 import scmimic as sm
+from scmimic import _progress
 from scmimic._cli import app
 from scmimic._cli._errors import own_words
 from scmimic._cli._requests import parse_labels
@@ -59,11 +64,13 @@ def test_as_a_module():
         ("`covariates` names 'donor'", "--covariate names 'donor'"),
         ("pass `log1p=False`, or `overwrite=True`.", "pass --as-is, or --overwrite."),
         ("`adata.layers['n']` and n cells, `train_size`", "`adata.layers['n']` and n cells, `train_size`"),
+        ("50 cells of `adata` are in `train` too", "50 cells of FILE are in --train too"),
         ("model.n=3, `unlabeled_category=None`", 'model.n=3, --unlabeled ""'),
     ],
 )
 def test_errors_name_options(message, expected):
     assert own_words(message) == expected
+    assert own_words("`adata` and `train`", adata="REAL") == "REAL and --train"
 
 
 @pytest.mark.parametrize(
@@ -225,6 +232,39 @@ def test_evaluate_writes_page_and_table(run, files, tmp_path):
     assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     table = pd.read_csv(tmp_path / "out.csv")
     assert {"mmd", "dcr_ratio"} <= set(table["metric"])
+
+
+def test_evaluate_ends_with_3_where_the_numbers_mean_nothing(run, files, tmp_path):
+    """Other spaces and copies; cells that are only bad are a result."""
+    real, train = ad.read_h5ad("real.h5ad"), ad.read_h5ad("train.h5ad")
+    logs, poor, train.uns = real.copy(), real.copy(), {}
+    logs.X = logs.X.log1p()
+    poor.X = sp.csr_matrix(np.random.default_rng(0).poisson(real.X.mean(axis=0).A1[None], real.shape).astype("float32"))
+    for name, cells in {"logs": logs, "poor": poor, "copies": train}.items():
+        cells.write_h5ad(f"{name}.h5ad")
+    found = {}
+    for name in ("logs", "copies", "poor"):
+        args = ["--train", "train.h5ad", "--report", f"{name}.html", "--trees", 10, "--metrics", "rf_auc_genes"]
+        found[name] = run("evaluate", "real.h5ad", f"{name}.h5ad", *args, "--metrics", "duplicates")
+        assert f"Report in {name}.html" in found[name].stdout and (tmp_path / f"{name}.html").exists()
+    assert {name: one.exit_code for name, one in found.items()} == {"logs": 3, "copies": 3, "poor": 0}
+    assert "cannot be compared" in found["logs"].stdout and "copies" in found["copies"].stdout
+    assert "Not real yet" in found["poor"].stdout
+    assert "exit status is 3" in " ".join(run("evaluate", "--help").stdout.split())
+
+
+def test_progress_in_a_file_is_lines_on_stderr(run, files, monkeypatch):
+    monkeypatch.setattr(_progress, "DELAY", 0)
+    monkeypatch.setattr(_progress, "_LINES", 0.01)
+    args = ["--metrics", "wasserstein", "--report", "out.html"]
+    done = run("evaluate", "real.h5ad", "synthetic.h5ad", *args)
+    assert re.search(r"^Evaluating: 0 of 1, 0 s$", done.stderr, flags=re.MULTILINE), done.output
+    assert "Evaluating: done, " in done.stderr and "Evaluating" not in done.stdout
+    done = run("train", "train.h5ad", "--labels", "cell_type", "--max-epochs", 3, "--out", "model")
+    assert "Training: 1 of 3, " in done.stderr and "Training: done, " in done.stderr
+    # nothing is left of it
+    notes = logging.getLogger("scmimic._progress")
+    assert not notes.handlers and notes.propagate and notes.level == logging.NOTSET
 
 
 def test_evaluate_errors_are_one_line(run, files, tmp_path):

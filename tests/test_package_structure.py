@@ -52,7 +52,10 @@ MAY_IMPORT = {
     "train": {"model"},
     "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
     "datasets": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pp"},
-    "baselines": {"_arguments", "_arrays", "_interrupts", "_keys", "_noise", "_random", "cells", "metrics", "pp"},
+    "baselines": {
+        *("_arguments", "_arrays", "_interrupts", "_keys", "_noise", "_progress", "_random"),
+        *("cells", "metrics", "pp"),
+    },
     "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
     "pl": {"_arguments", "_arrays", "_files", "_keys", "cells", "metrics", "model", "tl"},
     "_arguments": set(),
@@ -69,7 +72,7 @@ MAY_IMPORT = {
     "_version": set(),
     "_demo": {*HELPERS, "_report", "baselines", "cells", "datasets", "metrics", "model", "pl", "pp", "tl"},
     "_report": {"_arguments", "_files", "_keys", "_progress", "_version", "cells", "metrics", "pl", "tl"},
-    "_cli": {"", "_demo", "_files", "_interrupts", "cells", "model", "tl"},
+    "_cli": {"", "_demo", "_files", "_interrupts", "_progress", "cells", "model", "tl"},
     "__main__": {"_cli"},
     "": {"_report", "baselines", "datasets", "metrics", "model", "module", "nn", "pl", "pp", "tl", "train"},
 }

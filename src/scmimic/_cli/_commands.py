@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scmimic._cli._errors import one_line_errors
+from scmimic._cli._errors import one_line_errors, own_words
 from scmimic._cli._requests import find_files, parse_covariates, parse_labels, read_like
 from scmimic._interrupts import Terminated, stop_if_interrupted
 
@@ -38,6 +38,10 @@ AllowPickle = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, once the new results are whole.")]
+# What the cells of an evaluation are called here.
+_OF_EVALUATE = {"adata": "REAL"}
+# Exit status of an evaluation that was made and says nothing.
+_NO_MEANING = 3
 # What the arguments of a check are called here.
 _OUT: dict[str, Any] = {"name": "--out", "flag": "--overwrite"}
 
@@ -184,6 +188,7 @@ def train(
         import scvi
 
         from scmimic._cli._models import make_model
+        from scmimic._progress import epochs
         from scmimic.cells import read_cells
 
         adata = read_cells(file)
@@ -202,7 +207,8 @@ def train(
             gene_likelihood=likelihood,
         )
         try:
-            made.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal)
+            further: dict[str, Any] = {} if console.is_terminal else {"callbacks": [epochs("Training")]}
+            made.train(max_epochs=max_epochs, enable_progress_bar=console.is_terminal, **further)
             stop_if_interrupted(made)
         except (KeyboardInterrupt, Terminated):
             ending.message = _end_of_training(made, half)
@@ -279,10 +285,7 @@ def generate(
             further["like"] = read_like(like, model)
         if resume:
             ending.message = f"the same command goes on with what is in {out}.unfinished."
-        silent = not console.is_terminal
-        result = model.generate(
-            n, labels=request, seed=seed, path=out, overwrite=overwrite, resume=resume, silent=silent, **further
-        )
+        result = model.generate(n, labels=request, seed=seed, path=out, overwrite=overwrite, resume=resume, **further)
     console.print(f"{result.n_obs} cells x {result.n_vars} genes in {escape(str(out))}.", highlight=False)
 
 
@@ -348,9 +351,14 @@ def evaluate(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure how real synthetic cells are, and write a page about it."""
-    console = Console()
-    with one_line_errors() as ending:
+    """Measure how real synthetic cells are, and write a page about it.
+
+    The exit status is 3 where the numbers mean nothing: cells that cannot be compared, labels that are mixed up,
+    copies. The page, which says why, is written then too. Cells that are only far from real ones are a result: 0.
+    """
+    # whole lines for who reads them from a file
+    console = Console(highlight=False, soft_wrap=True)
+    with one_line_errors(**_OF_EVALUATE) as ending:
         from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
 
         ending.message = "the evaluation is not complete."
@@ -381,7 +389,10 @@ def evaluate(
         if table is not None:
             with replacing(table, overwrite=overwrite) as path:
                 evaluation.table.to_csv(path, index=False)
-    console.print(f"[bold]{escape(evaluation.verdict.headline)}[/]", highlight=False)
+    console.print(f"[bold]{escape(evaluation.verdict.headline)}[/]")
     for answer in evaluation.verdict.answers:
-        console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(answer.detail)}", highlight=False)
-    console.print(f"Report in {escape(str(report))}.", highlight=False)
+        detail = own_words(answer.detail, **_OF_EVALUATE)
+        console.print(f"  {escape(answer.question)} {escape(answer.answer)}. {escape(detail)}")
+    console.print(f"Report in {escape(str(report))}.")
+    if not evaluation.verdict.is_meaningful:
+        raise typer.Exit(_NO_MEANING)

@@ -1,13 +1,14 @@
-"""Errors of users and interrupts: one line, in the words of the command line, and an exit status."""
+"""What a command says on stderr: errors in one line and the words of the command line, and progress in a file."""
 
 from __future__ import annotations
 
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, TextIO
 
 import typer
@@ -19,6 +20,7 @@ from scmimic._interrupts import SIGINT_STATUS, Terminated, terminable
 logger = logging.getLogger(__name__)
 
 WORDS = {
+    "adata": "FILE",
     "allow_pickle": "--allow-pickle",
     "batch_key": "--batch",
     "categorical_covariate_keys": "--covariate",
@@ -44,7 +46,7 @@ WORDS = {
     "train": "--train",
     "unlabeled_category": "--unlabeled",
 }
-"""What the arguments of Python are called on the command line."""
+"""What the arguments of Python are called on the command line, where a command has no other name for them."""
 _VALUES = {
     "allow_pickle=True": "--allow-pickle",
     "log1p=False": "--as-is",
@@ -68,13 +70,19 @@ class Ending:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[Ending]:
-    """Turn an error of the user into one line on stderr and exit status 1, Ctrl-C into 130 and SIGTERM into 143."""
+def one_line_errors(**words: str) -> Iterator[Ending]:
+    """Turn an error of the user into one line on stderr and exit status 1, Ctrl-C into 130 and SIGTERM into 143.
+
+    Parameters
+    ----------
+    **words
+        What the command calls arguments of Python, where that is not as in :data:`WORDS`.
+    """
     ending, notes = Ending(), logging.getLogger("scmimic._interrupts")
     disabled, notes.disabled = notes.disabled, True
     try:
-        with warnings.catch_warnings(), terminable(by_ctrl_c=True):
-            warnings.showwarning = _say
+        with _lines_of_progress(), warnings.catch_warnings(), terminable(by_ctrl_c=True):
+            warnings.showwarning = partial(_say, words=words)
             # for who writes programs, not for who runs one
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", category)
@@ -84,19 +92,36 @@ def one_line_errors() -> Iterator[Ending]:
     except (ValueError, KeyError, TypeError, OSError, RuntimeError, ImportError) as error:
         logger.debug("The command failed.", exc_info=True)
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        _fail(f"Error: {own_words(' '.join(str(message).split())) or type(error).__name__}", 1)
+        _fail(f"Error: {own_words(' '.join(str(message).split()), **words) or type(error).__name__}", 1)
     finally:
         notes.disabled = disabled
 
 
-def own_words(message: str) -> str:
-    """A message of the Python functions, with their arguments as the options of the command line."""
+@contextmanager
+def _lines_of_progress() -> Iterator[None]:
+    """Within the block, write the lines of works that have no bar since nobody watches."""
+    progress, handler = logging.getLogger("scmimic._progress"), logging.StreamHandler()
+    before = progress.level, progress.propagate
+    progress.addHandler(handler)
+    progress.setLevel(logging.INFO)
+    progress.propagate = False
+    try:
+        yield
+    finally:
+        progress.removeHandler(handler)
+        progress.setLevel(before[0])
+        progress.propagate = before[1]
+
+
+def own_words(message: str, **words: str) -> str:
+    """A message of the Python functions, with their arguments as the options of the command line, or as `words` say."""
+    names = WORDS | words
 
     def option(found: re.Match) -> str:
         name, value = found["name"] or found["bare"], found["value"] or found["bare_value"]
         if value is None:
-            return WORDS[name]
-        return _VALUES.get(f"{name}={value}", f"{WORDS[name]} {value.strip(chr(39))}")
+            return names[name]
+        return _VALUES.get(f"{name}={value}", f"{names[name]} {value.strip(chr(39))}")
 
     return _ARGUMENT.sub(option, message)
 
@@ -108,9 +133,11 @@ def _say(
     lineno: int,
     file: TextIO | None = None,
     line: str | None = None,
+    *,
+    words: Mapping[str, str],
 ) -> None:
     """Show a warning without the place in the code that it comes from."""
-    text = own_words(" ".join(str(message).split()))
+    text = own_words(" ".join(str(message).split()), **words)
     Console(stderr=True).print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COLUMN, COUNT_OR_NONE, LAYER, ORDERED, SEED, SEED_OR_NONE
+from scmimic._progress import progress
 from scmimic.cells import (
     ALL_CELLS,
     ANNDATA,
@@ -61,6 +62,9 @@ class ReferenceGenerator(ABC):
     @abstractmethod
     def name(self) -> str:
         """Name in tables."""
+
+    _shows_fit: ClassVar[bool] = False
+    """Whether the fit shows its progress itself."""
 
     def __init__(self, adata: AnnData, *, labels_key: str | None, layer: str | None = None) -> None:
         ANNDATA.check(adata=adata)
@@ -116,7 +120,8 @@ class ReferenceGenerator(ABC):
         """
         SEED.check(seed=seed)
         self.fit_seed = seed
-        self._fit(np.random.default_rng(seed))
+        with progress(None, f"Fitting {type(self).__name__}", silent=self._shows_fit):
+            self._fit(np.random.default_rng(seed))
         self.is_fitted = True
         return self
 
@@ -164,7 +169,8 @@ class ReferenceGenerator(ABC):
         seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         index = {category: code for code, category in enumerate(self.categories)}
         codes = np.repeat([index[name] for name in counts], list(counts.values()))
-        x = self._sample({index[name]: k for name, k in counts.items()}, np.random.default_rng(seed))
+        with progress(None, "Generating cells"):
+            x = self._sample({index[name]: k for name, k in counts.items()}, np.random.default_rng(seed))
         return assemble(
             x,
             self._var,

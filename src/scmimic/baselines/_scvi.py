@@ -6,7 +6,7 @@ Lopez, R. et al. Deep generative modeling for single-cell transcriptomics. Natur
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from anndata import AnnData
 from scmimic._arguments import COUNT_OR_NONE, SETTINGS, Choice
 from scmimic._interrupts import plain_interrupts
 from scmimic._noise import without_noise
+from scmimic._progress import epochs
 from scmimic._random import draw_members, seeded
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells import check_no_empty_cells, where_is
@@ -69,6 +70,9 @@ class SCVIReference(ReferenceGenerator):
     (5, 8)
     """
 
+    # its epochs
+    _shows_fit: ClassVar[bool] = True
+
     def __init__(
         self,
         adata: AnnData,
@@ -110,12 +114,14 @@ class SCVIReference(ReferenceGenerator):
 
         obs = pd.DataFrame(index=[str(i) for i in range(len(self._codes))])
         cells = AnnData(X=self._x.astype(np.float32), obs=obs, var=pd.DataFrame(index=self._var.index.astype(str)))
-        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        settings = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False} | self.train_kwargs
+        if not settings["enable_progress_bar"]:
+            settings["callbacks"] = [*settings.get("callbacks", ()), epochs("Training scVI")]
         with seeded(int(rng.integers(2**31))):
             scvi.model.SCVI.setup_anndata(cells)
             self.model_ = scvi.model.SCVI(cells, **self.model_kwargs)
             with plain_interrupts(), without_noise():
-                self.model_.train(max_epochs=self.max_epochs, **(quiet | self.train_kwargs))
+                self.model_.train(max_epochs=self.max_epochs, **settings)
         self._classifier = None
         if len(self.categories) > 1:
             from sklearn.linear_model import LogisticRegression

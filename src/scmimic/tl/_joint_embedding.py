@@ -24,6 +24,7 @@ from scmimic import _keys
 from scmimic._arguments import COUNT, FLAG, KEY, LAYER, POSITIVE, PROBABILITY, SEED, SEVERAL, TEXT, Listed
 from scmimic._arrays import fit_pca, prepare_expression, project
 from scmimic._keys import Basis
+from scmimic._progress import progress
 from scmimic.cells import (
     ANNDATA,
     check_same_genes,
@@ -177,17 +178,18 @@ def joint_embedding(
     real_pcs, fake_pcs = (pcs.astype(np.float32) for pcs in (real_pcs, placed_cells(synthetic, "synthetic")))
     embedded = {"pca": (real_pcs, fake_pcs)}
     maps = {"pca": fingerprint(pca.components_, pca.mean_)}
-    if "umap" in bases:
-        fitted_pcs = None if reference is None else project(pca, fitted).astype(np.float32)
-        n_neighbors = min(n_neighbors, fitted.shape[0] - 1)
-        fitted_map, *placed = _umap(
-            real_pcs, fake_pcs, fitted_pcs, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed
-        )
-        embedded["umap"], maps["umap"] = (placed[0], placed[1]), fingerprint(fitted_map)
-    if "tsne" in bases:
-        perplexity = min(perplexity, (adata.n_obs + synthetic.n_obs - 1) / 3)
-        embedded["tsne"] = _tsne(real_pcs, fake_pcs, perplexity=perplexity, seed=seed)
-        maps["tsne"] = fingerprint(*embedded["tsne"])
+    with progress(None, "Embedding"):
+        if "umap" in bases:
+            fitted_pcs = None if reference is None else project(pca, fitted).astype(np.float32)
+            n_neighbors = min(n_neighbors, fitted.shape[0] - 1)
+            fitted_map, *placed = _umap(
+                real_pcs, fake_pcs, fitted_pcs, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed
+            )
+            embedded["umap"], maps["umap"] = (placed[0], placed[1]), fingerprint(fitted_map)
+        if "tsne" in bases:
+            perplexity = min(perplexity, (adata.n_obs + synthetic.n_obs - 1) / 3)
+            embedded["tsne"] = _tsne(real_pcs, fake_pcs, perplexity=perplexity, seed=seed)
+            maps["tsne"] = fingerprint(*embedded["tsne"])
 
     params: dict[str, Any] = {
         "basis": np.array(bases, dtype=str),

@@ -26,6 +26,7 @@ from scmimic._arguments import (
     check_rows,
 )
 from scmimic._compat import de_core, scrna_raw_counts_properties
+from scmimic._progress import progress
 from scmimic.cells import Values, as_list
 
 
@@ -170,8 +171,10 @@ class RNAMixin(RNASeqMixin):
             ``"vanilla"`` or ``"change"``, which has log2 fold changes and false discovery rates.
         delta
             ``"change"``: fold changes within ``[-delta, delta]`` are none.
-        batch_size, all_stats, batch_correction, batchid1, batchid2, fdr_target, silent
+        batch_size, all_stats, batch_correction, batchid1, batchid2, fdr_target
             As in :meth:`scvi.model.SCVI.differential_expression`.
+        silent
+            Do not show the time where it takes over two seconds.
         weights
             ``"importance"``: ``"nb"`` and ``"zinb"`` only.
         filter_outlier_cells
@@ -226,27 +229,29 @@ class RNAMixin(RNASeqMixin):
             weights=weights,
             **(importance_weighting_kwargs or {}),
         )
-        return de_core(
-            self.get_anndata_manager(adata, required=True),
-            expression,
-            self.get_latent_representation if filter_outlier_cells else None,
-            groupby,
-            group1,
-            group2,
-            idx1,
-            idx2,
-            all_stats,
-            scrna_raw_counts_properties,
-            self.var_.index,
-            mode,
-            batchid1,
-            batchid2,
-            delta,
-            batch_correction,
-            fdr_target,
-            silent,
-            **kwargs,
-        )
+        # its own bar is there at once, and stays
+        with progress(None, "Comparing expression", silent=silent):
+            return de_core(
+                self.get_anndata_manager(adata, required=True),
+                expression,
+                self.get_latent_representation if filter_outlier_cells else None,
+                groupby,
+                group1,
+                group2,
+                idx1,
+                idx2,
+                all_stats,
+                scrna_raw_counts_properties,
+                self.var_.index,
+                mode,
+                batchid1,
+                batchid2,
+                delta,
+                batch_correction,
+                fdr_target,
+                True,
+                **kwargs,
+            )
 
     def get_likelihood_parameters(
         self,

@@ -38,6 +38,8 @@ class Verdict:
     tone: Tone
     summary: str
     answers: tuple[Answer, ...]
+    is_meaningful: bool
+    """Whether the numbers say how real the cells are: not of cells that cannot be compared, or that are copies."""
 
     def __repr__(self) -> str:
         return "\n".join([self.headline, *(f"  {one.question} {one.answer}. {one.detail}" for one in self.answers)])
@@ -60,7 +62,8 @@ def judge(table: pd.DataFrame) -> Verdict:
         headline, tone = "Something is wrong with the comparison or the cells: see the diagnostic first.", "bad"
     else:
         headline, tone = _HEADLINES[close.answer], close.tone
-    return Verdict(headline, tone, _summary(overall), (valid, close, private))
+    is_meaningful = "bad" not in (valid.tone, private.tone)
+    return Verdict(headline, tone, _summary(overall), (valid, close, private), is_meaningful)
 
 
 _COPIES = "These cells are copies, at least in part: their realism means nothing."
