@@ -13,7 +13,7 @@ import scmimic as sm
 from scmimic.tl._combinations import Route
 from scmimic.tl._gene_means import errors_of_means, explained_change, trivial_means
 from scmimic.tl._latent_model import LogExpression
-from scmimic.tl._seen_combinations import trust_in
+from scmimic.tl._seen_combinations import trust_in, warn_of_distrust
 
 KEYS = {"group_key": "group", "condition_key": "condition"}
 TARGET = ("A", "drug")
@@ -96,6 +96,16 @@ def test_warnings(linear_world, caplog):
     texts, record = said["alike"]
     assert record["trust_decoded"] == pytest.approx(1, abs=0.01) and record["trust"] > 0
     assert not any(text.startswith(("Do not", "Nothing")) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("trust", "texts"), [(0.6, []), (0.49, ["Take"]), (0.3, ["Take", "A mean shift"]), (0.0, ["Do not trust"])]
+)
+def test_little_trust_is_said(trust, texts, caplog):
+    warn_of_distrust(("A", "drug"), {"trust": trust, "trust_decoded": 0.9, "trust_mean_shift": 0.4})
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(texts) and all(map(str.startswith, said, texts))
+    assert all("('A', 'drug')" in text and f"`trust` {trust:.2f}" in text for text in said)
 
 
 def test_a_mean_shift_that_is_better_is_named(linear, caplog):

@@ -18,6 +18,7 @@ import pandas as pd
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
 
+from scmimic.model.generation.similarity import GOOD_TRUST
 from scmimic.tl._combinations import Combinations, Route, Shift, Target, predict_codes
 from scmimic.tl._gene_means import CONTROL, MEAN_SHIFT, errors_of_means, explained_change, trivial_means
 from scmimic.tl._latent_model import Code, LogExpression, Posterior, decode, stream
@@ -157,10 +158,19 @@ def warn_of_distrust(target: Target, found: Mapping[str, Any]) -> None:
             target,
             said,
         )
-    elif min(known.values()) < known["trust_mean_shift"]:
-        logger.warning(
-            "A mean shift of the genes may foretell the mean expression of %s better (share of the change that is "
-            "foretold in combinations that were seen: %s).",
-            target,
-            said,
-        )
+    else:
+        if found["trust"] < GOOD_TRUST:
+            logger.warning(
+                "Take the prediction of %s with caution: in combinations that were seen, the same model foretells less "
+                "than half of the change (%s). Set it beside `sm.tl.holdout_arithmetic`, and build nothing on it "
+                "before real cells confirm it.",
+                target,
+                said,
+            )
+        if min(known.values()) < known["trust_mean_shift"]:
+            logger.warning(
+                "A mean shift of the genes may foretell the mean expression of %s better (share of the change that is "
+                "foretold in combinations that were seen: %s).",
+                target,
+                said,
+            )

@@ -1,6 +1,7 @@
 """Groups without training cells get the mean expression that the other groups foretell."""
 
 import logging
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -368,11 +369,17 @@ def test_what_cannot_be_trusted_is_said(model, monkeypatch, caplog):
         model.generate(5, **ASKED, seed=0)
         assert not caplog.records
         found = model.means_.foretell
-        monkeypatch.setattr(
-            GroupMeans, "foretell", lambda self, codes: found(codes).__class__(**vars(found(codes)) | {"trust": -0.1})
-        )
-        model.generate(5, **ASKED, seed=0)
-        assert "Do not trust the mean expression of k0, stimulated" in caplog.text
+        for trust, text in (
+            (-0.1, "Do not trust the mean expression of k0, stimulated"),
+            (0.43, "Take the mean expression of k0, stimulated (trust 0.43) with caution"),
+            (0.5, ""),
+        ):
+            caplog.clear()
+            monkeypatch.setattr(
+                GroupMeans, "foretell", lambda self, codes, trust=trust: replace(found(codes), trust=trust)
+            )
+            model.generate(5, **ASKED, seed=0)
+            assert text in caplog.text and len(caplog.records) == bool(text)
         monkeypatch.setattr(GroupMeans, "foretell", lambda self, codes: None)
         model.generate(5, **ASKED, seed=0)
         assert "Nothing says how good cells of k0, stimulated are" in caplog.text

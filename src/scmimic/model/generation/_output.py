@@ -34,6 +34,7 @@ from scmimic.cells import (
 )
 from scmimic.model.generation._unseen import GroupMeans
 from scmimic.model.generation.codes._composition import Composition
+from scmimic.model.generation.similarity import GOOD_TRUST
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,13 @@ def _warn_of_distrust(trust: Mapping[str, float]) -> None:
         logger.warning(
             "Do not trust the mean expression of %s: the other types foretell nothing of one another's response.",
             _some(poor),
+        )
+    if doubtful := [f"{name} (trust {value:.2f})" for name, value in trust.items() if 0 < value < GOOD_TRUST]:
+        logger.warning(
+            "Take the mean expression of %s with caution: the other types foretell less than half of one another's "
+            "response. Set it beside what `sm.tl.holdout_arithmetic` finds for combinations that you have, and build "
+            "nothing on it before real cells confirm it.",
+            _some(doubtful),
         )
 
 

@@ -7,6 +7,9 @@ import numpy as np
 POWERS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 """Powers of the inverse distance by which groups may count; 0: all alike."""
 
+GOOD_TRUST = 0.5
+"""Below it, less than half of a response is foretold, and predictions want a word of caution."""
+
 # an improvement by less than this share is one of rounding
 _TIED = 1e-6
 # of the largest distance: groups that are the same share what there is
