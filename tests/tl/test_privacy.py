@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import read_h5ad
@@ -83,6 +84,42 @@ def test_without_a_reference_half_of_the_holdout_fits_and_half_is_judged(cells):
     np.testing.assert_allclose(table["value"], explicit.loc[table.index, "value"])
     other = sm.tl.privacy(train.copy(), fresh, holdout=holdout, donor_key="donor", seed=4)
     assert other["value"]["dcr_ratio"] != table["value"]["dcr_ratio"]
+
+
+def test_cells_are_given_as_to_evaluate_or_the_other_way_round(cells):
+    train, holdout, reference, fresh = cells
+    for other in (None, reference):
+        test, seen = holdout.copy(), train.copy()
+        as_evaluate = sm.tl.privacy(test, fresh, train=train, reference=other, donor_key="donor", seed=3)
+        reversed_ = sm.tl.privacy(seen, fresh, holdout=holdout, reference=other, donor_key="donor", seed=3)
+        pd.testing.assert_frame_equal(as_evaluate, reversed_)
+        sizes, of_reversed = (one.uns["privacy"]["n_cells"] for one in (test, seen))
+        assert sizes.pop("train") == of_reversed["adata"] and sizes.pop("adata") == of_reversed["holdout"]
+    for both in ({}, {"train": train, "holdout": holdout}):
+        with pytest.raises(TypeError, match="Training and unseen cells are needed.*not both"):
+            sm.tl.privacy(holdout, fresh, **both)
+
+
+def test_roles_that_are_mixed_up_are_told(cells, recwarn):
+    train, holdout, _, fresh = cells
+    copies = sm.baselines.Memoriser(train, labels_key="cell_type").fit().generate(300, seed=0)
+    for text, adata, given in (
+        (r"unseen cells \(`adata`\) better than the training cells \(`train`; ", train, {"train": holdout}),
+        (r"unseen cells \(`holdout`\) better than the training cells \(`adata`; ", holdout, {"holdout": train}),
+    ):
+        with pytest.warns(UserWarning, match=text):
+            sm.tl.privacy(adata.copy(), copies, **given)
+    first = "`adata` holds cells that Memoriser generated"
+    with pytest.warns(UserWarning, match=first):
+        sm.tl.privacy(copies.copy(), fresh, train=holdout)
+    with pytest.warns(UserWarning, match=first):
+        sm.evaluate(copies, fresh, metrics=["mmd"], baselines=())
+    recwarn.clear()
+    # cells that nobody copied, the right way round and the wrong way, and copies the right way
+    sm.tl.privacy(holdout.copy(), fresh, train=train)
+    sm.tl.privacy(train.copy(), fresh, train=holdout)
+    sm.tl.privacy(holdout.copy(), copies, train=train)
+    assert not [one for one in recwarn if "wrong way round" in str(one.message)]
 
 
 def test_donors(cells):

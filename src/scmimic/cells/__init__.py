@@ -43,6 +43,7 @@ from scmimic.cells._generated import (
     generation_record,
     in_type,
     resolve_counts,
+    roles_warning,
     storable,
 )
 from scmimic.cells._layers import get_matrix, is_stored, layer_names, read_matrix, read_pieces, read_stored, where_is
@@ -143,6 +144,7 @@ __all__ = [
     "read_stored",
     "recorded_space",
     "resolve_counts",
+    "roles_warning",
     "same_values",
     "shared_cells",
     "space_of_cells",

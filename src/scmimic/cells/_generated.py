@@ -369,6 +369,16 @@ def assemble(
     return result
 
 
+def roles_warning(adata: AnnData, synthetic: AnnData) -> str:
+    """What to tell the user where the real cells say that they were generated and the synthetic ones do not, or ""."""
+    if _keys.UNS not in adata.uns or _keys.UNS in synthetic.uns:
+        return ""
+    return (
+        f"`adata` holds cells that {adata.uns[_keys.UNS].get('model', 'scmimic')} generated, and `synthetic` holds "
+        "none: real cells come first. Are the two the wrong way round?"
+    )
+
+
 def generated_type(dtype: np.dtype | type) -> np.dtype:
     """Type of generated values beside training values of a type: integers have 32 bits or more, and so have floats.
 

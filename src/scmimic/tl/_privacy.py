@@ -19,6 +19,7 @@ from scmimic.cells import (
     check_same_units,
     label_array,
     read_matrix,
+    roles_warning,
     space_of_cells,
     warn_of_logarithms,
     where_is,
@@ -30,6 +31,7 @@ from scmimic.metrics import (
     nearest_neighbor_distance_ratio,
 )
 from scmimic.tl.evaluation._cells import Cells, without_shared
+from scmimic.tl.evaluation._diagnostics import MAX_MEMBERSHIP_AUC
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,12 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SEEN = "Cells that the generator was trained on are not unseen: hold out others."
-_APART = (
-    ("holdout", "adata", _SEEN),
-    ("reference", "adata", _SEEN),
-    ("reference", "holdout", "Axes that are fitted on the cells judged set these apart: give other cells."),
-)
-"""Sets that may have no cell in common, and why; shared cells are left out of the first."""
+_JUDGED = "Axes that are fitted on the cells judged set these apart: give other cells."
 
 _ATTACK_IDEALS = {"auc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_10": 0.1}
 
@@ -53,7 +50,8 @@ def privacy(
     adata: AnnData,
     synthetic: AnnData,
     *,
-    holdout: AnnData,
+    train: AnnData | None = None,
+    holdout: AnnData | None = None,
     reference: AnnData | None = None,
     layer: str | None = None,
     donor_key: str | None = None,
@@ -74,24 +72,32 @@ def privacy(
 
     These are empirical checks against named attacks. They can show a leak, and cannot prove that there is none.
 
+    Training and unseen cells are needed. One of the two is named, and `adata` is the other: ``privacy(test, synthetic,
+    train=train)`` takes the cells as :func:`scmimic.evaluate` does, ``privacy(train, synthetic, holdout=test)`` gives
+    the same numbers and writes them to the training cells.
+
     Parameters
     ----------
     adata
-        The cells that the generator was trained on, all of them: raw counts or normalised, unlogged expression.
+        Real cells: with `train` those that the generator has not seen, with `holdout` those that it was trained on. Raw
+        counts or normalised, unlogged expression.
     synthetic
         The generated cells, in the same space, with the same genes in the same order.
+    train
+        All cells that the generator was trained on, where `adata` are unseen cells.
     holdout
-        Real cells of the same population that the generator has not seen; best a random part of the same data set.
+        Cells that the generator has not seen, where `adata` are the training cells. Unseen cells are of the same
+        population as the training cells; best a random part of the same data set.
     reference
         Further unseen cells of that population, on which the components are fitted and the membership attack is
-        calibrated. `None` draws a random half of `holdout` for the components, judges by the other half, and leaves
-        out the calibrated attack.
+        calibrated. `None` draws a random half of the unseen cells for the components, judges by the other half, and
+        leaves out the calibrated attack.
     layer
         Layer with the expression; `None` for `.X`. Where `synthetic` lacks the layer, its `.X` is taken.
     donor_key
-        Column of `adata.obs` and `holdout.obs` with the donor of each cell. With it the attack is also made on donors,
-        none of whom may be in both. Cells of unseen donors differ from the training cells without any leak: read the
-        rows of cells with caution then.
+        Column of `.obs` of the training and the unseen cells with the donor of each cell. With it the attack is also
+        made on donors, none of whom may be in both. Cells of unseen donors differ from the training cells without any
+        leak: read the rows of cells with caution then.
     n_comps
         Number of principal components; fewer where the cells allow fewer.
     target_sum
@@ -128,25 +134,28 @@ def privacy(
     Also writes to `adata`:
 
     `adata.uns['privacy' | key_added]` : dict
-        `'results'`: the table; `'params'`: the arguments; `'n_cells'`: cells of each kind.
+        `'results'`: the table; `'params'`: the arguments; `'n_cells'`: cells of each kind, by the names of arguments.
 
     Raises
     ------
     ValueError
-        If the genes differ, values are missing or negative, `holdout` has too few cells to be halved, a donor is in
-        both sets, or more than half of `holdout` are in `adata` (or of `reference` in either).
+        If the genes differ, values are missing or negative, there are too few unseen cells to be halved, a donor is in
+        both sets, or more than half of the unseen cells are training cells (or of `reference` in either).
+    TypeError
+        If both or none of `train` and `holdout` are given.
     KeyError
         If `layer` or `donor_key` is not there.
 
     Warns
     -----
     UserWarning
-        If scanpy has marked `adata.X` as logged already, and no layer is named. If cells of `holdout` are in `adata`
-        too, or cells of `reference` in either, the same in every gene: they are left out.
+        If the synthetic cells know the unseen cells better than the training cells: the two are probably the wrong way
+        round. If scanpy has marked `adata.X` as logged already, and no layer is named. If unseen cells are training
+        cells too, or cells of `reference` in either, the same in every gene: they are left out.
 
     See Also
     --------
-    scmimic.evaluate : Realism.
+    scmimic.evaluate : Realism; takes the same cells.
     scmimic.metrics.distance_to_closest_record : One of its measures, for arrays.
     scmimic.metrics.membership_inference : Another.
     scmimic.pl.self_distance : Cells that repeat.
@@ -155,14 +164,15 @@ def privacy(
     --------
     >>> import scmimic as sm
     >>> adata = sm.datasets.synthetic_counts(n_obs=300)
-    >>> train, holdout = adata[:150].copy(), adata[150:].copy()
-    >>> copies = sm.baselines.Memoriser(train, labels_key="cell_type").fit().generate(100, seed=0)
-    >>> result = sm.tl.privacy(train, copies, holdout=holdout, n_comps=10)
+    >>> train, test = adata[:150].copy(), adata[150:].copy()
+    >>> copies = sm.baselines.Memoriser(train, labels_key="cell_type").fit().generate(150, seed=0)
+    >>> realism = sm.tl.evaluate(test, copies, train=train, metrics=["mmd"])
+    >>> result = sm.tl.privacy(test, copies, train=train, n_comps=10)
     >>> result.loc[["dcr_ratio", "duplicate_fraction"], "value"].tolist()
     [0.0, 1.0]
     """
-    ANNDATA.check(adata=adata, synthetic=synthetic, holdout=holdout)
-    ANNDATA.or_none.check(reference=reference)
+    ANNDATA.check(adata=adata, synthetic=synthetic)
+    ANNDATA.or_none.check(train=train, holdout=holdout, reference=reference)
     LAYER.check(layer=layer)
     COLUMN.or_none.check(donor_key=donor_key)
     COUNT.check(n_comps=n_comps)
@@ -171,7 +181,13 @@ def privacy(
     SEED.check(seed=seed)
     THREADS.check(n_jobs=n_jobs)
     KEY.check(key_added=key_added)
-    given = {"adata": adata, "synthetic": synthetic, "holdout": holdout, "reference": reference}
+    if (train is None) == (holdout is None):
+        raise TypeError(
+            "Training and unseen cells are needed: name the training cells (`train=`) where `adata` are unseen cells, "
+            "as in `evaluate`, or the unseen cells (`holdout=`) where `adata` are the training cells; not both."
+        )
+    seen, unseen = ("train", "adata") if holdout is None else ("adata", "holdout")
+    given = {"adata": adata, "synthetic": synthetic, "train": train, "holdout": holdout, "reference": reference}
     sets: dict[str, Cells] = {}
     for name, cells in given.items():
         if cells is not None:
@@ -183,25 +199,29 @@ def privacy(
         if cells is not None:
             x = read_matrix(cells, layer, optional=name == "synthetic")
             sets[name] = Cells.of(x, name, log1p=True, target_sum=target_sum)
-            if donor_key is not None and name in ("adata", "holdout"):
+            if donor_key is not None and name in (seen, unseen):
                 sets[name] = replace(sets[name], labels=_donors(cells, donor_key, name))
-    sets, told = without_shared(sets, _APART)
-    for text in told:
-        warnings.warn(text, UserWarning, stacklevel=2)
+    # shared cells are left out of the first
+    sets, told = without_shared(
+        sets, [(unseen, seen, _SEEN), ("reference", seen, _SEEN), ("reference", unseen, _JUDGED)]
+    )
+    for text in [roles_warning(adata, synthetic), *told]:
+        if text:
+            warnings.warn(text, UserWarning, stacklevel=2)
     if reference is None:
-        sets["reference"], sets["holdout"] = _halves(sets["holdout"], seed)
+        sets["reference"], sets[unseen] = _halves(sets[unseen], unseen, seed)
     fitted = sets["reference"].genes
     pca = fit_pca(fitted, n_comps, seed=seed)
     if pca.n_components_ < n_comps:
         logger.info("%d x %d values allow %d of %d components.", *fitted.shape, pca.n_components_, n_comps)
     sets = {name: cells.on(pca) for name, cells in sets.items()}
-    train, fake, unseen = sets["adata"], sets["synthetic"], sets["holdout"]
+    trained, fake, others = sets[seen], sets["synthetic"], sets[unseen]
 
     options: dict[str, Any] = {"max_cells": max_cells, "seed": seed, "n_jobs": n_jobs}
-    record = distance_to_closest_record(train.pcs, fake.pcs, unseen.pcs, **options)
-    ratio = nearest_neighbor_distance_ratio(train.pcs, fake.pcs, unseen.pcs, **options)
+    record = distance_to_closest_record(trained.pcs, fake.pcs, others.pcs, **options)
+    ratio = nearest_neighbor_distance_ratio(trained.pcs, fake.pcs, others.pcs, **options)
     low_ratio = ratio.synthetic_low / ratio.test_low if ratio.test_low > 0 else np.nan
-    copied, by_chance = (duplicate_fraction(train.raw, cells.raw) for cells in (fake, unseen))
+    copied, by_chance = (duplicate_fraction(trained.raw, cells.raw) for cells in (fake, others))
     rows = [
         _row("dcr_ratio", record.ratio, 1.0, "low"),
         _row("nndr_ratio", ratio.ratio, 1.0, "low"),
@@ -209,11 +229,13 @@ def privacy(
         _row("duplicate_fraction", copied, by_chance, "high"),
     ]
     if donor_key is not None:
-        options |= {"train_donors": train.labels, "test_donors": unseen.labels}
+        options |= {"train_donors": trained.labels, "test_donors": others.labels}
     attacks = {"membership": None} if reference is None else {"membership": None, "calibrated": sets["reference"].pcs}
     for name, calibration in attacks.items():
-        result = membership_inference(train.pcs, unseen.pcs, fake.pcs, reference=calibration, **options)
+        result = membership_inference(trained.pcs, others.pcs, fake.pcs, reference=calibration, **options)
         rows += _attack_rows(name, result, "cell")
+        if calibration is None and result.interval[1] < 1 - MAX_MEMBERSHIP_AUC:
+            warnings.warn(_wrong_way_round(seen, unseen, result.auc), UserWarning, stacklevel=2)
         if result.donors is not None:
             rows += _attack_rows("donor" if calibration is None else f"donor_{name}", result.donors, "donor")
     table = pd.DataFrame(rows).set_index("metric")
@@ -222,7 +244,7 @@ def privacy(
         "n_comps": int(pca.n_components_),
         "target_sum": target_sum,
         "seed": seed,
-        "fitted_on": "half of holdout" if reference is None else "reference",
+        "fitted_on": f"half of {unseen}" if reference is None else "reference",
     }
     optional = {"layer": layer, "donor_key": donor_key, "max_cells": max_cells}
     params |= {name: value for name, value in optional.items() if value is not None}
@@ -234,16 +256,24 @@ def privacy(
     return table
 
 
-def _halves(holdout: Cells, seed: int) -> tuple[Cells, Cells]:
+def _halves(cells: Cells, name: str, seed: int) -> tuple[Cells, Cells]:
     """Two random halves: the first fits the components, the second is judged."""
-    order = np.random.default_rng(seed).permutation(len(holdout))
+    order = np.random.default_rng(seed).permutation(len(cells))
     n = len(order) // 2
     if n < 3:
         raise ValueError(
-            f"`holdout` has {len(holdout)} cells, of which one half fits the components and the other is judged: "
+            f"`{name}` has {len(cells)} cells, of which one half fits the components and the other is judged: "
             "hold out more, or give `reference`."
         )
-    return holdout[np.sort(order[:n])], holdout[np.sort(order[n:])]
+    return cells[np.sort(order[:n])], cells[np.sort(order[n:])]
+
+
+def _wrong_way_round(seen: str, unseen: str, auc: float) -> str:
+    return (
+        f"The synthetic cells know the unseen cells (`{unseen}`) better than the training cells (`{seen}`; "
+        f"membership_auc {auc:.2f}). Either the two are the wrong way round, or they are not of one population. "
+        "Training cells are `train=`, as in `evaluate`, or come first beside `holdout=`."
+    )
 
 
 def _row(metric: str, value: float, ideal: float, direction: str, unit: str = "cell") -> dict[str, Any]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from scmimic.metrics.parts import proportion_interval
 from scmimic.tl.evaluation._cells import Cells, EvaluationData
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, label_warning, space_warning
 
@@ -101,11 +102,27 @@ def test_double_logarithm_is_named():
 
 
 def test_label_warnings():
-    assert "19 % of the synthetic cells" in label_warning("label_agreement", 0.19, 0.22, 0.33)
-    assert label_warning("label_agreement", 0.29, 0.32, 0.33) == ""
-    assert label_warning("label_agreement", 0.5, 0.6, 0.33) == ""
-    assert label_warning("label_agreement", 0.1, 0.2, np.nan) == ""
-    assert label_warning("rf_auc_genes", 0.1, 0.2, 0.5) == ""
+    assert "19 % of the synthetic cells" in label_warning("label_agreement", 0.19, 0.16, 0.22, 0.33)
+    assert label_warning("label_agreement", 0.29, 0.26, 0.32, 0.33) == ""
+    assert label_warning("label_agreement", 0.5, 0.4, 0.6, 0.33) == ""
+    assert label_warning("label_agreement", 0.1, 0.05, 0.2, np.nan) == ""
+    assert label_warning("rf_auc_genes", 0.1, 0.05, 0.2, 0.5) == ""
+
+
+@pytest.mark.parametrize("n", [400, 1000])
+@pytest.mark.parametrize(
+    ("right", "replicate", "exaggerated"),
+    # what real cells of PBMC3k and Kang score by other real ones, what ACTIVA's do, and means of a type
+    [(0.924, 0.904, False), (0.945, 0.922, False), (0.984, 0.948, False), (0.9975, 0.915, True), (1.0, 0.94, True)],
+)
+def test_exaggerated_labels_are_named(right, replicate, exaggerated, n):
+    low, high = proportion_interval(round(right * n), n)
+    assert ("exaggerated" in label_warning("label_agreement", right, low, high, replicate)) is exaggerated
+
+
+def test_too_few_cells_exaggerate_nothing():
+    assert label_warning("label_agreement", 1.0, *proportion_interval(50, 50), 0.94) == ""
+    assert label_warning("label_agreement", 1.0, *proportion_interval(5000, 5000), 1.0) == ""
 
 
 def test_copy_warnings():

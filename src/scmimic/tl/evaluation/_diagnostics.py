@@ -34,12 +34,17 @@ MIN_AGREEMENT = 0.9
 MIN_CERTAIN_AGREEMENT = 0.75
 """Below this share, the labels are wrong."""
 
+MAX_MEMBERSHIP_AUC = 0.55
+"""Beyond it, training cells are told from unseen ones."""
+
+MIN_DOUBT = 0.25
+"""Below this share of the errors that a classifier makes on real cells, the labels are exaggerated."""
+
 _ZERO_RATIO = (0.9, 1.1)
 # Where hardly any value is zero, as of proteins, the ratio is one of accidents.
 _ZERO_DIFFERENCE = 0.02
 _VARIANCE_RATIO = (0.75, 1.33)
 _MAX_COMPOSITION = 0.05
-_MAX_MEMBERSHIP_AUC = 0.55
 _SCALED = {"counts", "linear"}
 
 
@@ -131,27 +136,35 @@ def copy_warning(metric: str, value: float, low: float, replicate: float = np.na
     # shallow cells agree by chance, and then unseen real cells do so too
     if metric == "duplicates" and low > 0.01 and not low <= replicate:
         return f"{100 * value:.0f} % of the synthetic cells are exact copies of training cells."
-    if metric == "membership_auc" and low > _MAX_MEMBERSHIP_AUC:
+    if metric == "membership_auc" and low > MAX_MEMBERSHIP_AUC:
         return f"Training cells can be told from unseen real ones by the synthetic cells (AUC {value:.2f})."
     return ""
 
 
-def label_warning(metric: str, value: float, high: float, replicate: float) -> str:
+def label_warning(metric: str, value: float, low: float, high: float, replicate: float) -> str:
     """What the agreement with the labels gives away, or an empty text.
 
     Parameters
     ----------
-    metric, value, high
-        Its name, its value and the upper end of its interval.
+    metric, value, low, high
+        Its name, its value and the interval of this.
     replicate
         Its value for unseen real cells.
     """
-    if metric != AGREEMENT or not high < MIN_AGREEMENT * replicate:
+    if metric != AGREEMENT:
         return ""
-    return (
-        f"A classifier of real cells takes {100 * value:.0f} % of the synthetic cells for what their label says, and "
-        f"{100 * replicate:.0f} % of unseen real ones: labels are mixed up, or types not learned apart."
-    )
+    if high < MIN_AGREEMENT * replicate:
+        return (
+            f"A classifier of real cells takes {100 * value:.0f} % of the synthetic cells for what their label says, "
+            f"and {100 * replicate:.0f} % of unseen real ones: labels are mixed up, or types not learned apart."
+        )
+    if 1 - low < MIN_DOUBT * (1 - replicate):
+        return (
+            f"A classifier of real cells is wrong about {100 * (1 - value):.1f} % of the synthetic cells, and "
+            f"{100 * (1 - replicate):.1f} % of unseen real ones: the types are exaggerated, further apart than in real "
+            "cells, or the cells are copies that the classifier has learned."
+        )
+    return ""
 
 
 def _same_space(data: EvaluationData, log1p: bool) -> float:

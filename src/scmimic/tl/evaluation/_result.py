@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmimic._keys import OVERALL
-from scmimic.tl.evaluation._diagnostics import REPEATS
+from scmimic.tl.evaluation._diagnostics import AGREEMENT, REPEATS
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 from scmimic.tl.evaluation._verdict import KEY_METRICS, Verdict, judge
 
@@ -94,9 +94,9 @@ class Evaluation:
 
     @property
     def alarms(self) -> list[str]:
-        """What rows over all cells say against them: diagnostics, copies, repeats, values beyond chance."""
+        """What rows over all cells say against them: diagnostics, copies, repeats, labels, values beyond chance."""
         rows = self.table[(self.table["label"] == OVERALL) & (self.table["warning"] != "")]
-        alarming = rows["group"].isin(["diagnostic", "privacy"]) | (rows["metric"] == REPEATS)
+        alarming = rows["group"].isin(["diagnostic", "privacy"]) | rows["metric"].isin([REPEATS, AGREEMENT])
         alarming &= np.isfinite(rows["value"].to_numpy(dtype=float))
         beyond = np.array([beyond_chance(row) != "" for row in rows.itertuples()], dtype=bool)
         texts = rows["warning"].where(alarming, rows["metric"] + ": " + rows["warning"])

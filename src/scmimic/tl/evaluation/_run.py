@@ -24,7 +24,7 @@ from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
 from scmimic._progress import progress
 from scmimic._version import package_version
-from scmimic.cells import ANNDATA
+from scmimic.cells import ANNDATA, roles_warning
 from scmimic.metrics import TooFewCellsError
 from scmimic.tl.evaluation._cells import EvaluationData, Sides, prepare_data, read_files
 from scmimic.tl.evaluation._diagnostics import copy_warning, diagnose, label_warning
@@ -127,6 +127,8 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
         Any of :class:`~scmimic.tl.evaluation._settings.Settings`.
     """
     ANNDATA.check(adata=adata, synthetic=synthetic)
+    if swapped := roles_warning(adata, synthetic):
+        warnings.warn(swapped, UserWarning, stacklevel=3)
     settings = resolved(settings, adata.n_obs)
     params = recorded(settings)
     given = {"adata": adata, "synthetic": synthetic, "train": settings["train"], "reference": settings["reference"]}
@@ -371,7 +373,7 @@ def _filled(
     if best and np.isfinite(replicate) and measure.calibrated:
         score, warning = metric.score(value, replicate, trivial[best], ideal, n)
     copied = copy_warning(metric.name, value.value, value.low, replicate, high=value.high)
-    warning = copied or label_warning(metric.name, value.value, value.high, replicate) or warning
+    warning = copied or label_warning(metric.name, value.value, value.low, value.high, replicate) or warning
     if not np.isfinite(value.value):
         warning = "The metric has no finite value for these cells."
     texts = [metric.beyond_chance(value.value, n), warning]
