@@ -7,6 +7,7 @@ import json
 import platform
 import re
 import resource
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -190,6 +191,14 @@ def show(rows: list[dict[str, Any]], columns: list[str], title: str) -> None:
     # a file has no width to fit into
     console = Console()
     (console if console.is_terminal else Console(width=220)).print(table)
+
+
+def put_table(page: str, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Put rows into a table of the documentation; `docs/results.py` says what cells are, and takes over JSON lines."""
+    sys.path.append(str(Path(__file__).parents[1] / "docs"))
+    import results
+
+    results.put(page, name, columns, rows)
 
 
 def mean_and_spread(rows: list[dict[str, Any]], by: Iterable[str], measures: Iterable[str]) -> list[dict[str, Any]]:

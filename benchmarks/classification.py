@@ -15,7 +15,16 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
-from _common import append_json, drop_rare, environment, json_object, log_normalise, read_counts
+from _common import (
+    append_json,
+    drop_rare,
+    environment,
+    json_object,
+    log_normalise,
+    mean_and_spread,
+    read_counts,
+    show,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
@@ -24,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 import scmimic as sm
 
+MEASURES = ("macro_f1", "accuracy", "seconds")
 GRID = {"logisticregression__C": [0.001, 0.01, 0.1]}
 
 
@@ -83,21 +93,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| method | seed | macro-F1 | accuracy | seconds |", "|---|---|---|---|---|"]
-    for row in rows:
-        lines.append("| {name} | {seed} | {macro_f1:.4f} | {accuracy:.4f} | {seconds:.1f} |".format(**row))
-    for name in dict.fromkeys(row["name"] for row in rows):
-        mine = [row for row in rows if row["name"] == name]
-        f1, accuracy = ([row[key] for row in mine] for key in ("macro_f1", "accuracy"))
-        seconds = np.mean([row["seconds"] for row in mine])
-        lines.append(
-            f"| **{name}** | mean of {len(mine)} | {np.mean(f1):.4f} +- {np.std(f1):.4f} "
-            f"| {np.mean(accuracy):.4f} +- {np.std(accuracy):.4f} | {seconds:.1f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="h5ad file with raw counts in X")
@@ -111,7 +106,8 @@ def main() -> None:
     args = parser.parse_args()
     rows = run(args)
     print(f"{rows[0]['n_train']} + {rows[0]['n_test']} cells, {rows[0]['n_genes']} genes, {rows[0]['n_types']} types\n")
-    print(markdown(rows))
+    show(rows, ["name", "seed", *MEASURES], args.data)
+    show(mean_and_spread(rows, ["name"], MEASURES), ["name", "seeds", *MEASURES], "mean over seeds")
     if args.out:
         append_json(args.out, [row | {"data": args.data, "environment": environment()} for row in rows])
 

@@ -3,9 +3,9 @@
     python benchmarks/realism.py --data pbmc3k.h5ad --labels cell_type --out out
     python benchmarks/evaluation.py out --labels cell_type --seed 0
 
-Reads train, reference and test .h5ad and every NAME_seedN.h5ad of the folder, and writes evaluation_seedN.md: one row
-per metric, one column per generator, each value with its 95 % interval, the calibrated score below it, and the real
-replicate and the best trivial generator beside them.
+Reads train, reference and test .h5ad and every NAME_seedN.h5ad of the folder, and writes a table of
+docs/benchmarks/evaluation.md: one row per metric, one column per generator, each value with its 95 % interval and
+calibrated score, and the real replicate and the best trivial generator beside them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import argparse
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import pandas as pd
-from _common import environment, read_split
+from _common import environment, put_table, read_split
 
 import scmimic as sm
 
@@ -42,38 +43,37 @@ def evaluate(
     return table[table["label"] == "overall"].set_index("metric")
 
 
-def number(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+def number(value: float) -> float | str:
+    return "-" if pd.isna(value) else float(value)
 
 
-def cell(row: pd.Series) -> str:
+def cell(row: pd.Series) -> dict[str, float] | float | str:
     """Value, interval and calibrated score."""
-    text = number(row["value"])
-    if not pd.isna(row["low"]):
-        text += f" ({number(row['low'])} to {number(row['high'])})"
-    return text if pd.isna(row["score"]) else f"{text}; s {row['score']:.2f}"
+    if pd.isna(row["low"]) and pd.isna(row["score"]):
+        return number(row["value"])
+    return {key: float(row[key]) for key in ("value", "low", "high", "score") if not pd.isna(row[key])}
 
 
-def markdown(tables: dict[str, pd.DataFrame]) -> str:
+def rows(tables: dict[str, pd.DataFrame]) -> list[list[Any]]:
     """One row per metric, one column per generator."""
     first = next(iter(tables.values()))
-    lines = [
-        "| " + " | ".join(["metric", "ideal", "real replicate", "best trivial", *tables]) + " |",
-        "|" + "---|" * (4 + len(tables)),
+    return [
+        [
+            metric,
+            number(row["ideal"]),
+            number(row["replicate"]),
+            "-" if pd.isna(row["trivial_value"]) else {"value": float(row["trivial_value"]), "of": row["trivial"]},
+            *(cell(table.loc[metric]) for table in tables.values()),
+        ]
+        for metric, row in first.iterrows()
     ]
-    for metric, row in first.iterrows():
-        trivial = "-" if pd.isna(row["trivial_value"]) else f"{number(row['trivial_value'])} ({row['trivial']})"
-        values = [cell(table.loc[metric]) for table in tables.values()]
-        lines.append(
-            "| " + " | ".join([metric, number(row["ideal"]), number(row["replicate"]), trivial, *values]) + " |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what realism.py wrote with --out")
     parser.add_argument("--labels", required=True, help="column of obs with the cell types")
+    parser.add_argument("--table", default="pbmc3k", help="name of the table that is written")
     parser.add_argument("--only", nargs="+", help="these generators alone")
     parser.add_argument("--seed", type=int, default=0, help="seed of the generated files, and of the evaluation")
     parser.add_argument("--trees", type=int, help="trees of the forests; default: evaluate's own")
@@ -88,10 +88,8 @@ def main() -> None:
         start = time.perf_counter()
         tables[name] = evaluate(parts, synthetic, args.labels, args)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    out = args.folder / f"evaluation_seed{args.seed}.md"
-    versions = ", ".join(f"{key} {value}" for key, value in environment().items())
-    out.write_text(markdown(tables) + f"\nSeed {args.seed}; {versions}.\n")
-    print(out.read_text())
+    put_table("evaluation", args.table, ["metric", "ideal", "real replicate", "best trivial", *tables], rows(tables))
+    print(f"Seed {args.seed}; {', '.join(f'{key} {value}' for key, value in environment().items())}.")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import environment
+from _common import environment, put_table, show
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks" / "learning_margins.md"
@@ -137,18 +137,20 @@ def bound(low: float, high: float) -> str:
     return f"> {low:.3g}" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
 
 
-def lines(table: Iterable[Row]) -> list[str]:
-    """The table as Markdown."""
-    text = ["| test | quantity | bound | runs | mean | sd | worst | margin in sd | without learning |"]
-    text += ["|---|---|---|---|---|---|---|---|---|"]
+COLUMNS = ["test", "quantity", "bound", "runs", "mean", "sd", "worst", "margin in sd", "without learning"]
+
+
+def cells(table: Iterable[Row]) -> list[list[Any]]:
+    """The table of the page."""
+    rows = []
     for row in table:
         test = row["test"].removeprefix("tests/").replace(".py::test_", ": ").replace("_", " ")
-        numbers = " | ".join(f"{row[key]:.3g}" for key in ("mean", "sd", "worst"))
-        margin = "never moves" if math.isinf(row["margin"]) else f"{row['margin']:.1f}"
-        off = "error" if math.isnan(row["off"]) else f"{row['off']:.3g}"
-        off += ", fails" if row["fails"] else ""
-        text.append(f"| {test} | {row['quantity']} | {row['bound']} | {row['runs']} | {numbers} | {margin} | {off} |")
-    return text
+        margin = "never moves" if math.isinf(row["margin"]) else float(row["margin"])
+        off = "error" if math.isnan(row["off"]) else float(row["off"])
+        numbers = [float(row[key]) for key in ("mean", "sd", "worst")]
+        without = [off, "fails"] if row["fails"] else off
+        rows.append([test, row["quantity"], row["bound"], row["runs"], *numbers, margin, without])
+    return rows
 
 
 def problems(table: list[Row]) -> list[str]:
@@ -174,7 +176,10 @@ python benchmarks/learning_margins.py --seeds {seeds} --threads {arguments} --ou
 
 {quantities} quantities of {tests} tests; the smallest margin is {least:.1f}. {versions}.
 
-{table}
+```{{results}} margins
+```
+
+The numbers of this page are in [`results/learning_margins.json`](results/learning_margins.json).
 """
 
 
@@ -189,7 +194,6 @@ def page(table: list[Row], seeds: int, threads: list[int]) -> str:
         tests=len({row["test"] for row in table}),
         least=min(row["margin"] for row in table),
         versions=", ".join(f"{name} {number}" for name, number in environment().items()),
-        table="\n".join(lines(table)),
     )
 
 
@@ -205,8 +209,9 @@ def main() -> None:
     args = parser.parse_args()
     measure(args.out, args.seeds, args.threads, args.only, args.jobs)
     table = summarise(args.out)
-    print("\n".join(lines(table)))
+    show(table, ["test", "quantity", "bound", "runs", "mean", "sd", "worst", "margin", "off", "fails"], "Margins")
     if args.page:
+        put_table("learning_margins", "margins", COLUMNS, cells(table))
         PAGE.write_text(page(table, args.seeds, args.threads), encoding="utf-8")
     if found := problems(table):
         raise SystemExit("\n".join(found))

@@ -387,7 +387,7 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def page(args: argparse.Namespace) -> None:
     """The table per file, what was judged equivalent and why, what survived."""
-    from _common import environment
+    from _common import environment, put_table
 
     out = Path(args.out)
     drawn = [Mutant(**row) for row in json.loads((out / "drawn.json").read_text())]
@@ -442,10 +442,11 @@ def page(args: argparse.Namespace) -> None:
         '"Gone" is a fault whose place in the code no longer existed in the second run.',
         f"Versions: {versions}.",
         "",
-        *_table(
-            ["file", *(titles.get(c, c) for c in columns)],
-            [[name if name.startswith("*") else f"`{name}`", *(str(n[c]) for c in columns)] for name, n in shown],
-        ),
+        "```{results} files",
+        "```",
+        "",
+        "The numbers are in [`results/mutation.json`](results/mutation.json).",
+        "",
         "## Survivors",
         "",
         *(
@@ -475,6 +476,8 @@ def page(args: argparse.Namespace) -> None:
             ],
         ),
     ]
+    rows = [[name if name.startswith("*") else f"`{name}`", *(n[c] for c in columns)] for name, n in shown]
+    put_table("mutation", "files", ["file", *(titles.get(c, c) for c in columns)], rows)
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print(f"{PAGE}: {dict(total)}")
 

@@ -22,7 +22,7 @@ import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _common import environment, peak_memory
+from _common import environment, peak_memory, put_table
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 import scmimic as sm
@@ -206,9 +206,8 @@ same values gene by gene. The distance of two sets is the mean absolute differen
 from the same distribution as ours, R is one of {members} exchangeable sets. p is the share of the sets whose mean
 distance to the others is at least R's: 1/{members} = {least:.3f} where R is farther off than each of ours.
 
-| steps | what | R to ours | ours to ours | 95 % of ours below | p |
-|---|---|---|---|---|---|
-{rows}
+```{{results}} distances
+```
 
 {verdict}
 
@@ -221,20 +220,24 @@ fractions, and gene by gene with non-linear steps, where the bridges decide.
 Default parameters, linear steps, one core of a {cpus}-core {machine} machine that was shared: the seconds of the
 processor are what it costs. Memory is the rise of the peak of the process.
 
-| cells | genes | seconds | seconds of the processor | peak, MiB | of which the counts, MiB |
-|---|---|---|---|---|---|
-{costs}
+```{{results}} cost
+```
 
-{versions}.
+{versions}. The numbers of this page are in [`results/splat.json`](results/splat.json).
 """
 
 
-def page(tables: dict[str, list[dict]], rows: list[dict], args: argparse.Namespace, library: str, df: float) -> str:
-    lines = [
-        f"| {name} | {row['what']} | {row['R']:.4f} | {row['ours']:.4f} | {row['limit']:.4f} | {row['p']:.2f} |"
-        for name, table in tables.items()
-        for row in table
-    ]
+def put_tables(tables: dict[str, list[dict]], rows: list[dict]) -> None:
+    columns = ["steps", "what", "R to ours", "ours to ours", "95 % of ours below", "p"]
+    keys = ["R", "ours", "limit", "p"]
+    lines = [(name, row) for name, table in tables.items() for row in table]
+    rows_of_test = [[name, row["what"], *(float(row[key]) for key in keys)] for name, row in lines]
+    put_table("splat", "distances", columns, rows_of_test)
+    columns = ["cells", "genes", "seconds", "seconds of the processor", "peak, MiB", "of which the counts, MiB"]
+    put_table("splat", "cost", columns, [list(row.values()) for row in rows])
+
+
+def page(tables: dict[str, list[dict]], args: argparse.Namespace, library: str, df: float) -> str:
     members = args.seeds + 1
     tests = [row["p"] for table in tables.values() for row in table]
     far = sum(p <= 1 / members + 1e-9 for p in tests)
@@ -250,13 +253,7 @@ def page(tables: dict[str, list[dict]], rows: list[dict], args: argparse.Namespa
         least=1 / members,
         library=library,
         df=df,
-        rows="\n".join(lines),
         verdict=verdict,
-        costs="\n".join(
-            f"| {row['cells']:,} | {row['genes']:,} | {row['seconds']:.1f} | {row['cpu']:.1f} | {row['rise']:.0f} | "
-            f"{row['result']:.0f} |"
-            for row in rows
-        ),
         cpus=os.cpu_count(),
         machine=platform.machine(),
         versions=f"scmimic {found['scmimic']}, numpy {np.__version__}, anndata {found['anndata']}",
@@ -304,7 +301,8 @@ def main() -> None:
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     draw(panels, args.picture)
     rows = costs([(2_000, 5_000), (10_000, 2_000), (10_000, 5_000), (20_000, 5_000)])
-    args.page.write_text(page(tables, rows, args, "; ".join(library), df), encoding="utf-8")
+    put_tables(tables, rows)
+    args.page.write_text(page(tables, args, "; ".join(library), df), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ source = dict(link.split(", ") for link in about.get_all("Project-URL"))["Source
 extensions = [
     "mathml",
     "myst_nb",
+    "results",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
 import re
+import statistics
+import sys
 import tomllib
 from pathlib import Path
 
@@ -25,7 +28,7 @@ LISTED = [line.strip() for line in API.splitlines() if re.match(r"   \w[\w.]+$",
 
 def _load(name: str):
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -38,6 +41,7 @@ def _named(name: str):
 
 
 reference = _load("reference")
+results = _load("results")
 summary = _load("summary")
 CLASSES = [name for name in LISTED if inspect.isclass(_named(name))]
 
@@ -114,37 +118,165 @@ def test_formulas_need_no_script():
     assert "mathjax" not in ast.unparse(config)
 
 
-def _tables(page: str) -> dict[tuple[str, str], dict[str, dict[str, str]]]:
-    """Tables of a page by heading and first word of their first line; the first of a name, rows by their first cell."""
-    tables, heading, header = {}, "", None
-    for line in (DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        cells = [re.sub(r"\*\*|`", "", cell).strip() for cell in line.strip().strip("|").split("|")]
-        if not line.startswith("|"):
-            header = None
-        elif header is None:
-            header = cells
-            rows = {} if (heading, header[0]) in tables else tables.setdefault((heading, header[0]), {})
-        else:
-            rows[cells[0]] = dict(zip(header, cells, strict=False))
-    return tables
+PAGES = {path.stem: results.read(path.stem) for path in sorted(results.FOLDER.glob("*.json"))}
+TABLES = [(page, name) for page, tables in PAGES.items() for name in tables]
 
 
-@pytest.mark.parametrize("figure", summary.FIGURES, ids=lambda figure: figure["name"])
-def test_the_summary_quotes_what_the_pages_say(figure):
-    for row in figure["rows"]:
-        assert len(row["cells"]) <= len(figure["groups"])
-        for cell in row["cells"]:
-            said = _tables(cell["page"])[cell["section"], cell["table"]][cell["row"]][cell["column"]]
-            assert float(said.split()[0]) == cell["value"], (row["name"], said)
+def _page(page: str) -> str:
+    return (DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8")
 
 
-def test_the_summary_is_up_to_date():
-    """`python docs/summary.py` writes what is there."""
-    assert summary.page() == summary.PAGE.read_text(encoding="utf-8")
-    for figure in summary.FIGURES:
-        assert (summary.PICTURES / f"{figure['name']}.png").exists()
+def _several(cell):
+    """Lists of runs and published means within a cell."""
+    if isinstance(cell, dict):
+        yield from [cell] if "runs" in cell else _several(cell.get("bold"))
+    elif isinstance(cell, list):
+        yield cell
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_the_tables_of_their_file(page):
+    assert re.findall(r"```\{results\} (\w+)\n", _page(page)) == list(PAGES[page])
+    assert f"(results/{page}.json)" in _page(page)
+
+
+def test_tables_of_numbers_are_in_files():
+    """Tables of words stay in the pages, with a number here and there."""
+    pages = sorted((DOCS / "benchmarks").glob("*.md"))
+    rows = [
+        re.split(r"(?<!\\)\|", line)[2:-1]
+        for path in pages
+        for line in _page(path.stem).splitlines()
+        if line[:1] == "|"
+    ]
+    assert rows
+    assert not [row for row in rows if len(row) > 1 and all(re.fullmatch(r"[\s\d.]+", cell) for cell in row)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_are_as_they_are_written(page, tmp_path, monkeypatch):
+    """Putting a row into a table changes no other line."""
+    text = (results.FOLDER / f"{page}.json").read_text(encoding="utf-8")
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    results.write(page, PAGES[page])
+    assert (tmp_path / f"{page}.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(("page", "name"), TABLES)
+def test_means_are_those_of_the_runs(page, name):
+    table = PAGES[page][name]
+    for row in table["rows"]:
+        assert len(row) == len(table["columns"])
+        for column, cell in enumerate(row):
+            text = results.shown(table, row, column).strip("*")
+            form = results.form(table, row, column)
+            for several in _several(cell):
+                if isinstance(several, dict):  # rounded runs beside what was computed before rounding
+                    unit = 10.0 ** -max(len(str(run).partition(".")[2]) for run in several["runs"])
+                    assert abs(statistics.fmean(several["runs"]) - several["mean"]) <= unit
+                    assert abs(statistics.stdev(several["runs"]) - several["sd"]) <= unit
+                elif form.startswith("{mean") or "{" not in form:
+                    shown = re.match(r"-?[\d.]+", text)[0]
+                    unit = 10.0 ** -len(shown.partition(".")[2])
+                    runs = [run["bold"] if isinstance(run, dict) else run for run in several]
+                    assert abs(statistics.fmean(runs) - float(shown)) <= unit / 2 + 1e-9, (row[0], text)
+
+
+EXAMPLE = {
+    "columns": ["model", "AUC", "error %", "cells", "AUC / error"],
+    "format": "{mean:.3f} ± {sd:.2f}",
+    "formats": {"error %": "{mean:.1f} ({each:.1f})", "**ours**": ".2f", "AUC / error": "{:.2f} / {:.1f}"},
+    "lines": {"names": {"nb": "NB"}, "measures": {"AUC": "auc", "error %": "error"}},
+    "rows": [
+        ["NB", [0.5, 0.6, 0.7005], {"mean": 40.0, "sd": 1.5}, 1200, [0.5, {"bold": 41.25}]],
+        ["`x`", 0.6, [40, 42.5], None, [0.61, 7]],
+        [
+            "**ours**",
+            {"bold": {"value": 0.645, "low": 0.6, "high": 0.7, "score": 0.5}},
+            {"low": 1.0, "high": 2.5},
+            "none",
+            None,
+        ],
+        ["quoted", {"from": ["example", "one", "NB", "AUC"]}, [1, 2], 0, ""],
+    ],
+}
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """A page with the example, in a folder of its own."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "benchmarks")
+    results.FOLDER.mkdir()
+    results.write("example", {"one": EXAMPLE, "two": EXAMPLE | {"rows": []}})
+    return results.FOLDER / "example.json"
+
+
+def test_cells_are_written_as_their_table_asks(example):
+    assert results.read("example")["one"] == EXAMPLE
+    assert results.markdown(EXAMPLE) == [
+        "| model | AUC | error % | cells | AUC / error |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| NB | 0.600 ± 0.10 | 40.0 ± 1.5 | 1,200 | 0.50 / **41.3** |",
+        "| `x` | 0.600 | 41.3 (40, 42.5) |  | 0.61 / 7 |",
+        "| **ours** | **0.65 (0.60 to 0.70); s 0.50** | 1.00 to 2.50 | none |  |",
+        "| quoted | 0.600 | 1.5 (1, 2) | 0 |  |",
+    ]
+    with pytest.raises(ValueError, match="a cell has 3 numbers, its template 2"):
+        results.shown(EXAMPLE, ["x", 0, 0, 0, [1, 2, 3]], 4)
+
+
+def test_a_page_has_the_table_and_an_unknown_one_is_an_error(example, tmp_path):
+    pytest.importorskip("myst_parser", reason="comes with the extra docs")
+    from docutils.nodes import row
+    from sphinx.testing.util import SphinxTestApp
+
+    (tmp_path / "conf.py").write_text("extensions = ['myst_parser', 'results']\nroot_doc = 'example'\n")
+    (tmp_path / "example.md").write_text("# Page\n\n- item\n\n  ```{results} one\n  ```\n\n```{results} three\n```\n")
+    app = SphinxTestApp("dummy", srcdir=tmp_path)
+    app.build()
+    rows = [[cell.astext() for cell in cells] for cells in app.env.get_doctree("example").findall(row)]
+    assert rows[0] == EXAMPLE["columns"]
+    assert rows[1] == ["NB", "0.600 ± 0.10", "40.0 ± 1.5", "1,200", "0.50 / 41.3"]
+    assert len(rows) == 5
+    assert "example.json has no table 'three', but ['one', 'two']" in app.warning.getvalue()
+    app.cleanup()
+
+
+def test_lines_of_a_benchmark_become_rows(example, tmp_path, monkeypatch):
+    lines = [
+        {"name": "nb", "auc": 0.1, "error": 3},
+        {"name": "other", "auc": 9},
+        {"name": "nb", "auc": 1 / 3, "error": None},
+    ]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    before = example.read_text(encoding="utf-8").splitlines()
+    monkeypatch.setattr(sys, "argv", ["results.py", "example", "one", str(tmp_path / "lines.jsonl")])
+    results.main()
+    after = example.read_text(encoding="utf-8").splitlines()
+    assert [old != new for old, new in zip(before, after, strict=True)].count(True) == 1
+    (row, *others) = results.read("example")["one"]["rows"]
+    assert row == ["NB", [0.1, 0.333333], 3, *EXAMPLE["rows"][0][3:]]
+    assert others == EXAMPLE["rows"][1:]
+
+
+FIGURES = PAGES["index"]
+SECTIONS = re.findall(
+    r"## [^\n]+\n\n([^\n]+)\n\n```\{image\} \.\./_static/summary/(\w+)\.png\n:alt: ([^\n]+);", _page("index")
+)
+SENTENCES = {name: sentence for sentence, name, _ in SECTIONS}
+
+
+def _places(figure: str) -> list[list[str]]:
+    return [cell["from"] for _, *cells in FIGURES[figure]["rows"] for cell in cells if cell]
+
+
+def test_the_summary_quotes_what_the_pages_say():
+    assert [name for _, name, _ in SECTIONS] == list(FIGURES)
+    for (name, table), (_, _, measure) in zip(FIGURES.items(), SECTIONS, strict=True):
+        assert measure == table["measure"]
+        assert (summary.PICTURES / f"{name}.png").exists()
+        for page, *place in _places(name):
+            assert f"{{doc}}`{page}`" in SENTENCES[name], place
 
 
 def _numbers(text: str) -> list[str]:
@@ -153,16 +285,18 @@ def _numbers(text: str) -> list[str]:
 
 def _rounded(pages: set[str]) -> set[float]:
     """Numbers of pages of the benchmarks, to two digits."""
-    text = "".join((DOCS / "benchmarks" / f"{page}.md").read_text(encoding="utf-8") for page in pages)
-    return {float(summary.shown(float(number))) for number in _numbers(text)}
+    lines = [line for page in pages for table in PAGES[page].values() for line in results.markdown(table)]
+    numbers = map(float, _numbers("\n".join([*lines, *map(_page, pages)])))
+    return {
+        float(results.shown({"columns": [""], "format": ".1f" if one > 1.5 else ".2f"}, [one], 0)) for one in numbers
+    }
 
 
-@pytest.mark.parametrize("figure", summary.FIGURES, ids=lambda figure: figure["name"])
+@pytest.mark.parametrize("figure", FIGURES)
 def test_numbers_in_sentences_stand_in_the_pages(figure):
-    pages = {cell["page"] for row in figure["rows"] for cell in row["cells"]}
-    numbers = _numbers(figure["sentence"])
+    numbers = _numbers(SENTENCES[figure])
     assert numbers
-    assert set(map(float, numbers)) <= _rounded({*pages, "codes"})
+    assert set(map(float, numbers)) <= _rounded({*(page for page, *_ in _places(figure)), "codes"})
 
 
 def test_the_readme_has_the_numbers_of_the_summary():
@@ -173,13 +307,11 @@ def test_the_readme_has_the_numbers_of_the_summary():
     ]
     names = {"real cells": "other real cells", "scVI": "scVI, posterior predictive"}
     columns = [names.get(name, name) for name in table[0][1:]]
-    figures = {figure["name"]: {row["name"]: row["cells"] for row in figure["rows"]} for figure in summary.FIGURES}
-    for (name, group), row in zip(
-        [("realism", 0), ("realism", 1), ("copies", 0), ("rare", 2), ("rare", 3)], table[1:], strict=True
+    for (figure, group), row in zip(
+        [("realism", 1), ("realism", 2), ("copies", 1), ("rare", 3), ("rare", 4)], table[1:], strict=True
     ):
-        rows = figures[name]
-        expected = [summary.shown(rows[column][group]["value"]) if column in rows else "" for column in columns]
-        assert row[1:] == expected
+        shown = {cells[0]: results.shown(FIGURES[figure], cells, group) for cells in FIGURES[figure]["rows"]}
+        assert row[1:] == [shown.get(column, "") for column in columns]
 
 
 def test_links_of_the_readme_lead_to_files():
