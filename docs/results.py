@@ -190,7 +190,9 @@ def markdown(table: Table) -> list[str]:
     rows = [[shown(table, row, column) for column in range(len(row))] for row in table["rows"]]
     plain = [all(cell is None or isinstance(cell, str) for cell in cells) for cells in zip(*table["rows"], strict=True)]
     marks = ["---" if words else "---:" for words in plain]
-    return [f"| {' | '.join(cells)} |" for cells in (table["columns"], marks, *rows)]
+    lines = [f"| {' | '.join(cells)} |" for cells in (table["columns"], marks, *rows)]
+    # a mean and its deviation stay on one line
+    return [line.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for line in lines]
 
 
 def take_over(table: Table, lines: list[dict[str, Any]]) -> list[str]:
