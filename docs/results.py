@@ -191,8 +191,8 @@ def markdown(table: Table) -> list[str]:
     plain = [all(cell is None or isinstance(cell, str) for cell in cells) for cells in zip(*table["rows"], strict=True)]
     marks = ["---" if words else "---:" for words in plain]
     lines = [f"| {' | '.join(cells)} |" for cells in (table["columns"], marks, *rows)]
-    # a mean and its deviation stay on one line
-    return [line.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for line in lines]
+    # a narrow column may break before the sign, not behind it
+    return [line.replace(" ± ", " ±\N{NO-BREAK SPACE}") for line in lines]
 
 
 def take_over(table: Table, lines: list[dict[str, Any]]) -> list[str]:
