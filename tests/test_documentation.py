@@ -262,6 +262,14 @@ def test_lines_of_a_benchmark_become_rows(example, tmp_path, monkeypatch):
     assert others == EXAMPLE["rows"][1:]
 
 
+@pytest.mark.parametrize(("page", "name"), [place for place in TABLES if "lines" in PAGES[place[0]][place[1]]])
+def test_lines_name_rows_and_columns_that_are_there(page, name):
+    table = PAGES[page][name]
+    rows = [cells[0] for cells in table["rows"]]
+    assert all(rows.count(row) == 1 for row in table["lines"]["names"].values())
+    assert set(table["lines"]["measures"]) <= set(table["columns"][1:])
+
+
 FIGURES = PAGES["index"]
 SECTIONS = re.findall(
     r"## [^\n]+\n\n([^\n]+)\n\n```\{image\} \.\./_static/summary/(\w+)\.png\n:alt: ([^\n]+);", _page("index")
