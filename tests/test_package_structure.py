@@ -33,6 +33,7 @@ HELPERS = {
     "_arguments",
     "_arrays",
     "_compat",
+    "_extras",
     "_files",
     "_interrupts",
     "_keys",
@@ -45,7 +46,7 @@ HELPERS = {
 }
 MAY_IMPORT = {
     "metrics": {"_arguments", "_arrays", "_reprs"},
-    "cells": {"_arguments", "_arrays", "_compat", "_files", "_keys", "_plain", "_version"},
+    "cells": {"_arguments", "_arrays", "_compat", "_extras", "_files", "_keys", "_plain", "_version"},
     "nn": set(),
     "model": {*HELPERS, "baselines", "cells", "metrics", "nn"},
     "module": {"model"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "pp": {"_arguments", "_arrays", "_keys", "cells", "metrics"},
     "datasets": {"_arguments", "_files", "_keys", "_version", "cells", "metrics", "pp"},
     "baselines": {
-        *("_arguments", "_arrays", "_interrupts", "_keys", "_noise", "_progress", "_random"),
+        *("_arguments", "_arrays", "_extras", "_interrupts", "_keys", "_noise", "_progress", "_random"),
         *("cells", "metrics", "pp"),
     },
     "tl": {*HELPERS, "baselines", "cells", "metrics", "model", "pp"} - {"_files", "_plain"},
@@ -61,6 +62,7 @@ MAY_IMPORT = {
     "_arguments": set(),
     "_arrays": {"_arguments"},
     "_compat": set(),
+    "_extras": set(),
     "_files": set(),
     "_interrupts": set(),
     "_keys": set(),

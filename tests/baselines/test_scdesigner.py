@@ -66,7 +66,7 @@ def test_without_labels(two_types):
 
 def test_missing_library_is_named(two_types, monkeypatch):
     monkeypatch.setitem(sys.modules, "scdesigner.simulators", None)
-    with pytest.raises(ImportError, match=r"scmimic\[scdesigner\]"):
+    with pytest.raises(ImportError, match="ScDesigner needs scdesigner"):
         ScDesigner(two_types, labels_key="k").fit()
 
 

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmimic._arguments import COUNT, Choice
+from scmimic._extras import need
 from scmimic._random import seeded
 from scmimic.baselines._base import ReferenceGenerator
 from scmimic.cells import check_no_empty_cells, where_is
@@ -24,7 +25,7 @@ from scmimic.cells import check_no_empty_cells, where_is
 class ScDesigner(ReferenceGenerator):
     r"""Draw counts from a negative binomial regression of each gene, joined by a Gaussian copula per label.
 
-    A wrapper of ``scdesigner.simulators.NegBinCopula``, which needs ``pip install "scmimic[scdesigner]"``. The log mean
+    A wrapper of ``scdesigner.simulators.NegBinCopula``, of the extra ``scdesigner``. The log mean
     of a gene depends on the label and on the log total count, its dispersion and the correlations of genes on the
     label; total counts are drawn from the training cells of the label.
 
@@ -86,13 +87,10 @@ class ScDesigner(ReferenceGenerator):
         return super().parameters | {"max_epochs": self.max_epochs, "estimator": self.estimator}
 
     def _fit(self, rng: np.random.Generator) -> None:
-        try:
-            from scdesigner.simulators import NegBinCopula
-        except ImportError as error:
-            raise ImportError('ScDesigner needs scdesigner: pip install "scmimic[scdesigner]".') from error
+        simulators = need("scdesigner.simulators", extra="scdesigner", what="ScDesigner")
         by_label = "~ label" if len(self.categories) > 1 else "~ 1"
         mean = f"{by_label} + log_library"
-        self.model_ = NegBinCopula(mean, by_label, by_label, estimator=self.estimator)
+        self.model_ = simulators.NegBinCopula(mean, by_label, by_label, estimator=self.estimator)
         cells = AnnData(self._x.astype(np.float32), self._covariates(self._codes, self._library), self._var[[]])
         seed = int(rng.integers(2**31))
         with seeded(seed), _silent():

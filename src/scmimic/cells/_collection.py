@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic._arrays import Matrix
+from scmimic._extras import need
 from scmimic._files import check_output, replacing
 from scmimic.cells._checks import check_unique_genes
 from scmimic.cells._layers import where_is
@@ -33,16 +34,9 @@ class Batch(NamedTuple):
 
 def need_annbatch(what: str) -> Any:
     """The package annbatch, or an ImportError that says how to get it."""
-    try:
-        import annbatch
-    except ImportError as error:
-        old = sys.version_info < (3, 12)
-        way = "a Python of 3.12 or newer, and in it " if old else ""
-        raise ImportError(
-            f"{what} reads cells from disk with annbatch, which is not installed. It needs {way}"
-            "`pip install 'scmimic[annbatch]'`. Data that fit in memory need none of it: `setup_anndata`."
-        ) from error
-    return annbatch
+    way = "It is for Python 3.12 or newer. " if sys.version_info < (3, 12) else ""
+    hint = f"{way}Data that fit in memory need none of it: `setup_anndata`."
+    return need("annbatch", extra="annbatch", what=what, hint=hint)
 
 
 def build_collection(

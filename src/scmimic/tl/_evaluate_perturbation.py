@@ -54,7 +54,7 @@ def evaluate_perturbation(
 ) -> pd.DataFrame:
     """Compare predicted with real cells of perturbations by the six metrics of the Virtual Cell Challenge 2026.
 
-    The metrics are those of the challenge's own package, cell-eval2 (``pip install "scmimic[cell-eval2]"``), with its
+    The metrics are those of the challenge's own package, cell-eval2 (the extra ``cell-eval2``), with its
     preset `vcc2026`. Each is put on a scale of its own, on which 0 is the baseline and 1 the replicate:
 
     - The **baseline** is the mean response: the mean counts over all perturbations, each with the same weight and

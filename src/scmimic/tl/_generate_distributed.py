@@ -17,6 +17,7 @@ from anndata import AnnData
 
 from scmimic import model as models
 from scmimic._arguments import COUNT_OR_NONE, FLAG, PATH, SEED, check_arguments
+from scmimic._extras import need
 from scmimic._progress import progress
 from scmimic.model.base import saved_name
 from scmimic.model.generation.parts import Parts, check_path, plan_parts
@@ -158,7 +159,7 @@ def generate_distributed(
     >>> sm.tl.generate_distributed("model", 1_000_000, "cells.zarr", client=client)  # doctest: +SKIP
     """
     check_arguments(locals(), _CHECKED)
-    _check_installed()
+    need("distributed", extra="dask", what="`generate_distributed`")
     path = check_path(store, overwrite=overwrite, resume=True, seed=seed)
     assert path is not None
     arguments = {"n": n, "labels": labels, "seed": seed, **request}
@@ -227,12 +228,3 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _check_installed() -> None:
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            '`generate_distributed` needs Dask, which is not installed: pip install "scmimic[dask]".'
-        ) from error

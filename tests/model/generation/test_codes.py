@@ -209,5 +209,5 @@ def test_codes_that_were_moved_apart_are_fitted_where_they_lie():
 
 def test_a_flow_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko", None)
-    with pytest.raises(ImportError, match=r"scmimic\[flow\]"):
+    with pytest.raises(ImportError, match=r"codes='flow' needs zuko, .* Or take codes='mixture'\."):
         CodeFlow.fit(posterior([(0, 0, 50)]))

@@ -214,7 +214,8 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         """Register cells that stay on disk, for a training that streams them (ACTIVA, ACTINN and BetaTCVAE).
 
         The cells of one or more files are written once to a collection of annbatch, sharded zarr, from which trainings
-        read them in pieces. Every value is looked at once. Needs Python 3.12 or newer and ``scmimic[annbatch]``.
+        read them in pieces. Every value is looked at once. Needs Python 3.12 or newer and the extra
+        ``annbatch``.
 
         Parameters
         ----------

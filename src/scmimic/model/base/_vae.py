@@ -107,9 +107,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             Where the latent codes come from. ``"mixture"`` (None, for models that are trained): Gaussian mixtures of
             the codes and log library sizes of each type, whose groups borrow from one another; no cell is made from
             one training cell. ``"posterior"``: q(z|x) of training cells of what is asked for, each used equally often,
-            with the library size of the same cell. ``"flow"``: a conditional flow of code and log library size (needs
-            ``scmimic[flow]``). ``"kernel"``: posteriors, smoothed within their type. ``"prior"``: N(0, I), and cells of
-            a requested type are those that the classifier takes for it (section 2.6 of the paper); library sizes come
+            with the library size of the same cell. ``"flow"``: a conditional flow of code and log library size (extra
+            ``flow``). ``"kernel"``: posteriors, smoothed within their type. ``"prior"``: N(0, I), and cells of a
+            requested type are those that the classifier takes for it (section 2.6 of the paper); library sizes come
             from a log-normal distribution. All but the prior are exact in number and without rejection, and more
             realistic (see the benchmarks). A flow is fitted when it is first asked for. Gene margins are those of cells
             from the mixture. A model that was saved before there were mixtures draws from the posterior.

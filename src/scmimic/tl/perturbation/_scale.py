@@ -18,6 +18,7 @@ import pandas as pd
 from pandas.errors import PerformanceWarning
 
 from scmimic._arguments import check_keywords
+from scmimic._extras import need
 from scmimic.cells import Perturbed
 
 logger = logging.getLogger(__name__)
@@ -61,11 +62,7 @@ _TAKEN = {
 
 def import_cell_eval2() -> Any:
     """The package, or how to get it."""
-    try:
-        import cell_eval2
-    except ImportError as error:
-        raise ImportError('`evaluate_perturbation` needs cell-eval2: pip install "scmimic[cell-eval2]".') from error
-    return cell_eval2
+    return need("cell_eval2", extra="cell-eval2", what="`evaluate_perturbation`")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scmimic._extras import need
 from scmimic._plain import saved_as
 from scmimic._progress import progress
 from scmimic._random import seeded
@@ -26,16 +27,6 @@ HELD_OUT = 0.1
 """Part of the cells by which it is seen when the flow has learned enough."""
 CHECK_EVERY, PATIENCE = 100, 5
 SHAPE = {"transforms": 3, "bins": 8, "hidden_features": (64, 64), "passes": 2}
-
-
-def _zuko() -> Any:
-    try:
-        import zuko
-    except ImportError as error:
-        raise ImportError(
-            "codes='flow' needs zuko, which is not installed: `pip install 'scmimic[flow]'`, or take codes='mixture'."
-        ) from error
-    return zuko
 
 
 @saved_as("CodeFlow")
@@ -59,7 +50,8 @@ class CodeFlow:
         self.design = CovariateDesign(label, others, scale[1].shape[1])
         if scale[1].size:
             self.design.set(*torch.as_tensor(scale[1]))
-        self.flow = _zuko().flows.NSF(n_features, self.design.n_columns, **SHAPE)
+        zuko = need("zuko", extra="flow", what="codes='flow'", hint="Or take codes='mixture'.")
+        self.flow = zuko.flows.NSF(n_features, self.design.n_columns, **SHAPE)
 
     @classmethod
     def fit(cls, posterior: AggregatedPosterior) -> CodeFlow:
