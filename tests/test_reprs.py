@@ -71,3 +71,34 @@ def test_what_a_model_holds_takes_a_line_each():
     for held in (model.posterior_, model.fitted_codes_["mixture"]):
         assert repr(held).startswith(f"{type(held).__name__}(")
         assert len(repr(held)) < 600 and "\n" not in repr(held)
+
+
+def test_models_say_what_they_were_set_up_with(tmp_path, capsys):
+    cells = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+    cells.layers["counts"] = cells.X
+    cells.obs["plate"], cells.obs["donor"], cells.obs["dose"], cells.obs["sf"] = "p1", ["a", "b"] * 30, range(60), 1.0
+    cells.obsm["X_pca"] = np.random.default_rng(0).normal(size=(60, 2))
+    sizes = {"n_latent": 2, "n_hidden": (8,)}
+    sm.ACTIVA.setup_anndata(
+        cells,
+        layer="counts",
+        labels_key="cell_type",
+        batch_key="plate",
+        categorical_covariate_keys=["donor"],
+        continuous_covariate_keys=["dose"],
+        size_factor_key="sf",
+    )
+    model = sm.ACTIVA(cells, **sizes)
+    model.train(1, warmup_epochs=1, enable_progress_bar=False)
+    network = "ACTIVA: 20 genes, 2 latent dimensions, hidden layers (8,), gene_likelihood='nb'"
+    told = "3 types of 'cell_type', 1 batch of 'plate', covariates 'donor', 'dose', size factors 'sf'"
+    assert repr(model) == f"{network}\nTraining status: Trained\nData: 60 cells, layer 'counts', {told}"
+    model.save(tmp_path / "m")
+    assert repr(sm.ACTIVA.load(tmp_path / "m")) == repr(model)
+    assert "\nData: 9 cells, layer 'counts'" in repr(sm.ACTIVA.load(tmp_path / "m", adata=cells[:9].copy()))
+    sm.BetaTCVAE.setup_anndata(cells)
+    assert repr(sm.BetaTCVAE(cells, **sizes, gene_likelihood="nb")).endswith("Not Trained\nData: 60 cells")
+    sm.MichiGAN.setup_anndata(cells, code_key="X_pca", labels_key="plate")
+    model = sm.MichiGAN(cells, n_hidden_generator=(8,), n_hidden_critic=(8,))
+    assert repr(model).endswith("\nData: 60 cells, 1 type of 'plate', codes 'X_pca'")
+    assert not capsys.readouterr().out

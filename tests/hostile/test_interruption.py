@@ -437,26 +437,21 @@ def interrupted(name, adata=None, epoch=1):
     return model
 
 
-def said(model, capsys):
-    repr(model)
-    return " ".join(capsys.readouterr().out.split())
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_an_interrupted_model_says_so_until_it_is_trained_to_the_end(name, tmp_path, capsys):
+def test_an_interrupted_model_says_so_until_it_is_trained_to_the_end(name, tmp_path):
     model = make(name)
     assert model.was_interrupted_ is False
     model = interrupted(name)
     assert model.was_interrupted_ is True and model.is_trained
-    assert "Training status: Trained, interrupted before the end" in said(model, capsys)
+    assert "Training status: Trained, interrupted before the end" in repr(model)
     model.save(tmp_path / "half", save_anndata=True)
     loaded = getattr(sm, name).load(tmp_path / "half")
     assert loaded.was_interrupted_ is True
-    assert "interrupted before the end" in said(loaded, capsys)
+    assert "interrupted before the end" in repr(loaded)
 
     train(loaded, 1)
     assert loaded.was_interrupted_ is False
-    assert "interrupted" not in said(loaded, capsys)
+    assert "interrupted" not in repr(loaded)
     loaded.save(tmp_path / "whole")
     assert getattr(sm, name).load(tmp_path / "whole").was_interrupted_ is False
 
@@ -474,7 +469,7 @@ def test_cells_of_an_interrupted_model_say_so(name, tmp_path):
         train(model, 1)
 
 
-def test_what_is_made_on_an_interrupted_representation_says_so(tmp_path, capsys):
+def test_what_is_made_on_an_interrupted_representation_says_so(tmp_path):
     vae = interrupted("BetaTCVAE")
     model = sm.MichiGAN.from_representation(vae, **SMALL_GAN)
     train(model)
@@ -484,7 +479,7 @@ def test_what_is_made_on_an_interrupted_representation_says_so(tmp_path, capsys)
     model.save(tmp_path / "m", save_anndata=True)
     for each in (model, sm.MichiGAN.load(tmp_path / "m")):
         assert each.generate(3, seed=0).uns["scmimic"]["interrupted"]
-        assert "Made on: BetaTCVAE whose training was interrupted" in said(each, capsys)
+        assert "Made on: BetaTCVAE whose training was interrupted" in repr(each)
         with pytest.raises(KeyboardInterrupt, match="BetaTCVAE"):
             stop_if_interrupted(each)
     whole = sm.MichiGAN.from_representation(vae, **SMALL_GAN)
@@ -492,7 +487,7 @@ def test_what_is_made_on_an_interrupted_representation_says_so(tmp_path, capsys)
     assert not whole.generate(3, seed=0).uns["scmimic"]["interrupted"]
 
 
-def test_what_is_made_on_an_interrupted_classifier_says_so(tmp_path, capsys):
+def test_what_is_made_on_an_interrupted_classifier_says_so(tmp_path):
     adata = cells()
     classifier = interrupted("ACTINN", adata)
     sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
@@ -502,7 +497,7 @@ def test_what_is_made_on_an_interrupted_classifier_says_so(tmp_path, capsys):
     for each in (model, sm.ACTIVA.load(tmp_path / "m")):
         assert not each.was_interrupted_
         assert each.generate(3, seed=0).uns["scmimic"]["interrupted"]
-        assert "Made on: ACTINN whose training was interrupted" in said(each, capsys)
+        assert "Made on: ACTINN whose training was interrupted" in repr(each)
 
 
 @pytest.mark.parametrize("name", MODELS)

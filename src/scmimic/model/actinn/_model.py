@@ -111,9 +111,7 @@ class ACTINN(CellModel):
         self.module = self._module_cls(network, None if class_weights is None else torch.ones(n_labels))
         if adata is not None:
             self._start()
-        self._model_summary_string = (
-            f"ACTINN classifier: {n_input} genes, hidden layers {tuple(n_hidden)}, {n_labels} types"
-        )
+        self._model_summary_string = f"ACTINN classifier: {n_input} genes, hidden layers {tuple(n_hidden)}"
         self.init_params_ = self._get_init_params(locals())
 
     def _start(self) -> None:

@@ -178,8 +178,7 @@ class ACTIVA(GenerativeVAE):
         self.posterior_: AggregatedPosterior | None = None
         self._model_summary_string = (
             f"ACTIVA: {n_input} genes, {n_latent} latent dimensions, hidden layers {tuple(n_hidden)}, "
-            f"gene_likelihood={gene_likelihood!r}, "
-            f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
+            f"gene_likelihood={gene_likelihood!r}"
         )
         # a model is saved with its parameters: an ACTINN would drag its data along
         given = without_weights(network) if network is not None and self._classifier_is_given else None

@@ -76,6 +76,26 @@ class RegisteredModel(BaseModelClass):
         args = self.registry_["setup_args"]
         return args.get("layer", args.get("rna_layer"))
 
+    @property
+    def _data_summary(self) -> str:
+        """What was registered, in words."""
+        args, told = self.registry_["setup_args"], self._attributes
+        said = [f"{self.summary_stats.n_cells} cells"]
+        if self._layer is not None:
+            said.append(f"layer {self._layer!r}")
+        for column, one, more in ((told.labels, "type", "types"), (told.batches, "batch", "batches")):
+            if column is not None:
+                n = len(column.values)
+                said.append(f"{n} {one if n == 1 else more} of {column.key!r}")
+        if covariates := [*(column.key for column in told.categorical), *told.continuous]:
+            said.append(f"covariates {', '.join(map(repr, covariates))}")
+        said += [
+            f"{what} {args[key]!r}"
+            for key, what in (("size_factor_key", "size factors"), ("code_key", "codes"))
+            if args.get(key) is not None
+        ]
+        return ", ".join(said)
+
     def _expression(self) -> Any:
         """The registered expression, cells x genes."""
         return self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)

@@ -187,11 +187,17 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
 
     @property
     def summary_string(self) -> str:
-        """What the model is, and whether it is trained to the end."""
+        """What the model is, whether it is trained to the end, and what it was set up with."""
         summary, part = super().summary_string, interrupted_part(self)
         if self.was_interrupted_:
-            return f"{summary}, interrupted before the end"
-        return summary if part is None else f"{summary}\nMade on: {part} whose training was interrupted"
+            summary += ", interrupted before the end"
+        elif part is not None:
+            summary += f"\nMade on: {part} whose training was interrupted"
+        return f"{summary}\nData: {self._data_summary}"
+
+    def __repr__(self) -> str:
+        # scvi-tools prints it and returns nothing, so that models in a list, or in a text, do not show
+        return self.summary_string
 
     @classmethod
     def setup_annbatch(

@@ -93,8 +93,7 @@ class GenerativeGAN(GenerativeModel):
         self.plan_kwargs_: dict[str, Any] = {}
         self._model_summary_string = (
             f"{type(self).__name__}: {n_input} genes, {self.module.n_latent} latent dimensions, generator {generator}, "
-            f"critic {critic}, "
-            f"{'no types' if self.label_categories_ is None else f'{len(self.label_categories_)} types'}"
+            f"critic {critic}"
         )
         return output
 
