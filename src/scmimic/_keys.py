@@ -14,8 +14,11 @@ UNSEEN = "unseen"
 TRUST = "trust"
 """Key in it of such cells: how far the mean expression of these combinations can be trusted."""
 
+BEYOND = "beyond"
+"""Key in it of such cells: continuous covariates of which some lie beyond those of the training cells, how many."""
+
 OBS_SEEN = "seen"
-"""`.obs` column of such cells: whether the training cells have the cell's combination."""
+"""`.obs` column of such cells: whether the training cells have the cell's combination, and numbers about its own."""
 
 UNLABELED = "Unknown"
 """Value of a label column that means "no type known" by default."""

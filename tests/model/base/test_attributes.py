@@ -107,9 +107,26 @@ def test_unseen_combinations_are_made_and_named(activa, tmp_path):
         )
         assert {k: int(v) for k, v in stored.uns["scmimic"]["unseen"].items()} == new.uns["scmimic"]["unseen"]
         np.testing.assert_array_equal(stored.X[:].toarray(), new.X.toarray())
-    # a dose beyond those of the training cells
-    assert not activa.generate(5, covariates={"dose": 100.0}, seed=0).obs["seen"].any()
-    assert activa.generate(5, covariates={"dose": 3.0}, seed=0).obs["seen"].all()
+
+
+def test_numbers_beyond_those_of_the_training_cells_are_named_by_themselves(activa, tmp_path, caplog):
+    known, unknown = {"condition": "ctrl", "dose": [3.0, 4.0]}, {"condition": "stim", "plate": 10, "treated": True}
+    new = activa.generate(6, "type_0", covariates=known, seed=0)
+    assert new.obs["seen"].all() and not new.uns["scmimic"]["unseen"] and not new.uns["scmimic"]["beyond"]
+    assert "beyond" not in caplog.text
+    new = activa.generate(6, "type_0", covariates={**known, "dose": [3.0, 4.5, -0.5]}, seed=0)
+    assert new.obs["seen"].tolist() == (new.obs["dose"] == 3).tolist()
+    assert not new.uns["scmimic"]["unseen"] and new.uns["scmimic"]["beyond"] == {"dose": 4}
+    assert "'dose' of 4 cells lies beyond that of the training cells, 0 to 4." in caplog.messages
+    # of a combination that is unseen too
+    asked = {"labels": "type_0", "covariates": {**unknown, "dose": [1.0, 8.0]}, "seed": 0}
+    new = activa.generate(10, **asked)
+    stored = activa.generate(10, **asked, path=tmp_path / "a.h5ad")
+    for cells_ in (new, stored):
+        assert not cells_.obs["seen"].any()
+        assert cells_.uns["scmimic"]["unseen"] == {"type_0, 10, stim, True": 10}
+        assert cells_.uns["scmimic"]["beyond"] == {"dose": 5}
+        assert list(cells_.uns["scmimic"]["trust"]) == ["type_0, 10, stim, True"]
 
 
 @pytest.mark.parametrize("kind", ["table", "cells", "real"])

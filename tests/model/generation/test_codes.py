@@ -178,7 +178,7 @@ def test_small_groups_can_be_left_out():
     of = posterior([(0, 0, 300), (0, 1, 3)])
     kept = Composition.of(of.attributes, of.log_library, min_cells=10)
     assert kept.codes.tolist() == [[0, 0]]
-    assert not kept.seen(AttributeValues(np.array([[0, 1]]), np.empty((1, 0)))).any()
+    assert not kept.has(np.array([[0, 1]])).any()
     fitted = CodeMixture.fit(of, min_cells=10)
     assert fitted.groups.tolist() == [[0, 0], [0, 0]]
     # and no component is that of fewer cells

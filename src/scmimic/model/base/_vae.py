@@ -169,8 +169,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
             the training cells' colours.
         ``.uns["scmimic"]`` : dict
             Model, version, parameters, seed and, under ``"unseen"``, the number of cells of each combination that the
-            training cells do not have. For count likelihoods also ``"trust"``: how much of such a combination's change
-            from the type's own cells is likely to be foretold (see Notes), NaN where nothing says it.
+            training cells do not have; under ``"beyond"``, of how many cells a continuous covariate lies beyond
+            theirs. For count likelihoods also ``"trust"``: how much of such a combination's change from the type's own
+            cells is likely to be foretold (see Notes), NaN where nothing says it.
 
         Raises
         ------

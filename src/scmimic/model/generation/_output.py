@@ -71,20 +71,28 @@ class CellDescription:
         self.dtype = generated_type(self.dtype)
 
     def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
-        """Whether the training cells have each cell's combination, and what is said of those that they have not.
+        """Whether the training cells have the like of each cell, and what is said of those that they have not.
 
-        That is the number of cells of each combination, and how far its mean expression can be trusted.
+        That is the number of cells of each combination, and how far its mean expression can be trusted; and of each
+        number, how many cells lie beyond.
         """
-        seen = self.composition.seen(values)
-        codes, numbers = np.unique(values.codes[~seen], axis=0, return_counts=True)
+        known, within = self.composition.has(values.codes), self.composition.within(values.numbers)
+        codes, numbers = np.unique(values.codes[~known], axis=0, return_counts=True)
         names = [self.attributes.describe(row) for row in codes]
         said: dict[str, dict[str, Any]] = {_keys.UNSEEN: {name: int(n) for name, n in zip(names, numbers, strict=True)}}
         if self.means is not None:
-            new = np.flatnonzero(~self.means.has(codes))
-            found = {names[number]: self.means.foretell(codes[number]) for number in new}
+            found = {name: self.means.foretell(row) for name, row in zip(names, codes, strict=True)}
             said[_keys.TRUST] = {name: float("nan") if one is None else one.trust for name, one in found.items()}
             _warn_of_distrust(said[_keys.TRUST])
-        return seen, said
+        beyond = dict(zip(self.attributes.continuous, (~within).sum(axis=0).tolist(), strict=True))
+        said[_keys.BEYOND] = {key: n for key, n in beyond.items() if n}
+        self._warn_of_extrapolation(said[_keys.BEYOND])
+        return known & within.all(axis=1), said
+
+    def _warn_of_extrapolation(self, beyond: Mapping[str, int]) -> None:
+        ranges = dict(zip(self.attributes.continuous, self.composition.bounds.T.tolist(), strict=True))
+        for key, n in beyond.items():
+            logger.warning("%r of %d cells lies beyond that of the training cells, %g to %g.", key, n, *ranges[key])
 
 
 def _warn_of_distrust(trust: Mapping[str, float]) -> None:

@@ -127,12 +127,14 @@ class Composition:
         given = np.concatenate([self.codes[group, : LABEL + 1], codes[most]])
         return asked.filled(AttributeValues(given[None], middle[None]))
 
-    def seen(self, values: AttributeValues) -> np.ndarray:
-        """Whether the training cells have the combination of each cell, and its numbers lie within theirs."""
+    def has(self, codes: np.ndarray) -> np.ndarray:
+        """Whether the training cells have the combination of each cell, ``(n,)``."""
+        return find_groups(self.codes, codes) >= 0
+
+    def within(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether each number lies within those of the training cells, ``(n, n_continuous)``."""
         low, high = self.bounds
-        return (find_groups(self.codes, values.codes) >= 0) & ((values.numbers >= low) & (values.numbers <= high)).all(
-            axis=1
-        )
+        return (numbers >= low) & (numbers <= high)
 
     def library(self, values: AttributeValues) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the log library size of cells like each of these, ``(n,)``."""
