@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 
 import scmimic as sm
@@ -112,6 +113,59 @@ def test_columns_of_one_side_survive_a_file(adata, tmp_path):
     assert obs["flag"].dtype == bool and obs["flag"].sum() == 300
     assert obs["made_by"][:300].isna().all() and obs["made_by"][300:].tolist() == ["me"] * 4
     assert obs["score"][:300].isna().all() and obs["score"][300:].tolist() == [0.5] * 4
+
+
+def controlled(adata):
+    """The cells after scanpy's quality control."""
+    adata = adata.copy()
+    adata.var["mt"], adata.var["length"] = np.arange(60) < 5, 900.0
+    sc.pp.filter_cells(adata, min_genes=1)
+    sc.pp.filter_cells(adata, min_counts=1)
+    sc.pp.filter_genes(adata, min_cells=1)
+    sc.pp.calculate_qc_metrics(adata, qc_vars=["mt"], percent_top=[10, 50], inplace=True)
+    return adata
+
+
+def test_quality_control_goes_on(adata, model, caplog):
+    real = controlled(adata)
+    real.obs["pct_counts_of_my_own"] = 1.0
+    both = tl.augment(real, model, n=30, seed=0)
+    x = both.X.toarray()
+    total, mt = x.sum(axis=1), x[:, :5].sum(axis=1)
+    ordered = -np.sort(-x, axis=1)
+    expected = {
+        "n_genes": (x > 0).sum(axis=1),
+        "n_genes_by_counts": (x > 0).sum(axis=1),
+        "log1p_n_genes_by_counts": np.log1p((x > 0).sum(axis=1)),
+        "n_counts": total,
+        "total_counts": total,
+        "log1p_total_counts": np.log1p(total),
+        "total_counts_mt": mt,
+        "log1p_total_counts_mt": np.log1p(mt),
+        "pct_counts_mt": 100 * mt / total,
+        "pct_counts_in_top_10_genes": 100 * ordered[:, :10].sum(axis=1) / total,
+        "pct_counts_in_top_50_genes": 100 * ordered[:, :50].sum(axis=1) / total,
+    }
+    for key, values in expected.items():
+        np.testing.assert_allclose(both.obs[key], values, rtol=1e-5, err_msg=key)
+        assert both.obs[key].dtype == real.obs[key].dtype
+    assert both.obs["pct_counts_of_my_own"][300:].isna().all()
+    (said,) = caplog.messages
+    assert said.startswith("Synthetic cells have no pct_counts_of_my_own: ")
+    # what is a gene's own stays, and what the real cells said of it does not
+    assert list(both.var) == ["mt", "length"]
+
+
+def test_quality_control_of_genes_that_are_gone_is_not_made_up(adata, caplog):
+    real = controlled(adata)[:, :40].copy()
+    model = sm.baselines.IndependentNB(real, labels_key="cell_type").fit()
+    both = tl.augment(real, model, n=30, seed=0)
+    assert both.obs["total_counts"][:300].tolist() == real.obs["total_counts"].tolist()
+    gone = ["n_genes", "total_counts", "pct_counts_mt", "pct_counts_in_top_50_genes"]
+    assert both.obs[gone][300:].isna().all(axis=None)
+    # all its genes are there
+    assert both.obs["total_counts_mt"].notna().all()
+    assert all(key in caplog.text for key in gone) and "total_counts_mt" not in caplog.text
 
 
 def test_twice(adata, model):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 from anndata.utils import make_index_unique
@@ -20,12 +23,18 @@ from scmimic.cells import (
     Labels,
     check_same_genes,
     check_same_units,
+    gene_annotation,
     layer_names,
     read_matrix,
     space_of_cells,
     where_is,
 )
 
+logger = logging.getLogger(__name__)
+
+# columns of sc.pp.calculate_qc_metrics, and of sc.pp.filter_cells, which has names of its own for two of them
+_QC = re.compile(r"n_genes|n_counts|(log1p_)?n_genes_by_counts|(log1p_)?total_counts(_.+)?|pct_counts_.+")
+_FILTERED = {"n_genes": "n_genes_by_counts", "n_counts": "total_counts"}
 _SOURCES = [_keys.SOURCE_REAL, _keys.SOURCE_SYNTHETIC]
 
 
@@ -62,11 +71,16 @@ def augment(
         `"real"` or `"synthetic"`; cells of an `adata` that was augmented before keep theirs.
     `.obs`
         All columns of either side, missing where a side has none; without those that scvi-tools keeps for itself. A
-        column that both have in one type stays in it.
+        column that both have in one type stays in it. Columns of scanpy's quality control (`total_counts`,
+        `pct_counts_mt`, ...) go on where the real cells' can be computed from `.X`, and are missing where they were
+        of genes or counts that are not in it: `sc.pp.calculate_qc_metrics` then writes new ones for all cells.
     `.obs_names`
         Unique: a synthetic name that is taken gets a number.
-    `.var`, `.varm`
-        Those of `adata`.
+    `.var`
+        That of `adata`, without statistics of its cells (`n_cells`, `mean_counts`, `means`, ...), which are not those
+        of both sides. Truth values such as `highly_variable` are kept.
+    `.varm`
+        That of `adata`.
     `.obsm`
         What both sides have in the same width, such as `X_joint_pca`.
     `.uns['scmimic']` : dict
@@ -132,10 +146,12 @@ def augment(
     result = AnnData(
         X=x,
         obs=_join_obs(adata.obs, synthetic.obs, names),
-        var=adata.var.copy(),
+        var=gene_annotation(adata.var),
         varm={key: value.copy() for key, value in varm.items()},
     )
     result.obs[_keys.OBS_SOURCE] = source
+    if lacking := [key for key in map(str, adata.obs) if _QC.fullmatch(key) and key not in synthetic.obs]:
+        _continue_quality_control(result, adata.obs, lacking)
     for key in layer_names(adata):
         if key in synthetic.layers:
             result.layers[key] = _stack(adata.layers[key], synthetic.layers[key])
@@ -152,6 +168,26 @@ def augment(
     if _keys.UNS in synthetic.uns:
         result.uns[_keys.UNS] = synthetic.uns[_keys.UNS]
     return result
+
+
+def _continue_quality_control(both: AnnData, real: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Fill in columns of scanpy's quality control of the real cells, where their values are those of `.X`."""
+    top = [int(found[1]) for key in keys if (found := re.fullmatch(r"pct_counts_in_top_(\d+)_genes", key))]
+    table, _ = sc.pp.calculate_qc_metrics(
+        both,
+        qc_vars=[key for key in both.var if f"pct_counts_{key}" in keys and is_bool_dtype(both.var[key])],
+        percent_top=sorted(n for n in top if n <= both.n_vars),
+    )
+    for key in keys:
+        values = table.get(_FILTERED.get(key, key))
+        if values is not None and np.allclose(values[: len(real)], real[key], equal_nan=True):
+            both.obs[key] = values.astype(real[key].dtype)
+    if missing := [key for key in keys if both.obs[key][len(real) :].isna().all()]:
+        logger.warning(
+            "Synthetic cells have no %s: the real cells' are of other genes or counts than `.X`. "
+            "`sc.pp.calculate_qc_metrics(both, inplace=True)` computes those of all cells anew.",
+            ", ".join(missing),
+        )
 
 
 def _joint_colors(adata: AnnData, synthetic: AnnData, both: AnnData) -> dict[str, list[str]]:
