@@ -129,6 +129,8 @@ def controlled(adata):
 def test_quality_control_goes_on(adata, model, caplog):
     real = controlled(adata)
     real.obs["pct_counts_of_my_own"] = 1.0
+    real.obs["total_counts_said"] = "many"
+    real.obs["n_counts"] = real.obs["n_counts"].astype("Int64")
     both = tl.augment(real, model, n=30, seed=0)
     x = both.X.toarray()
     total, mt = x.sum(axis=1), x[:, :5].sum(axis=1)
@@ -149,7 +151,7 @@ def test_quality_control_goes_on(adata, model, caplog):
     for key, values in expected.items():
         np.testing.assert_allclose(both.obs[key], values, rtol=1e-5, err_msg=key)
         assert both.obs[key].dtype == real.obs[key].dtype
-    assert both.obs["pct_counts_of_my_own"][300:].isna().all()
+    assert both.obs[["pct_counts_of_my_own", "total_counts_said"]][300:].isna().all(axis=None)
     (said,) = caplog.messages
     assert said.startswith("Synthetic cells have no pct_counts_of_my_own: ")
     # what is a gene's own stays, and what the real cells said of it does not

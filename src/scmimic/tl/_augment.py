@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -150,8 +150,9 @@ def augment(
         varm={key: value.copy() for key, value in varm.items()},
     )
     result.obs[_keys.OBS_SOURCE] = source
-    if lacking := [key for key in map(str, adata.obs) if _QC.fullmatch(key) and key not in synthetic.obs]:
-        _continue_quality_control(result, adata.obs, lacking)
+    controlled = adata.obs.select_dtypes("number")
+    if lacking := [key for key in map(str, controlled) if _QC.fullmatch(key) and key not in synthetic.obs]:
+        _continue_quality_control(result, controlled[lacking])
     for key in layer_names(adata):
         if key in synthetic.layers:
             result.layers[key] = _stack(adata.layers[key], synthetic.layers[key])
@@ -170,8 +171,9 @@ def augment(
     return result
 
 
-def _continue_quality_control(both: AnnData, real: pd.DataFrame, keys: Sequence[str]) -> None:
+def _continue_quality_control(both: AnnData, real: pd.DataFrame) -> None:
     """Fill in columns of scanpy's quality control of the real cells, where their values are those of `.X`."""
+    keys: list[str] = list(real.columns)
     top = [int(found[1]) for key in keys if (found := re.fullmatch(r"pct_counts_in_top_(\d+)_genes", key))]
     table, _ = sc.pp.calculate_qc_metrics(
         both,
@@ -180,7 +182,8 @@ def _continue_quality_control(both: AnnData, real: pd.DataFrame, keys: Sequence[
     )
     for key in keys:
         values = table.get(_FILTERED.get(key, key))
-        if values is not None and np.allclose(values[: len(real)], real[key], equal_nan=True):
+        known = real[key].to_numpy(dtype=float, na_value=np.nan)
+        if values is not None and np.allclose(values[: len(real)], known, equal_nan=True):
             both.obs[key] = values.astype(real[key].dtype)
     if missing := [key for key in keys if both.obs[key][len(real) :].isna().all()]:
         logger.warning(
