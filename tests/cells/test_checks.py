@@ -3,14 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+import scmimic as sm
 from scmimic.cells._checks import (
     LARGEST_COUNT,
     check_counts,
     check_genes,
     check_no_empty_cells,
+    check_registered_counts,
     check_same_genes,
     read_counts,
 )
@@ -89,3 +92,39 @@ def test_counts_are_read_as_a_matrix_of_their_own():
     assert read_counts(adata, None, dtype=np.float64).dtype == np.float64
     with pytest.raises(KeyError, match="no layer 'nope'"):
         read_counts(adata, "nope")
+
+
+LOGGED = "`adata.X` holds values that are no integers, such as .* .log1p values., but raw counts are needed. "
+
+
+@pytest.mark.parametrize(
+    ("place", "way"),
+    [
+        ("layer", "register layer='spliced', which holds them, or use"),
+        ("raw", r"`adata\.raw` holds them, so make it a layer, `.*`, and register layer='counts', or use"),
+        ("raw of fewer genes", r"register the layer with counts \(`layer=\.\.\.`\), or use"),
+        (None, r"register the layer with counts \(`layer=\.\.\.`\), or use"),
+    ],
+)
+def test_counts_are_found_elsewhere(place, way):
+    adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)
+    counts = adata.X.copy()
+    if place == "layer":
+        adata.layers["spliced"] = counts
+    elif place is not None:
+        adata.raw = adata[:, 1:].copy() if "fewer" in place else adata.copy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    adata.layers["log"] = adata.X.copy()
+    with pytest.raises(ValueError, match=f"{LOGGED}gene_likelihood='nb' is one of counts: {way}") as raised:
+        check_registered_counts(adata, None, "nb")
+    if place == "raw":
+        adata = adata[:, 5:15].copy()
+        (line,) = [part for part in str(raised.value).split("`") if part.startswith("adata.layers")]
+        exec(line, {"adata": adata})
+        assert (adata.layers["counts"] != counts[:, 5:15]).nnz == 0
+        check_registered_counts(adata, "counts", "nb")
+    adata.X = counts[:, : adata.n_vars]
+    with pytest.raises(ValueError, match=r"layers\['log'\]` .* register `adata.X`, which .* \(without `layer`\)"):
+        check_registered_counts(adata, "log", "nb")
+    check_registered_counts(adata, None, "nb")

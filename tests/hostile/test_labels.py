@@ -565,3 +565,38 @@ def test_command_line_trains_a_type_called_unknown(tmp_path):
         result = CliRunner().invoke(_cli.app, [*common, str(tmp_path / name), *arguments])
         assert result.exit_code == 0, result.output
         assert ("Unknown" in sm.ACTIVA.load(tmp_path / name).label_categories_) == (name == "shown")
+
+
+def test_each_cell_a_type_of_its_own(caplog):
+    # nothing varies within a type, and nothing is said of it
+    adata = sm.datasets.synthetic_counts(n_obs=120, n_vars=20, seed=0)
+    adata.obs["barcode"] = adata.obs_names
+    with pytest.warns(UserWarning, match="fewer than 3 cells"):
+        sm.ACTIVA.setup_anndata(adata, labels_key="barcode")
+    model = sm.ACTIVA(adata, **SIZES)
+    model.train(1, **QUIET)
+    assert np.isfinite(model.posterior_.mean).all()
+    assert model.generate(3, "cell_7", seed=0).obs["barcode"].tolist() == ["cell_7"] * 3
+    assert "nan" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["ACTIVA", "WGANGP"])
+def test_columns_that_zarr_cannot_hold_are_named_before_a_cell_is_made(name, tmp_path, monkeypatch):
+    key = "type/β "
+    model = fit(name, cells(**{key: COLUMNS["object of text"]}), key)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"no column with a slash .*'type/β '\]: give a `path` .* \.h5ad"):
+            model.generate(4, seed=0, path=tmp_path / "new.zarr", resume=resume)
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(FutureWarning, match="Forward slashes"):
+        new = model.generate(4, "NK", seed=0, path=tmp_path / "new.h5ad")
+    assert new.obs[key].tolist() == ["NK"] * 4
+
+
+def test_names_longer_than_those_of_files(tmp_path):
+    longest = "αβ T cell, " * 30
+    model = fit("WGANGP", cells(l=lambda codes: np.array([longest, "B", "NK"], dtype=object)[codes]), "l")
+    for ending in ("h5ad", "zarr"):
+        new = model.generate(labels={longest: 2, "B": 1}, seed=0, path=tmp_path / f"new.{ending}")
+        assert sorted(new.obs["l"]) == ["B", longest, longest]
+        assert longest in new.uns["scmimic"]["parameters"]["labels"]

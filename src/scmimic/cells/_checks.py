@@ -15,7 +15,7 @@ from mudata import MuData
 from scmimic._arguments import Instance
 from scmimic._arrays import Matrix, as_dense, canonical, check_unmasked, prepare_expression, stored_values
 from scmimic.cells._columns import complete_column
-from scmimic.cells._layers import get_matrix, read_matrix, where_is
+from scmimic.cells._layers import get_matrix, layer_names, read_matrix, where_is
 from scmimic.cells._units import UNIT_NAMES, check_same_space, expression_space, space_of_cells, unit_name
 
 ANNDATA = Instance((AnnData,))
@@ -137,16 +137,37 @@ def check_no_empty_cells(x: Any, where: str) -> None:
         )
 
 
-def check_registered_counts(x: Any, gene_likelihood: str | None = None) -> None:
+def check_registered_counts(adata: AnnData, layer: str | None, gene_likelihood: str | None = None) -> None:
     """Reject registered expression from which a model of counts cannot learn."""
-    where, hint = "the registered expression", "Register the layer with counts: `layer=...`."
+    x, where, hint = get_matrix(adata, layer), where_is(layer), "Register the layer with counts: `layer=...`."
     if gene_likelihood is not None:
+        way = None if expression_space(x, layer).units == "counts" else _way_to_counts(adata)
         hint = (
-            f"gene_likelihood={gene_likelihood!r} is one of counts: register the layer with counts (`layer=...`), or "
-            "use gene_likelihood='normal'."
+            f"gene_likelihood={gene_likelihood!r} is one of counts: "
+            f"{way or 'register the layer with counts (`layer=...`)'}, or use gene_likelihood='normal'."
         )
     check_counts(x, where, hint=hint)
     check_no_empty_cells(x, where)
+
+
+def _way_to_counts(adata: AnnData) -> str | None:
+    """How the counts of cells are registered, where they have any."""
+
+    def holds_counts(x: Any) -> bool:
+        return x is not None and expression_space(x, None).units == "counts"
+
+    if holds_counts(adata.X):
+        return "register `adata.X`, which holds them (without `layer`)"
+    for layer in layer_names(adata):
+        if holds_counts(adata.layers[layer]):
+            return f"register {layer=}, which holds them"
+    raw = adata.raw
+    if raw is not None and holds_counts(raw.X) and adata.var_names.isin(raw.var_names).all():
+        return (
+            "`adata.raw` holds them, so make it a layer, `adata.layers['counts'] = adata.raw[:, adata.var_names].X`, "
+            "and register layer='counts'"
+        )
+    return None
 
 
 def read_counts(adata: AnnData, layer: str | None, *, dtype: type | None = None) -> sp.csr_matrix:

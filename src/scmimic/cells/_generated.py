@@ -252,10 +252,15 @@ def _check_proportions(proportions: np.ndarray | None, categories: list[str]) ->
     return share / share.sum()
 
 
+# of a file, which keys are in zarr
+_LONGEST_NAME = 255
+
+
 def storable(value: Any) -> Any:
     """Return `value` in a form that ``write_h5ad`` keeps: scalars, strings, flat arrays and dicts of these.
 
-    ``None`` becomes ``"None"``. What has no such form (nested lists, dicts whose keys hold a slash) becomes JSON text.
+    ``None`` becomes ``"None"``. What has no such form (nested lists, dicts whose keys hold a slash or are
+    longer than the name of a file) becomes JSON text.
 
     Examples
     --------
@@ -271,14 +276,14 @@ def storable(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return value
     if isinstance(value, Mapping):
-        if any(not isinstance(key, str) or not key or "/" in key for key in value):
-            return json.dumps({str(key): item for key, item in value.items()}, default=str)
+        if any(not isinstance(key, str) or not key or "/" in key or len(key.encode()) > _LONGEST_NAME for key in value):
+            return json.dumps({str(key): item for key, item in value.items()}, default=str, ensure_ascii=False)
         return {key: storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         kinds = {type(item) for item in value}
         if len(kinds) == 1 and kinds <= {str, bool, int, float}:
             return np.array(value)
-        return json.dumps(list(value), default=str)
+        return json.dumps(list(value), default=str, ensure_ascii=False)
     return str(value)
 
 

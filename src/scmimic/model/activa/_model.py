@@ -188,7 +188,7 @@ class ACTIVA(GenerativeVAE):
         write_covariate_statistics(self)
         if self.module.is_count:
             x = self._expression()
-            check_registered_counts(x, self.module.gene_likelihood)
+            check_registered_counts(self._expression_data(), self._layer, self.module.gene_likelihood)
             start_from_data(self, x, self._label_baseline)
 
     @classmethod

@@ -29,7 +29,7 @@ from scmimic._arguments import (
     check_arguments,
     check_widths,
 )
-from scmimic.cells import check_registered_counts, warn_of_counts
+from scmimic.cells import check_registered_counts, warn_of_counts, where_is
 from scmimic.metrics.parts import mean_kl
 from scmimic.model.base._fields import anndata_fields, mudata_fields, register
 from scmimic.model.base._initialisation import start_mean_decoder, write_covariate_statistics
@@ -238,9 +238,9 @@ class BetaTCVAE(GenerativeVAE):
     def _start(self, *, is_new: bool = True) -> None:
         x = self._expression()
         if self.module.is_count:
-            check_registered_counts(x, self.module.gene_likelihood)
+            check_registered_counts(self._expression_data(), self._layer, self.module.gene_likelihood)
         elif is_new:
-            warn_of_counts(x, "the registered expression")
+            warn_of_counts(x, where_is(self._layer))
         write_covariate_statistics(self)
         start_mean_decoder(self, x)
 

@@ -101,7 +101,7 @@ class GenerativeGAN(GenerativeModel):
         """Find out the units of the data, and the library sizes behind them."""
         counts = count_units(self._expression())
         if counts.units == "counts":
-            check_registered_counts(self._expression())
+            check_registered_counts(self._expression_data(), self._layer)
         self.count_units_ = counts.units
         self._library_size = counts.library_size
 

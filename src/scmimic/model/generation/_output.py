@@ -70,6 +70,15 @@ class CellDescription:
     def __post_init__(self) -> None:
         self.dtype = generated_type(self.dtype)
 
+    def check_names(self, path: Path) -> None:
+        """Refuse columns that a file cannot hold before any cell is made."""
+        names = [*(column.key for column in self.attributes.columns.values()), *self.attributes.continuous]
+        if path.suffix == ".zarr" and (odd := [name for name in names if "/" in name]):
+            raise ValueError(
+                f"zarr holds no column with a slash in its name, and the model was set up with {odd}: give a `path` "
+                "that ends in .h5ad."
+            )
+
     def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
         """Whether the training cells have the like of each cell, and what is said of those that they have not.
 
@@ -161,6 +170,7 @@ def stream(
     chunks: Iterable[Chunk], about: CellDescription, n: int, path: Path, *, overwrite: bool = False
 ) -> ad.AnnData:
     """Write chunk after chunk to ``path``; only codes of labels are held for all cells."""
+    about.check_names(path)
     with replacing(path, overwrite=overwrite) as partial, without_noise():
         group = h5py.File(partial, "w") if path.suffix == ".h5ad" else zarr.open_group(partial, mode="w")
         try:

@@ -78,7 +78,7 @@ class Parts:
     Raises
     ------
     ValueError
-        If cells may be rejected.
+        If cells may be rejected, or the file cannot hold what is said of them.
     """
 
     def __init__(self, path: Path, planned: PlannedCells):
@@ -87,6 +87,7 @@ class Parts:
                 "Cells that the classifier may reject are drawn one after the other, not in parts: leave "
                 "`min_confidence` out, and take codes that are no prior's."
             )
+        planned.about.check_names(path)
         self.path, self.folder = path, Path(f"{os.path.realpath(path)}.unfinished")
         self.planned, self.total = planned, planned.total
 

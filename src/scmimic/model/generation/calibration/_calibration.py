@@ -182,6 +182,8 @@ def match_spread(
         return posterior
     x = log_normalise(sp.vstack([x for x, _ in counts_and_labels(batches(cells))]))
     variance = WithinLabelVariance(x, posterior.labels[cells], rng)
+    if not variance.is_known:
+        return posterior
 
     def ratio(of: AggregatedPosterior) -> float:
         margins = None

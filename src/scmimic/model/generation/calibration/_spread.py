@@ -83,6 +83,11 @@ class WithinLabelVariance:
         return np.concatenate([((part @ directions.T) ** 2).mean(axis=0) for part, directions in parts])
 
     @property
+    def is_known(self) -> bool:
+        """Whether cells vary: whether any label has two that differ."""
+        return bool(self._of_training_cells.any())
+
+    @property
     def error(self) -> float:
         """Standard error of the ratio of two samples of this size, were the directions normal."""
         share = self._of_training_cells / self._of_training_cells.sum()
