@@ -54,7 +54,7 @@ def test_means_ranges_and_groups(table):
     assert [t.get_text() for t in ax.get_xticklabels()] == ["10 %\n27 cells", "1 %\n2 to 3 cells"]
     assert ax.get_ylabel() == "F1 score"
     legend = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert legend == ["class weights", "ACTIVA", "mine", "no cells"]
+    assert legend == ["class weights", "ACTIVA", "mine", "no cells", "each seed, and their range"]
     # one of two seeds failed
     assert [t.get_text() for t in ax.texts] == ["1/2"]
 
@@ -67,6 +67,25 @@ def test_low_bars_say_how_low(table):
     zero = next(t for t in ax.texts if t.get_text() == "0")
     bar = ax.containers[0].patches[-1] if hasattr(ax.containers[0], "patches") else ax.patches[1]
     assert bar.get_height() == 0 and zero.xy == (bar.get_x() + bar.get_width() / 2, 0)
+
+
+def test_methods_of_the_user_look_like_no_other():
+    rows = [{"method": f"own {i}", "fraction": 0.1, "n_real": 5, "f1": 0.5} for i in range(12)]
+    rows.append({"method": "class weights", "fraction": 0.1, "n_real": 5, "f1": 0.5})
+    ax = pl.augmentation(pd.DataFrame(rows), show=False)
+    colors = np.array([mpl.colors.to_rgb(patch.get_facecolor()) for patch in ax.patches])
+    assert len(set(map(tuple, colors))) == 13
+    assert np.linalg.norm(colors[:12] - colors[12], axis=1).min() > 0.2
+
+
+@pytest.mark.parametrize("method", ["m", "scDesigner with all its copulas of genes"])
+def test_one_bar_and_its_legend_have_room(method):
+    table = pd.DataFrame({"method": [method], "fraction": [1.0], "n_real": [3000], "f1": [0.5]})
+    fig = pl.augmentation(table, return_fig=True)
+    fig.draw_without_rendering()
+    assert fig.axes[0].get_window_extent().width / fig.dpi > 0.8
+    box, size = fig.get_tightbbox(), fig.get_size_inches()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= size[0] and box.y1 <= size[1]
 
 
 def test_bars_do_not_overlap(table):

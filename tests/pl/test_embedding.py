@@ -5,12 +5,13 @@ import pytest
 import scanpy as sc
 from matplotlib.colors import to_hex
 from matplotlib.legend import Legend
+from matplotlib.text import Text
 from sklearn.neighbors import kneighbors_graph
 
 import scmimic.pl as pl
 import scmimic.tl as tl
 from scmimic.datasets import synthetic_counts
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR
+from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, plain
 
 
 @pytest.fixture
@@ -35,8 +36,12 @@ def by_position(xy):
     return xy[np.lexsort(np.asarray(xy).T)]
 
 
+def legends(ax):
+    return [child for child in ax.get_children() if isinstance(child, Legend)]
+
+
 def legend_texts(ax):
-    return [[t.get_text() for t in legend.get_texts()] for legend in ax.get_children() if isinstance(legend, Legend)]
+    return [[t.get_text() for t in legend.get_texts()] for legend in legends(ax)]
 
 
 @pytest.mark.parametrize("color", [None, "cell_type", "library_size", "gene_3"])
@@ -53,7 +58,8 @@ def test_every_cell_is_drawn_on_equal_axes(pair, color):
         assert (high > expected.max(axis=0)).all()
         assert ax.collections[0].get_rasterized()
     assert [ax.get_title() for ax in axes] == ["Real", "Synthetic", ""]
-    assert legend_texts(axes[2])[-1] == ["Real", "Synthetic"]
+    assert [ax.get_ylabel() for ax in axes] == ["UMAP2", "", ""]
+    assert legend_texts(axes[2]) == [["Real", "Synthetic"]]
 
 
 def test_overlay_is_mixed_and_coloured_by_side(pair):
@@ -77,7 +83,7 @@ def test_categories_have_one_colour_in_both_panels(pair):
     for ax, a in zip(axes, (real, synthetic), strict=False):
         of = dict(zip(map(tuple, a.obsm["X_joint_umap"].astype(float)), a.obs["cell_type"], strict=True))
         assert [expected[of[tuple(row)]] for row in points(ax)] == face_colors(ax).tolist()
-    assert legend_texts(axes[2])[0] == ["type_0", "type_1", "type_2"]
+    assert legend_texts(axes[1]) == [["type_0", "type_1", "type_2"]]
     chosen = pl.embedding(real, synthetic, color="cell_type", palette=["red", "lime", "blue"], show=False)
     assert set(face_colors(chosen[0])) == {"#ff0000", "#00ff00", "#0000ff"}
 
@@ -88,7 +94,7 @@ def test_missing_and_foreign_categories(pair):
     synthetic.obs["cell_type"] = "new"
     axes = pl.embedding(real, synthetic, color="cell_type", show=False)
     assert (face_colors(axes[0]) == to_hex("lightgray")).sum() == 6
-    assert legend_texts(axes[2])[0] == ["type_0", "type_1", "type_2", "new"]
+    assert legend_texts(axes[1]) == [["type_0", "type_1", "type_2", "new"]]
 
 
 def logged(adata, name, target_sum=1e4):
@@ -106,7 +112,7 @@ def drawn_numbers(ax, adata):
 
 
 def bar(axes):
-    (beside,) = axes[2].child_axes
+    (beside,) = axes[1].child_axes
     return beside.get_ylabel()
 
 
@@ -244,14 +250,78 @@ def test_two_calls_of_joint_embedding(pair):
 
 def test_names_on_data_and_no_names(pair):
     on_data = pl.embedding(*pair, color="cell_type", legend_loc="on data", show=False)
-    assert {t.get_text() for t in on_data[0].texts} == {"type_0", "type_1", "type_2"}
-    assert len(legend_texts(on_data[2])) == 1
+    for ax, a in zip(on_data, pair, strict=False):
+        assert [t.get_text() for t in ax.texts] == ["type_0", "type_1", "type_2"]
+        for text in ax.texts:
+            of_type = a.obsm["X_joint_umap"][(a.obs["cell_type"] == text.get_text()).to_numpy()]
+            np.testing.assert_array_equal(text.xy, np.median(of_type, axis=0))
+    assert not on_data[2].texts
+    assert [legend_texts(ax) for ax in on_data] == [[], [], [["Real", "Synthetic"]]]
     none = pl.embedding(*pair, color="cell_type", legend_loc=None, show=False)
-    assert len(legend_texts(none[2])) == 1
+    assert [legend_texts(ax) for ax in none] == [[], [], [["Real", "Synthetic"]]]
+    assert not any(ax.texts for ax in none)
 
 
-def test_nothing_is_cut_off(pair):
-    fig = pl.embedding(*pair, color="cell_type", return_fig=True)
+def boxes_of(texts):
+    """Without the lines to the cells."""
+    return np.array([Text.get_window_extent(text).extents for text in texts])
+
+
+@pytest.mark.parametrize("n", [2, 9])
+def test_names_on_data_are_apart(pair, n):
+    """All medians are one point."""
+    for a in pair:
+        a.obs["type"] = pd.Categorical([f"type {i % n}" for i in range(a.n_obs)])
+        a.obsm["X_joint_umap"][:] = np.outer(np.arange(a.n_obs) // n - (a.n_obs // n) / 2, [1, 0.1])
+    axes = pl.embedding(*pair, color="type", legend_loc="on data", show=False)
+    axes[0].figure.draw_without_rendering()
+    for ax in axes[:2]:
+        boxes, room = boxes_of(ax.texts), ax.get_window_extent()
+        assert len(boxes) == n
+        for i in range(n):
+            for j in range(i):
+                assert not ((boxes[i, :2] < boxes[j, 2:]) & (boxes[j, :2] < boxes[i, 2:])).all()
+        assert (boxes[:, :2] >= room.min - 0.5).all() and (boxes[:, 2:] <= room.max + 0.5).all()
+
+
+def test_names_that_cannot_stand_on_data_are_numbers(pair):
+    names = [f"CD{i}+ monocytes (classical, inflammatory)" for i in range(20)]
+    for a in pair:
+        a.obs["type"] = pd.Categorical.from_codes(np.arange(a.n_obs) % 20, names)
+    fig = pl.embedding(*pair, color="type", legend_loc="on data", return_fig=True)
+    fig.draw_without_rendering()
+    shown = [str(i) for i in range(1, 21)]
+    assert all([t.get_text() for t in ax.texts] == shown for ax in fig.axes[:2])
+    (legend,) = legend_texts(fig.axes[1])
+    assert [text.split("  ", 1) for text in legend] == [[i, plain(name)] for i, name in zip(shown, names, strict=True)]
+    box, (width, height) = fig.get_tightbbox(), fig.get_size_inches()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    # one column, beside the cells and no higher than these
+    (beside,) = legends(fig.axes[1])
+    assert beside.get_window_extent().height <= 1.1 * fig.axes[1].get_window_extent().height
+    assert beside.get_window_extent().x1 <= fig.axes[2].get_window_extent().x0
+
+
+def test_groups_alone_have_colours(pair):
+    whole = pl.embedding(*pair, color="cell_type", show=False)
+    axes = pl.embedding(*pair, color=["gene_1", "cell_type"], groups="type_1", show=False)
+    colors = [{to_hex(mark.get_color()) for mark in legend.get_lines()} for legend in legends(axes[4])]
+    assert legend_texts(axes[4]) == [["type_1"]] and len(colors[0]) == 1
+    for ax, before, a in zip(axes[3:], whole, pair, strict=False):
+        of = dict(zip(map(tuple, a.obsm["X_joint_umap"].astype(float)), a.obs["cell_type"], strict=True))
+        kinds = np.array([of[tuple(xy)] for xy in points(ax)])
+        assert set(face_colors(ax)[kinds == "type_1"]) == colors[0]
+        assert set(face_colors(ax)[kinds != "type_1"]) == {to_hex("lightgray")}
+        # below the others
+        assert (kinds[-(kinds == "type_1").sum() :] == "type_1").all()
+        assert colors[0] <= set(face_colors(before))
+    with pytest.raises(ValueError, match=r"`groups`: \['x'\] are no categories of `color`"):
+        pl.embedding(*pair, color="cell_type", groups=["type_1", "x"])
+
+
+@pytest.mark.parametrize("color", ["cell_type", ["cell_type", "gene_1", "library_size"]])
+def test_nothing_is_cut_off(pair, color):
+    fig = pl.embedding(*pair, color=color, return_fig=True)
     fig.canvas.draw()
     width, height = fig.get_size_inches()
     box = fig.get_tightbbox()
@@ -259,6 +329,25 @@ def test_nothing_is_cut_off(pair):
     assert box.y0 >= 0
     assert box.x1 <= width
     assert box.y1 <= height
+
+
+def test_each_colour_has_a_row_and_both_sides_stand_once_beside_the_first(pair):
+    axes = pl.embedding(*pair, color=["cell_type", "gene_1", "library_size"], show=False)
+    fig = axes[0].figure
+    fig.draw_without_rendering()
+    assert fig.axes == axes and len(axes) == 7
+    assert [ax.get_title() for ax in axes] == [
+        "Real\ncell_type", "Synthetic\ncell_type", "",
+        "Real\ngene_1", "Synthetic\ngene_1",
+        "Real\nlibrary_size", "Synthetic\nlibrary_size",
+    ]  # fmt: skip
+    boxes = np.array([ax.get_window_extent().extents for ax in axes]).round()
+    rows = [boxes[:3], boxes[3:5], boxes[5:]]
+    for row in rows:
+        assert len(set(row[:, 1])) == 1 and (np.diff(row[:, 0]) > 0).all()
+        np.testing.assert_allclose(row[:2, 0], boxes[:2, 0], atol=1)
+    assert rows[0][0, 1] > rows[1][0, 3] > rows[2][0, 3]
+    assert set(face_colors(axes[2])) == {REAL_COLOR, SYNTHETIC_COLOR}
 
 
 def test_own_axes_other_basis_and_data_unchanged(pair):

@@ -10,7 +10,7 @@ from anndata import AnnData
 from PIL import Image
 
 import scmimic as sm
-from scmimic.pl._figure import category_palette, finish, make_axes, stored_colors
+from scmimic.pl._figure import category_palette, finish, log_ticks, make_axes, stored_colors
 
 
 @pytest.fixture
@@ -50,6 +50,30 @@ def test_grid_has_no_spare_panels():
     fig, axes = make_axes(5, None, n_cols=3, panel_size=(2, 2))
     assert len(axes) == len(fig.axes) == 5
     assert tuple(fig.get_size_inches()) == (6, 4)
+
+
+def test_places_of_a_grid_that_stay_empty():
+    fig, axes = make_axes(5, None, n_cols=3, panel_size=(2, 2), empty=[5])
+    places = [ax.get_subplotspec() for ax in axes]
+    assert [(place.rowspan.start, place.colspan.start) for place in places] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert len(fig.axes) == 5
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (200, 900, ["200", "300", "500"]),
+        (0.02, 4, ["0.03", "0.1", "0.3", "1", "3"]),
+        (2e-6, 2e6, ["1e-4", "0.01", "1", "100", "10,000", "1e6"]),
+    ],
+)
+def test_numbers_of_a_logarithmic_axis(low, high, shown):
+    _, ax = plt.subplots(figsize=(9, 2))
+    ax.set(xscale="log", xlim=(low, high))
+    log_ticks(ax.xaxis, low, high)
+    ax.figure.canvas.draw()
+    assert [t.get_text() for t in ax.get_xticklabels() if low <= t.get_position()[0] <= high] == shown
+    assert not any(t.get_text() for t in ax.get_xticklabels(minor=True))
 
 
 def test_axes_of_the_caller():

@@ -84,8 +84,33 @@ def test_constant_and_unexpressed_genes_do_not_break_it(pair):
     fake.X = fake.X * 0
     axes = pl.gene_statistics(real, fake, show=False)
     assert axes[2].get_title() == "Correlations of 0 genes"
-    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["Real", "Synthetic (15 without variance)"]
+    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == [
+        "Real",
+        "Synthetic (without 15 genes equal in all cells)",
+    ]
     axes[0].figure.canvas.draw()
+
+
+def test_legend_lies_below_and_numbers_apart(pair):
+    real, fake = pair
+    real.X = real.X.multiply(np.arange(15) != 3).tocsr()
+    axes = pl.gene_statistics(real, fake, titles=("Real cells", "Cells of ACTIVA"), show=False)
+    axes[0].figure.canvas.draw()
+    legend = axes[0].get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == [
+        "Real cells (without 1 gene equal in all cells)",
+        "Cells of ACTIVA",
+    ]
+    box = legend.get_window_extent()
+    assert 0 <= box.y0 and box.y1 < axes[0].xaxis.get_label().get_window_extent().y0
+    assert axes[0].title.get_window_extent().y1 <= axes[0].figure.bbox.y1
+    # a name that was given keeps its capitals
+    assert axes[1].get_ylabel() == "share of zeros, Cells of ACTIVA"
+    low, high = axes[0].get_xlim()
+    shown = [t for t in axes[0].get_xticklabels() if low <= t.get_position()[0] <= high]
+    extents = [t.get_window_extent() for t in shown]
+    assert len(shown) >= 2 and all(a.x1 < b.x0 for a, b in zip(extents, extents[1:], strict=False))
+    assert not any(t.get_text() for t in axes[0].get_xticklabels(minor=True))
 
 
 def test_values_of_unknown_units(pair):
@@ -120,6 +145,7 @@ def test_lines_at_the_medians():
         groups = np.argsort(mean, kind="stable").reshape(9, 10)
         np.testing.assert_allclose(line.get_xdata(), np.median(mean[groups], axis=1), rtol=1e-4)
         np.testing.assert_allclose(line.get_ydata(), np.median(variance[groups], axis=1), rtol=1e-4)
+    assert spread.get_legend().get_texts()[-1].get_text() == "lines: medians of genes of similar mean"
     # of a few genes, points say all
     assert not [
         x for line in pl.gene_statistics(real[:, :39], fake[:, :39], show=False)[0].lines for x in line.get_xdata()

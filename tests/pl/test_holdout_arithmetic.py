@@ -4,10 +4,12 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from scipy.optimize import LinearConstraint, minimize
 from scipy.stats import spearmanr
 
 import scmimic as sm
+from scmimic.pl._figure import plain
 from scmimic.pl._holdout_arithmetic import _spread
 
 ERRORS = {"model": [30.0, 22.0, 18.0, 11.0], "model, mean codes": [20.0] * 4, "control cells": [5.0, 10.0, 4.0, 9.0]}
@@ -52,7 +54,8 @@ def test_choices(adata):
     _, axes = plt.subplots(1, 2)
     drawn = sm.pl.holdout_arithmetic(adata, method="model, mean codes", rival="model", ax=axes, score="r2", show=False)
     assert list(drawn) == list(axes)
-    assert axes[1].get_xlabel() == "ΔH of model, mean codes"
+    assert axes[1].get_xlabel() == "ΔH of model, mean codes\n(low: a prediction to trust)"
+    assert axes[1].get_ylabel() == "gain over model\nR² of all genes' means"
     assert axes[1].get_title(loc="left") == "no correlation, n = 4"
     assert isinstance(sm.pl.holdout_arithmetic(adata, return_fig=True), Figure)
 
@@ -72,6 +75,24 @@ def test_names_are_apart_and_inside(adata):
     for side in boxes.values():
         side.sort(key=lambda box: (box.y0 + box.y1) / 2)
         assert all(upper.y0 + upper.y1 > lower.y0 + lower.y1 + 10 for lower, upper in zip(side, side[1:], strict=False))
+
+
+def test_long_names_are_numbers_of_a_legend():
+    groups = [f"CD{i}+ monocytes (classical, inflammatory)" for i in range(20)]
+    rows = [
+        {"group": group, "condition": "drug", "method": method, "seed": 0, "rf_error": 9.0 * i, "delta_entropy": -i}
+        for i, group in enumerate(groups)
+        for method in ("model", "control cells")
+    ]
+    adata = ad.AnnData(np.ones((3, 2)))
+    adata.uns["holdout_arithmetic"] = {"results": pd.DataFrame(rows)}
+    _, right = sm.pl.holdout_arithmetic(adata, show=False)
+    (legend,) = (child for child in right.get_children() if isinstance(child, Legend))
+    listed = dict(text.get_text().split("  ", 1) for text in legend.get_texts())
+    assert list(listed.values()) == [plain(group) for group in groups]
+    # the number at a point is that of its group
+    assert {text.get_text(): text.xy[0] for text in right.texts} == {str(i + 1): -i for i in range(20)}
+    assert all(listed[str(i + 1)].startswith(f"CD{i}+") for i in range(20))
 
 
 def test_spread():

@@ -69,7 +69,7 @@ def test_names_on_data_or_nowhere_and_colours(cells):
     kinds = list(cells.obs["cell_type"].cat.categories)
     assert [text.get_text() for text in ax.texts] == kinds and not legends(ax)
     x, y = np.median(cells.obsm["X_umap"][cells.obs["cell_type"] == kinds[1]], axis=0)
-    assert ax.texts[1].get_position() == (x, y)
+    assert ax.texts[1].xy == (x, y)
     ax = sm.pl.latent(cells, color="cell_type", legend_loc=None, palette=["red", "lime", "blue"], show=False)[0]
     assert not ax.texts and not legends(ax)
     assert {to_hex(color) for color in points(ax).get_facecolors()} == {"#ff0000", "#00ff00", "#0000ff"}

@@ -30,6 +30,11 @@ def test_one_panel_per_dimension_with_its_values(cells):
         assert points.get_clim() == (-3, 3)
 
 
+def test_each_row_has_its_axis_named(cells):
+    axes = sm.pl.latent_traversal(*cells, n_cols=2, show=False)
+    assert [ax.get_ylabel() for ax in axes] == ["UMAP2", "", "UMAP2"]
+
+
 def test_some_dimensions_on_own_axes(cells):
     _, axes = plt.subplots(1, 2)
     drawn = sm.pl.latent_traversal(*cells, dims=["Z11", 0], ax=axes, show=False)

@@ -70,6 +70,22 @@ def shaded(ax):
     return [patch.get_x() + patch.get_width() / 2 for patch in ax.patches]
 
 
+def test_legend_says_what_each_mark_is(pair):
+    def legend(axes):
+        return [text.get_text() for text in axes[0].get_legend().get_texts()]
+
+    assert legend(pl.markers(*pair, labels_key="cell_type", show=False)) == [
+        "Real", "Synthetic", "mean", "marked type",
+    ]  # fmt: skip
+    # of genes that mark none
+    asked = pl.markers(*pair, labels_key="cell_type", genes=["gene_3"], titles=("a", "b"), show=False)
+    assert legend(asked) == ["a", "b", "mean"]
+    asked[0].figure.draw_without_rendering()
+    # two things above the first panel
+    left = asked[0]._left_title.get_window_extent()
+    assert left.x1 < asked[0].get_legend().get_window_extent().x0
+
+
 def test_which_gene_marks_which_type(pair):
     axes = pl.markers(*pair, labels_key="cell_type", n_genes=2, show=False)
     assert [shaded(ax) for ax in axes] == [[0], [0], [1], [1], [2], [2]]

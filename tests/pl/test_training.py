@@ -56,6 +56,40 @@ def test_logarithm_only_above_two_positive_decades(history):
     assert {name for name, scale in scales.items() if scale == "log"} == {"rec"}
 
 
+def test_what_hardly_changes_looks_level():
+    noise = 0.01 * np.random.default_rng(0).normal(size=30)
+    history = {
+        "cell_type_loss_train": record("a", 8 + noise),
+        "classifier_accuracy_train": record("a", 0.9 + noise),
+        "elbo_train": record("a", 500 + noise),
+        "critic_loss_train": record("a", -500 + noise),
+        "kl_local_train": record("a", np.zeros(30) + (np.arange(30) == 3)),
+        "wasserstein_train": record("a", noise),
+        "reconstruction_loss_train": record("a", np.linspace(900.0, 500.0, 30)),
+    }
+    limits = {name: ax.get_ylim() for name, ax in panels(pl.training(history, show=False)).items()}
+    # what is 0 at best, and shares, begin there
+    assert limits["cell-type loss, $L_{CT}$"] == pytest.approx((0, 1.05 * (8 + noise.max())))
+    assert limits["classifier accuracy"] == pytest.approx((0, 1.05 * (0.9 + noise.max())))
+    assert limits["KL of the codes"] == (0, 1.05)
+    # a fifth of the largest value, around the curve
+    for name, center in (("negative ELBO", 500), ("critic loss", -500)):
+        np.testing.assert_allclose(limits[name], (center - 50, center + 50), rtol=1e-4)
+    # what changes fills its panel
+    assert np.ptp(limits["Wasserstein estimate"]) == pytest.approx(1.1 * np.ptp(noise))
+    assert np.ptp(limits["reconstruction loss"]) == pytest.approx(440)
+
+
+def test_long_names_stay_within_their_panels():
+    name = "a_very_long_name_of_a_loss_of_a_model"
+    fig = pl.training({f"{name}_train": record("a", [1.0, 2.0])}, return_fig=True)
+    fig.draw_without_rendering()
+    (ax,) = fig.axes
+    assert ax.get_title().replace("\n", " ") == name.replace("_", " ")
+    assert fig.bbox.x0 <= ax.title.get_window_extent().x0 and ax.title.get_window_extent().x1 <= fig.bbox.x1
+    assert ax.yaxis.label.get_window_extent().y1 <= fig.bbox.y1
+
+
 def test_model_and_keys(history):
     model = SimpleNamespace(history=history)
     assert list(panels(pl.training(model, keys=["kl_weight", "elbo"], show=False))) == ["kl weight", "negative ELBO"]
@@ -133,6 +167,10 @@ def test_panels_that_matter(game):
     assert [text.get_text() for text in axes[kl].get_legend().get_texts()] == [
         "real", "real, validation", "reconstructed", "generated", "hinge, $m$",
     ]  # fmt: skip
+    # many names stand above all curves
+    axes[kl].figure.draw_without_rendering()
+    below = axes[kl].get_legend().get_window_extent().y0
+    assert all(axes[kl].transData.transform(line.get_xydata())[:, 1].max() < below for line in axes[kl].lines[:5])
     # what began late stands where it began
     assert len({ax.get_xlim() for ax in axes.values()}) == 1
     assert all(ax.get_ylabel() for ax in axes.values())

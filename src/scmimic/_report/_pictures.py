@@ -52,7 +52,10 @@ def draw_scores(evaluation: Evaluation) -> Picture | None:
     table = evaluation.table
     if not table.loc[table["label"] == OVERALL, "score"].notna().any():
         return None
-    return encode(evaluation.plot(return_fig=True), "Large points: all cells. Small points: single cell types.")
+    return encode(
+        evaluation.plot(return_fig=True),
+        "Scores of all cells and of single types: 0 is the best trivial generator, 1 are real cells.",
+    )
 
 
 def draw_pictures(evaluation: Evaluation, basis: Basis | None) -> list[Picture]:

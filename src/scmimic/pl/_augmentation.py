@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.lines import Line2D
 
 from scmimic import _keys
 from scmimic._arguments import COLUMN, KEY, TEXT, Listed
@@ -21,6 +22,7 @@ from scmimic.pl._figure import (
     plain,
     plain_frame,
 )
+from scmimic.pl._points import legend_width
 from scmimic.tl.augmentation import OVERSAMPLING, SMOTE, UNWEIGHTED, WEIGHTED
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ _GROUP_WIDTH = 0.84
 # Bars below this cannot be told from none.
 _SEEN = 0.015
 NO_CELLS = "no cells"
+SEEDS = "each seed, and their range"
 
 
 def augmentation(
@@ -153,7 +156,7 @@ def augmentation(
     colors = _method_colors(methods, palette)
     fractions = sorted(set(table["fraction"]), reverse=True)
     if figsize is None:
-        figsize = (2.6 + max(0.3 * len(methods), 0.9) * len(fractions), 3.6)
+        figsize = (1.2 + legend_width([*methods, SEEDS]) + max(0.3 * len(methods), 0.9) * len(fractions), 3.6)
     fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=figsize, figsize=figsize)
 
     width = _GROUP_WIDTH / len(methods)
@@ -197,6 +200,7 @@ def augmentation(
     if has_failed:
         ax.scatter([], [], marker="x", s=22, color="0.3", label=NO_CELLS)
 
+    one_training = Line2D([], [], marker="o", markersize=2.7, color="0.15", linewidth=1, label=SEEDS)
     ax.set_xticks(group, [_group_name(table, f) for f in fractions])
     ax.tick_params(axis="x", length=0)
     ax.set(
@@ -212,8 +216,8 @@ def augmentation(
     handles, names = ax.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: names[i] == NO_CELLS)
     ax.legend(
-        [handles[i] for i in order],
-        [names[i] for i in order],
+        [*(handles[i] for i in order), one_training],
+        [*(names[i] for i in order), SEEDS],
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
@@ -247,7 +251,10 @@ def _tool(key: str) -> str:
 def _method_colors(methods: list[str], palette: Any) -> dict[str, str]:
     if palette is not None:
         return category_palette(methods, palette, name="method")
-    return category_palette([m for m in methods if m not in _COLORS], name="method") | _COLORS
+    others = [m for m in methods if m not in _COLORS]
+    # without scanpy's blue and red, which are much like those of the others
+    colors = [color for i, color in category_palette(range(len(others) + 4)).items() if i not in (0, 3)]
+    return dict(zip(others, colors, strict=False)) | _COLORS
 
 
 def _group_name(table: pd.DataFrame, fraction: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scmimic.pl._figure import plain, plain_frame
+from scmimic.pl._points import legend_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 _GROUP_WIDTH = 0.82
 
 
-def bars_width(n_groups: int, n_bars: int) -> float:
-    """Width in inches of a figure of `n_groups` groups of `n_bars` bars, with a legend beside them."""
-    return 2.4 + max(0.14 * n_bars + 0.1, 0.3) * n_groups
+def bars_width(n_groups: int, n_bars: int, names: Iterable[str]) -> float:
+    """Width in inches of a figure of `n_groups` groups of `n_bars` bars, with a legend of these names beside them."""
+    return 1.1 + legend_width(names) + max(max(0.14 * n_bars + 0.1, 0.3) * n_groups, 1)
 
 
 def grouped_bars(ax: Axes, matrix: np.ndarray, groups: Sequence[str], colors: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+_BARS = {"informative": SYNTHETIC_COLOR, "mostly prior": MISSING_COLOR}
+
 
 def code_faithfulness(
     adata: AnnData,
@@ -89,12 +91,12 @@ def code_faithfulness(
     KEY.check(key=key)
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(adata, key, "code_faithfulness")
-    fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=(bars_width(len(table), 1), 2.8), figsize=figsize)
+    size = (bars_width(len(table), 1, _BARS), 2.8)
+    fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
     pearson, informative = table["pearson"].to_numpy(), table["informative"].to_numpy(dtype=bool)
-    colors = {"informative": SYNTHETIC_COLOR, "mostly prior": MISSING_COLOR}
     grouped_bars(panel, pearson[:, None], list(map(str, table.index)), {"informative": SYNTHETIC_COLOR})
     for bar, known in zip(panel.patches, informative, strict=True):
-        bar.set_facecolor(colors["informative" if known else "mostly prior"])
+        bar.set_facecolor(_BARS["informative" if known else "mostly prior"])
     edges = np.arange(len(table))[:, None] + np.array([-0.45, 0.45])
     ceiling = panel.hlines(table["ceiling"], *edges.T, color="black", linewidth=1.5, zorder=3)
     handles: dict[str, Artist] = {"ceiling": ceiling}
@@ -175,7 +177,7 @@ def code_factor_correlation(
     check_figure(figsize=figsize, show=show, return_fig=return_fig, save=save)
     table = _table(synthetic, key, "code_factor_correlation")
     colors = category_palette(list(table.columns), palette, name="factor")
-    size = (bars_width(len(table), len(colors)), 2.8)
+    size = (bars_width(len(table), len(colors), colors), 2.8)
     fig, (panel,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
     grouped_bars(panel, table.abs().to_numpy(), list(map(str, table.index)), colors)
     panel.set(ylim=(0, 1.02), xlabel="latent dimension", ylabel="absolute Spearman\ncorrelation")

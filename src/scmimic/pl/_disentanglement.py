@@ -107,7 +107,7 @@ def disentanglement(
     latents, factors = (list(stored[part]) for part in ("latents", "factors"))
     colors = category_palette(factors, palette, name="factor")
     if figsize is None:
-        figsize = (bars_width(len(latents), len(factors)), 4.6)
+        figsize = (bars_width(len(latents), len(factors), factors), 4.6)
     fig, axes = make_axes(2, ax, n_cols=1, panel_size=figsize, figsize=figsize)
 
     panels = (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scmimic import _keys
-from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice
+from scmimic._arguments import COLUMNS, FLAG, LAYER, POSITIVE, PROBABILITY, SEED, TEXT, Choice, Listed
 from scmimic.cells import ANNDATA, check_one_map, read_gene
 from scmimic.pl._figure import (
     MISSING_COLOR,
@@ -26,15 +26,13 @@ from scmimic.pl._figure import (
 )
 from scmimic.pl._points import (
     LEGEND_LOCS,
-    ON_DATA,
-    RIGHT_MARGIN,
     color_bar,
     drawing_order,
     frame,
     legend,
-    legend_beside,
-    legend_width,
-    names_on_data,
+    name_types,
+    part_names,
+    types_width,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +43,9 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
+# Inches of the cells, and their height with a title.
+_PANEL_SIZE = (3.2, 3.6)
+
 
 def embedding(
     adata: AnnData,
@@ -52,6 +53,7 @@ def embedding(
     *,
     basis: str = "umap",
     color: str | Sequence[str] | None = None,
+    groups: str | Sequence[str] | None = None,
     layer: str | None = None,
     log1p: bool | None = None,
     target_sum: float = 1e4,
@@ -71,6 +73,8 @@ def embedding(
 ) -> Figure | list[Axes] | None:
     """Draw real cells, synthetic cells, and both on top of each other, on the same axes.
 
+    Each colour has a row, with real and synthetic cells side by side; both together are drawn once, beside the first.
+
     Parameters
     ----------
     adata, synthetic
@@ -81,6 +85,8 @@ def embedding(
     color
         A column of `.obs` of both, categorical or numeric, or a gene; several have a row of panels each. `None` colours
         real and synthetic cells.
+    groups
+        Categories to show in their colours, one or several; all others are grey and lie below. All by default.
     layer
         Layer of the real cells with the gene's expression; `.X` by default. Where `synthetic` has no such layer, its
         `.X` is taken.
@@ -99,7 +105,9 @@ def embedding(
     alpha
         Opacity of the points.
     legend_loc
-        Where the categories are named: `"right margin"`, `"on data"` (at their medians), or `None`.
+        Where the categories are named: `"right margin"`, `"on data"` (at their medians, where names would lie on each
+        other joined to them by a line, and where they are too many or too long as numbers of a legend), or `None`. More
+        than ten colours are hard to tell apart: then `"on data"` or `groups` helps.
     titles
         Names of the two sides: titles of their panels, and legend over the third.
     rasterized
@@ -108,7 +116,7 @@ def embedding(
         Seed of the order in which cells are drawn, so that none systematically hides another. Types of fewer than 5 %
         of the cells of a side come on top.
     ax
-        Three axes to draw into, for each `color`; new ones by default.
+        Axes to draw into, as they are returned; new ones by default.
     figsize
         Size of a new figure in inches.
     show
@@ -121,7 +129,8 @@ def embedding(
 
     Returns
     -------
-    The figure if `return_fig`, nothing if shown, the list of the axes otherwise, three for each `color`.
+    The figure if `return_fig`, nothing if shown, the list of the axes otherwise: real, synthetic, both, and for each
+    further `color` real and synthetic.
 
     Raises
     ------
@@ -129,7 +138,7 @@ def embedding(
         If the embedding, the colour or `layer` is missing in one of the objects.
     ValueError
         If the embedding was fitted to each of the objects apart, a gene is in other units in one of them or negative
-        with `log1p`, or `legend_loc` is none of its values.
+        with `log1p`, one of `groups` is not there, or `legend_loc` is none of its values.
 
     See Also
     --------
@@ -148,6 +157,7 @@ def embedding(
     ANNDATA.check(adata=adata, synthetic=synthetic)
     TEXT.check(basis=basis)
     COLUMNS.or_none.check(color=color)
+    Listed(TEXT, alone=True, optional=True).check(groups=groups)
     LAYER.check(layer=layer)
     FLAG.or_none.check(log1p=log1p)
     POSITIVE.check(target_sum=target_sum)
@@ -163,20 +173,37 @@ def embedding(
     colorings = [
         _coloring(adata, synthetic, name, palette, layer=layer, log1p=log1p, target_sum=target_sum) for name in shown
     ]
+    if groups is not None:
+        colorings = _only(colorings, [groups] if isinstance(groups, str) else groups)
     if size is None:
         size = float(np.clip(20_000 / max(adata.n_obs, synthetic.n_obs), 2, 14))
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
     if figsize is None:
-        figsize = (9.6 + max(coloring.width(legend_loc) for coloring in colorings), 3.5 * len(colorings))
-    fig, axes = make_axes(3 * len(shown), ax, n_cols=3, panel_size=(3.2, 3.5), figsize=figsize, layout="compressed")
-    for row, coloring in enumerate(colorings):
-        panels = axes[3 * row : 3 * row + 3]
+        width = max(coloring.width(legend_loc) for coloring in colorings)
+        figsize = (3 * _PANEL_SIZE[0] + width, _PANEL_SIZE[1] * len(colorings))
+    fig, axes = make_axes(
+        2 * len(shown) + 1,
+        ax,
+        n_cols=3,
+        panel_size=_PANEL_SIZE,
+        figsize=figsize,
+        layout="compressed",
+        # both sides on each other are the same for every colour
+        empty=range(5, 3 * len(shown), 3),
+    )
+    together = axes[2]
+    rows = [axes[:2], *(axes[i : i + 2] for i in range(3, len(axes), 2))]
+    for panels, coloring in zip(rows, colorings, strict=True):
         drawn = _scatter(panels, coordinates, coloring, style, cmap, np.random.default_rng(seed))
-        frame(panels, np.vstack(coordinates), basis, () if row else titles)
+        of_row = f"\n{coloring.title}" if len(shown) > 1 else ""
+        frame(panels, np.vstack(coordinates), basis, [f"{title}{of_row}" for title in titles])
         _explain(panels, coordinates, coloring, drawn, legend_loc)
+    _scatter_both(together, coordinates, style, np.random.default_rng(seed))
+    frame([together], np.vstack(coordinates), basis, ())
+    together.set_ylabel("")
     # stands where the other panels have their titles
     legend(
-        axes[2],
+        together,
         zip(titles, (REAL_COLOR, SYNTHETIC_COLOR), strict=True),
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
@@ -185,6 +212,7 @@ def embedding(
         ncols=2,
         fontsize=axes[0].title.get_fontsize(),
     )
+    part_names(axes)
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
@@ -196,18 +224,23 @@ def _scatter(
     cmap: Any,
     rng: np.random.Generator,
 ) -> ScalarMappable:
-    """Draw real cells, synthetic cells, and both; what a colour bar is of."""
+    """Draw real cells and synthetic cells; what a colour bar is of."""
     numeric = {} if coloring.limits is None else dict(zip(("vmin", "vmax"), coloring.limits, strict=True), cmap=cmap)
-    for panel, xy, values, types in zip(panels, coordinates, coloring.values, coloring.types, strict=False):
+    for panel, xy, values, types in zip(panels, coordinates, coloring.values, coloring.types, strict=True):
         order = drawing_order(len(xy), rng, types)
         drawn = panel.scatter(xy[order, 0], xy[order, 1], c=values[order], **numeric, **style)
+    return drawn
+
+
+def _scatter_both(
+    ax: Axes, coordinates: tuple[np.ndarray, np.ndarray], style: dict[str, Any], rng: np.random.Generator
+) -> None:
     both = np.vstack(coordinates)
     source = np.repeat([REAL_COLOR, SYNTHETIC_COLOR], [len(xy) for xy in coordinates])
     order = drawing_order(len(both), rng)
     # a quarter more transparent, since twice as many cells share the panel
     style = {**style, "alpha": 0.75 * style["alpha"]}
-    panels[2].scatter(both[order, 0], both[order, 1], c=source[order], **style)
-    return drawn
+    ax.scatter(both[order, 0], both[order, 1], c=source[order], **style)
 
 
 def _explain(
@@ -219,17 +252,23 @@ def _explain(
 ) -> None:
     """Say what the colours mean: beside the panels, or on the points."""
     if coloring.limits is not None:
-        color_bar(panels[2], drawn, coloring.title)
-    elif coloring.names is not None and legend_loc == RIGHT_MARGIN:
-        legend_beside(panels[2], coloring.names, title=coloring.title, title_fontsize="small")
-    elif coloring.names is not None and legend_loc == ON_DATA:
-        for panel, xy, values in zip(panels, coordinates, coloring.values, strict=False):
-            names_on_data(panel, xy, values, coloring.names)
+        color_bar(panels[1], drawn, coloring.scale)
+    elif coloring.names is not None:
+        name_types(
+            panels,
+            coordinates,
+            coloring.values,
+            coloring.names,
+            legend_loc,
+            side=_PANEL_SIZE[0],
+            title=coloring.title,
+            title_fontsize="small",
+        )
 
 
 @dataclass(frozen=True)
 class _Coloring:
-    """What the points of the two first panels are coloured with."""
+    """What the points of two panels are coloured with."""
 
     values: tuple[np.ndarray, np.ndarray]
     """Real and synthetic: a colour per cell, or a number per cell where `limits` is given."""
@@ -239,13 +278,24 @@ class _Coloring:
     """Ends of the colour map, where the colours are numbers."""
     title: str = ""
     """What the colours are of."""
+    scale: str = ""
+    """The same with its unit, where the colours are numbers."""
     types: tuple[pd.Series | None, pd.Series | None] = (None, None)
     """Category of each cell, where the colours are categories."""
 
+    def only(self, groups: Sequence[str]) -> _Coloring:
+        """Cells of other categories as those of none; the same where it has none of these."""
+        names = {name: color for name, color in (self.names or {}).items() if name in groups}
+        if not names:
+            return self
+        types = [of_side.where(of_side.isin(groups)) for of_side in self.types if of_side is not None]
+        values = [np.where(t.isna(), MISSING_COLOR, v) for t, v in zip(types, self.values, strict=True)]
+        return replace(self, values=(values[0], values[1]), names=names, types=(types[0], types[1]))
+
     def width(self, legend_loc: str | None) -> float:
         """Width in inches of what explains the colours beside the panels."""
-        if self.names is not None and legend_loc == RIGHT_MARGIN:
-            return legend_width(self.names)
+        if self.names is not None:
+            return types_width(self.names, legend_loc, _PANEL_SIZE[0])
         return 0.8 if self.limits is not None else 0.0
 
 
@@ -279,7 +329,7 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, palette: An
         if without := [name for name, a in objects.items() if color not in a.var_names]:
             raise KeyError(f"`color={color!r}` is a gene, but not of `{without[0]}`: only its `.obs` has the name.")
         real, fake, unit = read_gene(adata, synthetic, color, **units)
-        return _numbers(real, fake, f"{plain(color)}, {unit}" if unit else plain(color))
+        return _numbers(real, fake, plain(color), unit)
     columns = [a.obs[color] for a in objects.values()]
     if all(pd.api.types.is_numeric_dtype(c) and not pd.api.types.is_bool_dtype(c) for c in columns):
         real, fake = (c.to_numpy(dtype=float, na_value=np.nan) for c in columns)
@@ -295,9 +345,17 @@ def _coloring(adata: AnnData, synthetic: AnnData, color: str | None, palette: An
     return _Coloring((of_real, of_fake), names=names, title=plain(color), types=(first, second))
 
 
-def _numbers(real: np.ndarray, fake: np.ndarray, title: str) -> _Coloring:
+def _numbers(real: np.ndarray, fake: np.ndarray, title: str, unit: str = "") -> _Coloring:
     """One scale for both sides."""
     joined = np.concatenate([real, fake])
     finite = joined[np.isfinite(joined)]
     limits = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    return _Coloring((real, fake), limits=limits, title=title)
+    return _Coloring((real, fake), limits=limits, title=title, scale=f"{title}, {unit}" if unit else title)
+
+
+def _only(colorings: Sequence[_Coloring], groups: Sequence[str]) -> list[_Coloring]:
+    """The same with these categories alone in colours, where a column has one of them."""
+    known = [name for coloring in colorings for name in coloring.names or {}]
+    if missing := [name for name in groups if name not in known]:
+        raise ValueError(f"`groups`: {missing} are no categories of `color`, which has {known}.")
+    return [coloring.only(groups) for coloring in colorings]

@@ -11,7 +11,9 @@ from anndata import AnnData
 from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic._keys import OVERALL
-from scmimic.pl._figure import SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes, plain
+from scmimic.pl._figure import SYNTHETIC_COLOR, category_palette, check_figure, finish, make_axes
+from scmimic.pl._points import legend_beside, legend_width
+from scmimic.pl._scores import Scores
 from scmimic.tl.perturbation import TITLES
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def evaluate_perturbation(
     """Draw the scores of :func:`scmimic.tl.evaluate_perturbation`: 0 is the mean response, 1 a repeated experiment.
 
     One line per metric, and below them the mean; one large point per prediction, and small ones for the contexts where
-    there are several. Scores beyond the limits are drawn as arrows at the edge; metrics without a score are left out.
+    there are several. Scores beyond the limits are drawn as arrows at the edge, that of a large point with its number.
+    A legend below says so. Metrics without a score are left out.
 
     Parameters
     ----------
@@ -115,50 +118,20 @@ def evaluate_perturbation(
     if palette is None and len(methods) == 1:
         colors = {methods[0]: SYNTHETIC_COLOR}
 
-    size = (7.5, 1.3 + (0.25 + 0.12 * len(methods)) * len(metrics))
+    size = (max(7.5, 5.5 + legend_width(methods)), 1.6 + (0.25 + 0.12 * len(methods)) * len(metrics))
     fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
-    low, high = limits
-    ax.axvspan(0, 1, color="0.95", zorder=0)
-    for x in (0, 1):
-        ax.axvline(x, color="0.45", linewidth=1, linestyle="--", zorder=1)
+    lines = Scores(ax, limits, [_NAMES[name] for name in metrics], ("mean\nresponse", "experiment\nrepeated"))
     if OVERALL in metrics and len(metrics) > 1:
         ax.axhline(len(metrics) - 1.5, color="0.8", linewidth=1, zorder=1)
+    of_contexts = table[table["context"] != OVERALL] if several and per_context else table[:0]
     for k, method in enumerate(methods):
         shift = 0.7 * ((k + 0.5) / len(methods) - 0.5)
         for i, metric in enumerate(metrics):
-            own = (table["method"] == method) & (table["metric"] == metric)
-            if several and per_context:
-                scores = table.loc[own & (table["context"] != OVERALL), "score"].clip(low, high)
-                ax.scatter(
-                    scores, np.full(len(scores), i + shift), s=12, color=colors[method], alpha=0.35, linewidths=0
-                )
-            for score in main.loc[own.loc[main.index], "score"]:
-                marker = "o" if low <= score <= high else "<" if score < low else ">"
-                ax.scatter(
-                    np.clip(score, low, high),
-                    i + shift,
-                    s=50,
-                    color=colors[method],
-                    marker=marker,
-                    edgecolor="white",
-                    zorder=3,
-                    clip_on=False,
-                )
-    ax.set(
-        xlim=limits,
-        ylim=(len(metrics) - 0.4, -0.6),
-        yticks=range(len(metrics)),
-        yticklabels=[_NAMES[name] for name in metrics],
-        xlabel="score",
-        title=title or "",
-    )
-    top = ax.secondary_xaxis("top")
-    top.set_xticks([0, 1], ["mean\nresponse", "experiment\nrepeated"])
-    top.tick_params(length=0)
-    ax.tick_params(axis="y", length=0)
-    for axis in (ax, top):
-        axis.spines[:].set_visible(False)
+            for scores, small in ((of_contexts, True), (main, False)):
+                own = (scores["method"] == method) & (scores["metric"] == metric)
+                lines.draw(scores.loc[own, "score"], i + shift, colors[method], small=small)
+    ax.set(xlabel="score", title=title or "")
+    lines.explain("all contexts" if several else "prediction", "one context" if len(of_contexts) else None)
     if len(methods) > 1:
-        handles = [ax.scatter([], [], s=40, color=colors[method], label=plain(method)) for method in methods]
-        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
+        legend_beside(ax, {method: colors[method] for method in methods}, height=size[1])
     return finish(fig, ax, show=show, return_fig=return_fig, save=save)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib as mpl
@@ -12,6 +12,7 @@ import pandas as pd
 import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from scmimic._arguments import FLAG, PATH, SIZE, TEXT, Listed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 REAL_COLOR = "#2f6db3"
@@ -51,8 +53,12 @@ def make_axes(
     panel_size: tuple[float, float],
     figsize: tuple[float, float] | None = None,
     layout: str = "constrained",
+    empty: Collection[int] = (),
 ) -> tuple[Figure, list[Axes]]:
-    """Return `n` axes and their figure: those of the caller, or new ones in a grid of `n_cols` columns."""
+    """Return `n` axes and their figure: those of the caller, or new ones in a grid of `n_cols` columns.
+
+    Places of the grid that are in `empty` stay so; they are counted along the rows.
+    """
     if ax is not None:
         axes: list[Axes] = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
         if len(axes) != n:
@@ -61,14 +67,14 @@ def make_axes(
         owner: Any = axes[0].figure
         return owner, axes
     n_cols = min(n, n_cols)
-    n_rows = -(-n // n_cols)
+    n_rows = -(-(n + len(empty)) // n_cols)
     if figsize is None:
         figsize = (panel_size[0] * n_cols, panel_size[1] * n_rows)
     fig, grid = plt.subplots(n_rows, n_cols, figsize=figsize, squeeze=False, layout=layout)
-    axes = list(grid.ravel())
-    for spare in axes[n:]:
+    axes = [panel for i, panel in enumerate(grid.flat) if i not in empty][:n]
+    for spare in set(grid.flat).difference(axes):
         spare.remove()
-    return fig, axes[:n]
+    return fig, axes
 
 
 _LONGEST_NAME = 40
@@ -174,12 +180,43 @@ def stored_colors(adata: AnnData, key: str) -> dict[Any, str]:
     return {c: to_hex(color) for c, color in zip(column.cat.categories, stored, strict=True)}
 
 
+def _short(x: float) -> str:
+    """A number of an axis.
+
+    Examples
+    --------
+    >>> [_short(x) for x in (1e-5, 0.003, 0.5, 3000, 3e5)]
+    ['1e-5', '0.003', '0.5', '3,000', '3e5']
+    """
+    if 1e-3 <= x < 1e5:
+        return f"{x:,.0f}" if x >= 1 else f"{x:g}"
+    return f"{x:.0e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Numbers of a logarithmic axis over that range: some within a decade, and none on each other."""
+    decades = np.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if decades < 1 else (1, 3) if decades < 3 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def plain_frame(ax: Axes) -> None:
     """Leave only the left and bottom line of the frame."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def legend_below(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+def of_interval(interval: tuple[float, float]) -> str:
+    """An interval as text behind a number, if there is one."""
+    return " ({:.2f} to {:.2f})".format(*interval) if np.isfinite(interval).all() else ""
+
+
+def below_width(labels: Iterable[str], least: float) -> float:
+    """Width in inches of a figure with such a legend below its axes."""
+    return max(least, 1.2 + 0.07 * max(map(len, labels)))
+
+
+def legend_below(ax: Axes, handles: Sequence[Any], labels: Sequence[str], **kwargs: Any) -> None:
     """Name curves below the axes, where the legend lies on none of them."""
     # the label of the axis and its numbers stand between
     under = ax.transAxes + ScaledTranslation(0, -40 / 72, ax.figure.dpi_scale_trans)
@@ -193,4 +230,5 @@ def legend_below(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> Non
         fontsize="small",
         borderpad=0,
         borderaxespad=0,
+        **kwargs,
     )

@@ -12,7 +12,18 @@ from scmimic._arguments import COUNT, FLAG, LAYER, POSITIVE, SEED
 from scmimic._arrays import Matrix, as_dense, subsample
 from scmimic.cells import ANNDATA, read_both, unit_name
 from scmimic.metrics import gene_statistics_distance
-from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure, finish, make_axes, plain, plain_frame
+from scmimic.pl._figure import (
+    REAL_COLOR,
+    SYNTHETIC_COLOR,
+    TITLES,
+    check_figure,
+    finish,
+    legend_below,
+    log_ticks,
+    make_axes,
+    plain,
+    plain_frame,
+)
 from scmimic.pl._points import color_bar
 
 if TYPE_CHECKING:
@@ -52,8 +63,9 @@ def gene_statistics(
     One point per gene in the first two panels, and in the first lines at the medians of genes of one mean. Synthetic
     points that lie below the real ones in the first panel mean smooth output, points below the diagonal of the second
     too few zeros. The third panel counts pairs of genes: a cloud
-    flatter than the diagonal means that genes are correlated more weakly than in real cells. Genes that never vary on a
-    side have no place on the logarithmic axes of the first panel; its legend says how many these are.
+    flatter than the diagonal means that genes are correlated more weakly than in real cells. Genes that are the same in
+    all cells of a side, such as those that no cell expresses, have no place on the logarithmic axes of the first panel;
+    the legend below says how many these are.
 
     Parameters
     ----------
@@ -128,7 +140,7 @@ def gene_statistics(
     both = read_both(adata, synthetic, layer, log1p=log1p, target_sum=target_sum)
     real, fake = (subsample(x, max_cells, rng) for x in both)
     stats = gene_statistics_distance(real, fake)
-    fig, axes = make_axes(3, ax, n_cols=3, panel_size=(3.9, 3.5), figsize=figsize)
+    fig, axes = make_axes(3, ax, n_cols=3, panel_size=(4.1, 4.0), figsize=figsize, layout="compressed")
     point: dict[str, Any] = {"s": 7, "linewidths": 0, "rasterized": rasterized}
 
     spread, zeros, correlation = axes
@@ -145,10 +157,13 @@ def gene_statistics(
     for side, title in enumerate(titles):
         drawn = seen & (of_side == side)
         n_left_out = adata.n_vars - int(drawn.sum())
-        label = f"{plain(title)} ({n_left_out} without variance)" if n_left_out else plain(title)
+        genes_left_out = f"{n_left_out:,} gene{'s' * (n_left_out > 1)}"
+        label = f"{plain(title)} (without {genes_left_out} equal in all cells)" if n_left_out else plain(title)
         style: dict[str, Any] = {"color": colors[side], **_LINES[side]}
         spread.plot(*_median_line(mean[drawn], variance[drawn]), zorder=3 + side, **style)
         handles.append(Line2D([], [], marker="o", markersize=5, markeredgewidth=0, label=label, **style))
+    if any(np.size(line.get_xdata()) for line in spread.lines):
+        handles.append(Line2D([], [], color="0.4", linewidth=2, label="lines: medians of genes of similar mean"))
     of_unit = f", {unit}" if unit else ""
     spread.set(
         xscale="log",
@@ -157,7 +172,10 @@ def gene_statistics(
         xlabel=f"mean of a gene{of_unit}",
         ylabel=f"variance of a gene{of_unit}",
     )
-    spread.legend(handles=handles, frameon=False, fontsize="small", loc="best")
+    if seen.any():
+        log_ticks(spread.xaxis, mean[seen].min(), mean[seen].max())
+        log_ticks(spread.yaxis, variance[seen].min(), variance[seen].max())
+    legend_below(spread, handles, [str(handle.get_label()) for handle in handles])
 
     zeros.scatter(
         stats.real_zero_fraction, stats.synthetic_zero_fraction, color=SYNTHETIC_COLOR, alpha=0.5, zorder=2, **point
@@ -201,5 +219,6 @@ def _correlations(x: Matrix, genes: np.ndarray) -> np.ndarray:
 
 def _diagonal(ax: Axes, limits: tuple[float, float], what: str, titles: tuple[str, str]) -> None:
     ax.plot(limits, limits, color="0.4", linestyle="--", linewidth=1, zorder=3)
-    real, synthetic = (f"{what}, {plain(title).lower()}" for title in titles)
+    # a name of its own, such as that of a model, keeps its letters
+    real, synthetic = (f"{what}, {plain(title.lower() if title.istitle() else title)}" for title in titles)
     ax.set(xlim=limits, ylim=limits, xlabel=real, ylabel=synthetic)

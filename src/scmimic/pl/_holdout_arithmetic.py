@@ -23,6 +23,7 @@ from scmimic.pl._figure import (
     plain,
     plain_frame,
 )
+from scmimic.pl._points import are_short, legend_beside, legend_width
 from scmimic.tl.holdout import CONTROL, LINEAR, MEAN_SHIFT, SCORES, VAE
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def holdout_arithmetic(
     """Draw the score of every method on held-out combinations, and a model's gain against delta-H (figure 4).
 
     Left, one point per combination (the mean over seeds) and method, and a line at the median. Right, the gain of
-    `method` over `rival` for each combination, by name, against its delta-H: where delta-H tells which predictions to
-    trust, the points fall from left to right. The titles say over how many combinations and seeds.
+    `method` over `rival` for each combination, by name, or by number where the names are too many or too long, against
+    its delta-H: where delta-H tells which predictions to trust, the points fall from left to right. The titles say over
+    how many combinations and seeds.
 
     Parameters
     ----------
@@ -142,7 +144,15 @@ def holdout_arithmetic(
     means = results.groupby(["group", "condition", "method"], sort=False, observed=True)
     means = means[[score, "delta_entropy"]].mean().unstack("method")
 
+    gain, entropy = means[score][method] - means[score][rival], means["delta_entropy"][method]
+    known = (gain.notna() & entropy.notna()).to_numpy()
+    gain, entropy = gain[known].to_numpy(), entropy[known].to_numpy()
+    several = len(set(means.index.get_level_values("condition"))) > 1
+    names = [f"{group}, {condition}" if several else str(group) for group, condition in means.index[known]]
     size = (2.6 + 0.45 * len(methods), 3.4)
+    numbered = not are_short(names, size[1])
+    if figsize is None:
+        figsize = (2 * size[0] + (legend_width(names, size[1], numbered=True) if numbered else 0), size[1])
     fig, (left, right) = make_axes(2, ax, n_cols=2, panel_size=size, figsize=figsize)
     rng = np.random.default_rng(0)
     for at, name in enumerate(methods):
@@ -157,21 +167,21 @@ def holdout_arithmetic(
     left.yaxis.grid(True, color="0.9", linewidth=0.8)
     left.set_axisbelow(True)
 
-    gain, entropy = means[score][method] - means[score][rival], means["delta_entropy"][method]
-    known = (gain.notna() & entropy.notna()).to_numpy()
-    gain, entropy = gain[known].to_numpy(), entropy[known].to_numpy()
-    several = len(set(means.index.get_level_values("condition"))) > 1
-    names = [f"{group}, {condition}" if several else str(group) for group, condition in means.index[known]]
     right.axhline(0, color="0.3", linewidth=0.8)
     right.scatter(entropy, gain, s=26, color=colors[method], linewidths=0)
     varies = len(gain) > 2 and np.ptp(gain) > 0 and np.ptp(entropy) > 0
-    _name_points(right, entropy, gain, [plain(name) for name in names])
+    if numbered:
+        legend_beside(right, dict.fromkeys(names, colors[method]), height=size[1], numbered=True)
+    _name_points(right, entropy, gain, [str(i + 1) if numbered else plain(name) for i, name in enumerate(names)])
     title = f"Spearman {spearmanr(entropy, gain).statistic:.2f}" if varies else "no correlation"
     right.set_title(f"{title}, n = {len(gain)}", fontsize="medium", loc="left")
     n_seeds = results["seed"].nunique() if "seed" in results else 1
     counts = f"n = {len(means)} combination{'s' * (len(means) > 1)}, {n_seeds} seed{'s' * (n_seeds > 1)}"
     left.set_title(counts, fontsize="medium", loc="left")
-    right.set(xlabel=f"ΔH of {plain(method)}", ylabel=f"gain over {plain(rival)}")
+    right.set(
+        xlabel=f"ΔH of {plain(method)}\n(low: a prediction to trust)",
+        ylabel=f"gain over {plain(rival)}\n{_LABELS[score]}",
+    )
     for panel in (left, right):
         plain_frame(panel)
     return finish(fig, [left, right], show=show, return_fig=return_fig, save=save)

@@ -29,14 +29,13 @@ from scmimic.model.beta_tcvae import ACTIVE_VARIANCE
 from scmimic.pl._figure import MISSING_COLOR, category_palette, check_figure, finish, make_axes, plain, stored_colors
 from scmimic.pl._points import (
     LEGEND_LOCS,
-    ON_DATA,
     RIGHT_MARGIN,
     color_bar,
     drawing_order,
     frame,
-    legend_beside,
-    legend_width,
-    names_on_data,
+    name_types,
+    part_names,
+    types_width,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +94,8 @@ def latent(
         Colours of the categories: a dict, or colours in their order. By default those of `adata.uns`, else scanpy's
         default palette.
     legend_loc
-        Where the categories are named: `"right margin"` (beside the cells), `"on data"` (at their medians), or `None`.
+        Where the categories are named: `"right margin"` (beside the cells), `"on data"` (at their medians, and where
+        the names are too many or too long as numbers of a legend), or `None`.
     cmap
         Colour map of numbers.
     limits
@@ -178,7 +178,11 @@ def latent(
     if figsize is None:
         width = sum(_margins(n_panels, n_cols, columns, colors, legend_loc))
         figsize = (width, _PANEL_HEIGHT * -(-n_panels // min(n_panels, n_cols)))
-    fig, axes = make_axes(n_panels, ax, n_cols=n_cols, panel_size=(_PANEL_SIZE, _PANEL_HEIGHT), figsize=figsize)
+    # in place of the constrained layout, which cuts wide legends off where panels are squares
+    layout = "compressed"
+    fig, axes = make_axes(
+        n_panels, ax, n_cols=n_cols, panel_size=(_PANEL_SIZE, _PANEL_HEIGHT), figsize=figsize, layout=layout
+    )
     if size is None:
         size = float(np.clip(20_000 / adata.n_obs, 1, 10))
     style = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": rasterized}
@@ -198,6 +202,7 @@ def latent(
     for panel in axes:
         panel.xaxis.label.set_fontsize("small")
         panel.yaxis.label.set_fontsize("small")
+    part_names(axes)
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)
 
 
@@ -212,9 +217,9 @@ def _margins(
     widths = [_PANEL_SIZE + _BAR_WIDTH] * min(n_panels, n_cols)
     for i, name in enumerate(columns):
         of_types = colors[name]
-        if of_types is not None and legend_loc == RIGHT_MARGIN:
+        if of_types is not None:
             at = i % n_cols
-            widths[at] = max(widths[at], _PANEL_SIZE + legend_width(of_types, _PANEL_HEIGHT))
+            widths[at] = max(widths[at], _PANEL_SIZE + types_width(of_types, legend_loc, _PANEL_HEIGHT))
     return widths
 
 
@@ -249,10 +254,7 @@ def _draw_types(
     order = drawing_order(len(column), rng, column)
     values = column.astype(object).map(colors).fillna(MISSING_COLOR).to_numpy(dtype=str)
     ax.scatter(xy[order, 0], xy[order, 1], c=values[order], **style)
-    if legend_loc == RIGHT_MARGIN:
-        legend_beside(ax, colors, height=_PANEL_HEIGHT)
-    elif legend_loc == ON_DATA:
-        names_on_data(ax, xy, values, colors)
+    name_types([ax], [xy], [values], colors, legend_loc, side=_PANEL_HEIGHT)
 
 
 def _draw_numbers(

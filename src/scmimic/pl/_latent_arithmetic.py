@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,8 @@ def latent_arithmetic(
     color = np.repeat([colors[name] for name in parts], [len(part) for part in parts.values()])[order]
     panel.scatter(xy[:, 0], xy[:, 1], c=color, s=size, alpha=alpha, linewidths=0, rasterized=rasterized)
     if title is None:
-        title = f"{plain(group)}, {plain(condition)}"
+        # the layout makes no room for titles that are wider than the panel
+        title = textwrap.fill(f"{plain(group)}, {plain(condition)}", 36, break_long_words=False)
         if np.isfinite(record["delta_entropy"]):
             of = "" if record["delta_entropy_of"] == "target" else " (references)"
             title += f"\nΔH = {record['delta_entropy']:.2f}{of}"

@@ -135,7 +135,10 @@ def latent_traversal(
     if background_size is None:
         background_size = float(np.clip(8_000 / adata.n_obs, 0.8, 8))
 
-    fig, axes = make_axes(len(chosen), ax, n_cols=n_cols, panel_size=(2.3, 2.5), figsize=figsize, layout="compressed")
+    if figsize is None:
+        n = min(len(chosen), n_cols)
+        figsize = (2.3 * n + 1, 2.6 * -(-len(chosen) // n))
+    fig, axes = make_axes(len(chosen), ax, n_cols=n_cols, panel_size=figsize, figsize=figsize, layout="compressed")
     points: PathCollection | None = None
     for panel, name in zip(axes, chosen, strict=True):
         panel.scatter(real[:, 0], real[:, 1], c=MISSING_COLOR, s=background_size, linewidths=0, rasterized=rasterized)
@@ -150,9 +153,9 @@ def latent_traversal(
             rasterized=rasterized,
             **limits,
         )
-    frame(axes, np.vstack([real, moved[drawn]]), basis, chosen)
+    frame(axes, np.vstack([real, moved[drawn]]), basis, chosen, n_cols=n_cols)
     assert points is not None
-    bar = fig.colorbar(points, ax=axes, fraction=0.03, pad=0.015, aspect=25)
+    bar = fig.colorbar(points, ax=axes, fraction=0.03 if len(axes) > 1 else 0.05, pad=0.015, aspect=25)
     bar.outline.set_visible(False)
     bar.set_label("value of the dimension")
     return finish(fig, axes, show=show, return_fig=return_fig, save=save)

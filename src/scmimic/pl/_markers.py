@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from scmimic._arguments import COLUMN, COUNT, FLAG, LAYER, POSITIVE, SEED, TEXT, Listed
@@ -19,8 +20,12 @@ from scmimic.pl._figure import REAL_COLOR, SYNTHETIC_COLOR, TITLES, check_figure
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+_MARKED_COLOR = "0.9"
 
 
 def markers(
@@ -145,7 +150,7 @@ def markers(
     rng = np.random.default_rng(seed)
     columns = adata.var_names.get_indexer(genes)
     values = [_by_type(x, columns, side, types, max_cells, rng) for x, side in zip((real, fake), labels, strict=True)]
-    width = float(np.clip(0.75 * len(types), 4, 16))
+    width = float(np.clip(0.75 * len(types), 5.5, 16))
     names = [plain(name) for name in types]
     longest = max(map(len, names))
     long_names = longest * 0.09 > 0.75
@@ -158,7 +163,7 @@ def markers(
     for row, (panel, gene) in enumerate(zip(axes, genes, strict=True)):
         for name in marked.get(gene, []):
             at = types.index(name)
-            panel.axvspan(at - 0.5, at + 0.5, color="0.9", linewidth=0, zorder=0)
+            panel.axvspan(at - 0.5, at + 0.5, color=_MARKED_COLOR, linewidth=0, zorder=0)
         if gene in marked:
             text = "\n".join(map(plain, marked[gene]))
             panel.annotate(
@@ -172,6 +177,8 @@ def markers(
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if not log1p else 0)
         panel.set_ylabel(plain(gene), rotation=0, ha="right", va="center", style="italic")
         panel.tick_params(axis="y", labelsize="x-small")
+        # large values would have their power of ten in the legend
+        panel.yaxis.set_major_formatter("{x:g}")
         plain_frame(panel)
     if long_names:
         axes[-1].set_xticklabels(names, rotation=45, ha="right", rotation_mode="anchor")
@@ -179,11 +186,19 @@ def markers(
         axes[-1].set_xticklabels(names)
     if unit := "log1p" if log1p else unit_name(adata, layer):
         axes[0].set_title(f"expression, {unit}", loc="left", fontsize="small")
+    handles: list[Artist] = [
+        Patch(color=c, label=plain(t)) for c, t in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)
+    ]
+    handles.append(Line2D([], [], color="black", linewidth=1, label="mean"))
+    if marked:
+        handles.append(Patch(color=_MARKED_COLOR, label="marked type"))
     axes[0].legend(
-        handles=[Patch(color=c, label=t) for c, t in zip((REAL_COLOR, SYNTHETIC_COLOR), titles, strict=True)],
+        handles=handles,
         loc="lower right",
         bbox_to_anchor=(1, 1),
-        ncols=2,
+        ncols=len(handles),
+        handlelength=1.2,
+        columnspacing=1,
         frameon=False,
         fontsize="small",
         borderaxespad=0,
@@ -213,9 +228,11 @@ def _find_markers(
     numbers = {name: str(i) for i, name in enumerate(types)}
     column = pd.Categorical([numbers[label] for label in labels])
     cells = AnnData(x, obs=pd.DataFrame({"type": column}, index=pd.RangeIndex(len(labels)).astype(str)))
-    sc.tl.rank_genes_groups(
-        cells, "type", groups=[numbers[name] for name in groups], method="t-test", n_genes=min(len(names), 50)
-    )
+    # fold changes of values that are no logarithms are beyond floats
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        sc.tl.rank_genes_groups(
+            cells, "type", groups=[numbers[name] for name in groups], method="t-test", n_genes=min(len(names), 50)
+        )
     ranked = cells.uns["rank_genes_groups"]
     chosen: dict[str, list[str]] = {}
     taken: set[str] = set()

@@ -12,6 +12,7 @@ from scmimic import _keys
 from scmimic._arguments import FLAG, KEY, TEXT, Instance, PairRange
 from scmimic._keys import OVERALL
 from scmimic.pl._figure import check_figure, finish, make_axes, plain
+from scmimic.pl._scores import Scores
 from scmimic.tl.evaluation import metrics_by_name
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def report(
     """Draw the calibrated scores of :func:`scmimic.tl.evaluate`: 0 is the best trivial generator, 1 are real cells.
 
     One line per metric, coloured by its kind: a large point for all cells, small ones for the cell types. Scores beyond
-    the limits are drawn as arrows at the edge. Metrics without a score are left out.
+    the limits are drawn as arrows at the edge, that of all cells with its number. A legend below says so. Metrics
+    without a score are left out.
 
     Parameters
     ----------
@@ -114,60 +116,18 @@ def report(
     overall = scored[scored["label"] == OVERALL].reset_index(drop=True)
     if overall.empty:
         raise ValueError("No metric has a score: there was no calibration, or nothing to calibrate with.")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 1.7 + 0.27 * len(overall)), figsize=figsize)
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(8, 2.2 + 0.27 * len(overall)), figsize=figsize)
     metrics = metrics_by_name()
-    low, high = limits
-    ax.axvspan(0, 1, color="0.95", zorder=0)
-    for x in (0, 1):
-        ax.axvline(x, color="0.45", linewidth=1, linestyle="--", zorder=1)
-    used: dict[str, None] = {}
-    for y, row in overall.iterrows():
-        color = _GROUP_COLORS.get(row["group"], "0.3")
-        used[row["group"]] = None
-        if per_label:
-            types = scored[(scored["metric"] == row["metric"]) & (scored["label"] != OVERALL)]["score"]
-            ax.scatter(np.clip(types, low, high), np.full(len(types), y), s=14, color=color, alpha=0.35, linewidths=0)
-        inside = low <= row["score"] <= high
-        marker = "o" if inside else "<" if row["score"] < low else ">"
-        ax.scatter(
-            np.clip(row["score"], low, high),
-            y,
-            s=60,
-            color=color,
-            marker=marker,
-            zorder=3,
-            edgecolor="white",
-            clip_on=False,
-        )
-    ax.set(
-        xlim=limits,
-        ylim=(len(overall) - 0.4, -0.6),
-        yticks=range(len(overall)),
-        yticklabels=[metrics[name].title if name in metrics else plain(name) for name in overall["metric"]],
-        xticks=[0, 0.5, 1],
-        xlabel="calibrated score",
-        title=title or "",
-    )
-    top = ax.secondary_xaxis("top")
-    top.set_xticks([0, 1], ["best trivial\ngenerator", "real cells"])
-    top.tick_params(length=0)
-    # arrows at the edge lie half beyond it
-    ax.tick_params(axis="y", length=0, pad=9)
-    for axis in (ax, top):
-        axis.spines[:].set_visible(False)
-    for label, name in zip(ax.get_yticklabels(), overall["group"], strict=True):
-        label.set_color(_GROUP_COLORS.get(name, "0.3"))
-    handles = [
-        ax.scatter([], [], s=40, color=_GROUP_COLORS.get(name, "0.3"), label=_GROUP_TITLES.get(name, name))
-        for name in used
-    ]
-    ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.9 / fig.get_figheight()),
-        ncols=min(4, len(handles)),
-        frameon=False,
-        fontsize="small",
-        handletextpad=0.1,
-    )
+    names = [metrics[name].title if name in metrics else plain(name) for name in overall["metric"]]
+    lines = Scores(ax, limits, names, ("best trivial\ngenerator", "real cells"))
+    colors = [_GROUP_COLORS.get(name, "0.3") for name in overall["group"]]
+    of_types = scored[scored["label"] != OVERALL] if per_label else scored[:0]
+    for y, (row, color) in enumerate(zip(overall.itertuples(), colors, strict=True)):
+        lines.draw(of_types.loc[of_types["metric"] == row.metric, "score"], y, color, small=True)
+        lines.draw(row.score, y, color)
+    ax.set(xlabel="calibrated score", title=title or "")
+    for label, color in zip(ax.get_yticklabels(), colors, strict=True):
+        label.set_color(color)
+    groups = {_GROUP_TITLES.get(name, name): color for name, color in zip(overall["group"], colors, strict=True)}
+    lines.explain("all cells", "cells of one type" if len(of_types) else None, groups)
     return finish(fig, ax, show=show, return_fig=return_fig, save=save)

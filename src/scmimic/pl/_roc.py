@@ -9,7 +9,17 @@ import numpy as np
 
 from scmimic._arguments import TEXT
 from scmimic.metrics import DiscriminatorResult
-from scmimic.pl._figure import category_palette, check_figure, finish, legend_below, make_axes, plain, plain_frame
+from scmimic.pl._figure import (
+    below_width,
+    category_palette,
+    check_figure,
+    finish,
+    legend_below,
+    make_axes,
+    of_interval,
+    plain,
+    plain_frame,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,17 +101,16 @@ def roc(
                 f"{f' for {name!r}' if name else ''}."
             )
     colors = category_palette(list(results), palette, name="result")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(4.2, 4.4 + 0.2 * len(results)), figsize=figsize)
+    labels = {name: _label(name, one) for name, one in results.items()}
+    size = (below_width(labels.values(), 4.2), 4.4 + 0.2 * len(results))
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
     ax.plot([0, 1], [0, 1], color="0.55", linestyle="--", linewidth=1, label="chance: AUC 0.50", zorder=1)
     grid = np.linspace(0, 1, 201)
     for name, one in results.items():
         for fold in one.folds:
             ax.plot(fold.fpr, fold.tpr, color=colors[name], linewidth=0.7, alpha=0.4, zorder=2)
         mean = np.mean([np.interp(grid, fold.fpr, fold.tpr) for fold in one.folds], axis=0)
-        label = f"{plain(name or 'all folds')}: AUC {one.auc:.2f}"
-        if np.isfinite(one.interval).all():
-            label += " ({:.2f} to {:.2f})".format(*one.interval)
-        ax.plot(np.r_[0, grid], np.r_[0, mean], color=colors[name], linewidth=2.4, label=label, zorder=3)
+        ax.plot(np.r_[0, grid], np.r_[0, mean], color=colors[name], linewidth=2.4, label=labels[name], zorder=3)
     ax.set(
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
@@ -115,6 +124,10 @@ def roc(
     # what the square leaves of the height is the legend's
     ax.set_anchor("N")
     plain_frame(ax)
-    handles, labels = ax.get_legend_handles_labels()
-    legend_below(ax, handles[1:] + handles[:1], labels[1:] + labels[:1])
+    handles, names = ax.get_legend_handles_labels()
+    legend_below(ax, handles[1:] + handles[:1], names[1:] + names[:1])
     return finish(fig, ax, show=show, return_fig=return_fig, save=save)
+
+
+def _label(name: str, result: DiscriminatorResult) -> str:
+    return f"{plain(name or 'all folds')}: AUC {result.auc:.2f}{of_interval(result.interval)}"

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from scmimic._arguments import TEXT
 from scmimic.metrics import SelfDistance
-from scmimic.pl._figure import category_palette, check_figure, finish, legend_below, make_axes, plain, plain_frame
+from scmimic.pl._figure import (
+    below_width,
+    category_palette,
+    check_figure,
+    finish,
+    legend_below,
+    log_ticks,
+    make_axes,
+    of_interval,
+    plain,
+    plain_frame,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,23 +102,23 @@ def self_distance(
                 f"{f' for {name!r}' if name else ''}."
             )
     colors = category_palette(list(results), palette, name="result")
-    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=(5.2, 3.8 + 0.2 * len(results)), figsize=figsize)
+    labels = {name: _label(name, one) for name, one in results.items()}
+    size = (below_width(labels.values(), 5.2), 3.8 + 0.2 * len(results))
+    fig, (ax,) = make_axes(1, ax, n_cols=1, panel_size=size, figsize=figsize)
     ax.axhline(1, color="0.55", linestyle="--", linewidth=1, label="as far apart as real cells", zorder=1)
     for name, one in results.items():
         low, high = one.intervals.T
         ax.fill_between(one.sizes, low, high, color=colors[name], alpha=0.15, linewidth=0, zorder=2)
-        label = f"{plain(name or 'synthetic cells')}: {one.ratio:.2f}"
-        if np.isfinite(one.interval).all():
-            label += " ({:.2f} to {:.2f})".format(*one.interval)
-        ax.plot(one.sizes, one.ratios, color=colors[name], linewidth=2, label=label, zorder=3)
+        ax.plot(one.sizes, one.ratios, color=colors[name], linewidth=2, label=labels[name], zorder=3)
         ax.plot(one.sizes[-1], one.ratios[-1], color=colors[name], marker="o", markersize=5, zorder=3)
     ax.set(xscale="log", xlabel="number of cells", ylabel="distance, synthetic / real", title=title or "")
     sizes = np.concatenate([one.sizes for one in results.values()])
-    # more labels would lie on each other over decades, fewer would leave one or none within a decade
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if sizes.max() < 10 * sizes.min() else (1, 3)))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(ax.xaxis, sizes.min(), sizes.max())
     plain_frame(ax)
-    handles, labels = ax.get_legend_handles_labels()
-    legend_below(ax, handles[1:] + handles[:1], labels[1:] + labels[:1])
+    handles, names = ax.get_legend_handles_labels()
+    legend_below(ax, handles[1:] + handles[:1], names[1:] + names[:1])
     return finish(fig, ax, show=show, return_fig=return_fig, save=save)
+
+
+def _label(name: str, result: SelfDistance) -> str:
+    return f"{plain(name or 'synthetic cells')}: {result.ratio:.2f}{of_interval(result.interval)}"

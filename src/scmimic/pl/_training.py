@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,21 @@ _GAME = "loss_encoder"
 # Settings, not losses: of interest where they change.
 _SETTINGS = {"kl_weight", "m"}
 
+# Losses that are 0 at best, and shares: how far they are from it is what counts.
+_FROM_ZERO = {
+    "cell_type_loss",
+    "classifier_loss",
+    "label_loss",
+    "gradient_penalty",
+    "kl_local",
+    "classifier_accuracy",
+    "accuracy",
+}
+# Every other panel spans at least this part of its largest value, or noise would fill it.
+_LEAST_SPAN = 0.2
+# Names of a legend that are looked for room among the curves, and height of a row of it in parts of the panel.
+_FEW_NAMES, _ROW_HEIGHT = 3, 0.1
+
 _Groups = dict[str, dict[str, tuple[str, pd.Series]]]
 
 
@@ -100,6 +116,7 @@ class _Panel:
     title: str
     unit: str
     curves: list[_Curve]
+    from_zero: bool = False
 
     @property
     def values(self) -> np.ndarray:
@@ -128,8 +145,12 @@ def training(
     Training and validation curves of one loss (`elbo_train` and `elbo_validation`, `train_loss_epoch` and
     `validation_loss`) share a panel, and so do the losses of two players, and the KL of real and generated cells. Left
     out are records that never change, values of single steps, and records that repeat another; `keys="all"` draws them
-    too. A dotted line marks the end of ACTIVA's warm-up. An axis is logarithmic where all its values are positive and
-    span more than two decades.
+    too. A dotted line marks the end of ACTIVA's warm-up.
+
+    An axis is logarithmic where all its values are positive and span more than two decades. Of the others, those of
+    losses that are 0 at best begin there (cell-type loss, classifier, labels, gradient penalty, KL of the codes), and
+    so do shares of cells; all others span at least a fifth of their largest value. What hardly changes is thus a level
+    line, and no drama.
 
     What scvi-tools records as `elbo` is the loss, which falls: the negative ELBO. `model.get_elbo()` is the ELBO.
 
@@ -203,8 +224,7 @@ def training(
     _span(axes, panels)
     _mark_warmups(axes, panels, groups)
     for part in axes:
-        if any(not label.startswith("_") for label in part.get_legend_handles_labels()[1]):
-            part.legend(frameon=False, fontsize="small")
+        _legend(part)
     if title is not None:
         if ax is None:
             fig.suptitle(title)
@@ -254,7 +274,8 @@ def _select(groups: _Groups, keys: str | Sequence[str], recorded: list[str]) -> 
 
 def _alone(name: str, curves: dict[str, tuple[str, pd.Series]], letter: str = "") -> _Panel:
     """The panel of one loss, with its curves in training and validation."""
-    title, unit = _TITLES.get(name, (plain(name.replace("_", " ")), ""))
+    # lines no longer than a panel
+    title, unit = _TITLES.get(name, (textwrap.fill(plain(name.replace("_", " ")), 28), ""))
     return _Panel(
         f"{title}, {letter}" if letter else title,
         unit or title,
@@ -268,6 +289,7 @@ def _alone(name: str, curves: dict[str, tuple[str, pd.Series]], letter: str = ""
             )
             for which, (_, values) in curves.items()
         ],
+        name in _FROM_ZERO,
     )
 
 
@@ -285,7 +307,7 @@ def _together(title: str, unit: str, names: dict[str, tuple[str, str]], groups: 
         if name in groups
         for which, (_, values) in groups[name].items()
     ]
-    return _Panel(title, unit, curves)
+    return _Panel(title, unit, curves, not _FROM_ZERO.isdisjoint(names))
 
 
 def _overview(groups: _Groups) -> list[_Panel]:
@@ -330,14 +352,33 @@ def _draw(ax: Axes, panel: _Panel) -> None:
             marker="o" if len(curve.values) == 1 else None,
             markersize=4,
         )
-    if panel.values.min() > 0 and panel.values.max() / panel.values.min() > 100:
+    low, high = panel.values.min(), panel.values.max()
+    if low > 0 and high / low > 100:
         ax.set_yscale("log")
+    elif panel.from_zero and low >= 0 and high > 0:
+        ax.set_ylim(0, 1.05 * high)
+    elif high - low < (least := _LEAST_SPAN * max(abs(low), abs(high))):
+        middle = (low + high) / 2
+        ax.set_ylim(middle - least / 2, middle + least / 2)
     ax.set_title(panel.title, fontsize="medium")
     ax.set(xlabel=plain(panel.curves[0].values.index.name or "epoch"), ylabel=panel.unit)
     if all(np.issubdtype(curve.values.index.dtype, np.integer) for curve in panel.curves):
         ax.locator_params(axis="x", integer=True)
     ax.margins(x=0.02)
     plain_frame(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Name the curves where they leave room; above them where the names are many."""
+    names = ax.get_legend_handles_labels()[1]
+    if len(names) > _FEW_NAMES:
+        part = _ROW_HEIGHT * -(-len(names) // 2)
+        scale = ax.yaxis.get_transform()
+        low, high = scale.transform(ax.get_ylim())
+        ax.set_ylim(top=float(scale.inverted().transform(high + (high - low) * part / (1 - part))))
+        ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2, columnspacing=1, borderaxespad=0)
+    elif names:
+        ax.legend(frameon=False, fontsize="small")
 
 
 def _by_epochs(axes: Sequence[Axes], panels: Sequence[_Panel]) -> Iterator[tuple[Axes, _Panel]]:
