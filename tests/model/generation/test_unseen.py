@@ -73,6 +73,7 @@ def test_a_response_that_all_labels_share_is_foretold_in_full():
     found = groups(means, library=library).foretell(np.array([3, 0, STIMULATED]))
     np.testing.assert_allclose(foretold_expression(found), scaled(base[3] + response), rtol=1e-4)
     assert found.trust == pytest.approx(1, abs=1e-5)
+    assert found.start.tolist() == [[3, 0, CONTROL]]
     assert found.library_shift == pytest.approx(0.3)
     assert sum(found.label_weights.values()) == pytest.approx(1)
 
@@ -370,8 +371,8 @@ def test_what_cannot_be_trusted_is_said(model, monkeypatch, caplog):
         assert not caplog.records
         found = model.means_.foretell
         for trust, text in (
-            (-0.1, "Do not trust the mean expression of k0, stimulated"),
-            (0.43, "Take the mean expression of k0, stimulated (trust 0.43) with caution"),
+            (-0.1, "The mean expression of k0, stimulated (trust -0.10, from k0, control) is not foretold"),
+            (0.43, "Take the mean expression of k0, stimulated (trust 0.43, from k0, control) with caution"),
             (0.5, ""),
         ):
             caplog.clear()

@@ -44,6 +44,8 @@ class Foretold:
     trust
         Share of the squared response that the reference groups foretell of one another, by their likeness to the group:
         1 is ideal, 0 no better than no response. NaN with a single reference group.
+    start
+        Combinations of the group's own cells, from which the response is counted, ``(n_start, n_codes)``.
     """
 
     proportions: np.ndarray
@@ -51,6 +53,7 @@ class Foretold:
     risen: np.ndarray
     label_weights: dict[int, float]
     trust: float
+    start: np.ndarray
 
 
 @saved_as("GroupMeans")
@@ -148,7 +151,7 @@ class GroupMeans:
         label_weights = dict(zip(labels, weights.tolist(), strict=True))
         shift = kept_library * float(weights @ of_library)
         proportions /= max(proportions.sum(), np.finfo(float).tiny)
-        return Foretold(proportions, shift, risen, label_weights, trust)
+        return Foretold(proportions, shift, risen, label_weights, trust, self.codes[start])
 
     def _seen_both(
         self, label: int, codes: np.ndarray, start: np.ndarray
