@@ -1,5 +1,7 @@
 """Each check names what is wrong, where, and the way out; and passes what is right."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,3 +130,17 @@ def test_counts_are_found_elsewhere(place, way):
     with pytest.raises(ValueError, match=r"layers\['log'\]` .* register `adata.X`, which .* \(without `layer`\)"):
         check_registered_counts(adata, "log", "nb")
     check_registered_counts(adata, None, "nb")
+
+
+def test_the_example_of_a_fraction_shows_it():
+    x = np.array([[1.0, 136.986, 2.0], [1562.5, 0.0, 3.0001]], dtype=np.float32)
+    with pytest.raises(ValueError, match=r"no integers, such as 1562\.5[, ]"):
+        check_counts(x, "x", hint="LOOK")
+    with pytest.raises(ValueError, match=r"no integers, such as 136\.986[, ]"):
+        check_counts(x[:1], "x", hint="LOOK")
+
+
+@pytest.mark.parametrize("make", [str, Path])
+def test_a_path_is_no_anndata(make):
+    with pytest.raises(TypeError, match=r"not its path\. Read it first: `ad\.read_h5ad\('cells\.h5ad'\)`"):
+        sm.ACTIVA.setup_anndata(make("cells.h5ad"), labels_key="cell_type")

@@ -318,7 +318,10 @@ def _garbled(path):
         (lambda path: torch.save(torch.nn.Linear(2, 2).state_dict(), path), r"it holds a dict of \['weight', 'bias'\]"),
         (lambda path: torch.save(torch.ones(2), path), "it holds a Tensor"),
         (lambda path: torch.save({"model_state_dict": {}, "var_names": []}, path), "it holds a dict of"),
-        (lambda path: fit("ACTINN").save(path.parent, overwrite=True), r"a ACTINN, no ACTIVA.* `scmimic.ACTINN.load`"),
+        (
+            lambda path: fit("ACTINN").save(path.parent, overwrite=True),
+            r"class: ACTINN, not ACTIVA.* `scmimic.ACTINN.load`",
+        ),
         (_scvi_model, "a SCVI of scvi-tools"),
         (_later, "saved by scmimic 9.0 in format 2"),
         (lambda path: path.unlink(), "there is no model.pt in it"),

@@ -246,7 +246,7 @@ class Attributes:
         for position, column in self.columns.items():
             if column.key in found:
                 values = check_column(obs, column.key, "like", name="like", unlabeled=column.unlabeled)
-                codes = column.codes_of(values, name="like")
+                codes = column.codes_of(values, name="like", way="Remove these rows, or leave the column out")
                 if (codes == len(column.values)).any():
                     raise ValueError(
                         f"`like.obs[{column.key!r}]` holds {column.unlabeled!r}, which stands for no known type: there "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,8 @@ _TYPES += (np.dtype("float32"), np.dtype("float64"))
 
 def check_structure(adata: AnnData, layer: str | None) -> None:
     """Reject what scvi-tools would fail on later, or silently get wrong."""
+    if isinstance(adata, str | os.PathLike):
+        raise TypeError(f"`adata` must be an AnnData, not its path. Read it first: `ad.read_h5ad({str(adata)!r})`.")
     if not isinstance(adata, AnnData):
         raise TypeError(
             f"`adata` must be an AnnData, not {type(adata).__name__}. Of a MuData give the modality of the expression, "
@@ -119,11 +122,12 @@ def check_counts(x: Any, where: str, *, hint: str) -> None:
             continue
         off = chunk != np.rint(chunk)
         if off.any():
-            example = float(chunk[off][0])
+            # the one that shows it best: 136.99 in few digits is 137
+            example = float(chunk[np.argmax(np.abs(chunk - np.rint(chunk)))])
             units = expression_space(x, None).units
             what = "" if units in (None, "counts") else f" ({UNIT_NAMES[units]})"
             raise ValueError(
-                f"`{where}` holds values that are no integers, such as {example:.4g}{what}, but raw counts are "
+                f"`{where}` holds values that are no integers, such as {example:.6g}{what}, but raw counts are "
                 f"needed. {hint}"
             )
 

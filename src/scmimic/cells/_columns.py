@@ -197,8 +197,9 @@ def check_number_column(obs: pd.DataFrame, key: str, argument: str, *, name: str
     column = f"{name}.obs[{key!r}]"
     if not is_numeric_dtype(values.dtype) or is_bool_dtype(values.dtype):
         raise TypeError(
-            f"`{argument}`: `{column}` holds {values.dtype}, and a continuous covariate is a column of numbers. "
-            f"Convert it, `{column} = pd.to_numeric({column})`, or name it in `categorical_covariate_keys`."
+            f"`{argument}`: a continuous covariate is a column of numbers, but `{column}` holds values such as "
+            f"{_plain(values.iloc[0])!r} ({values.dtype}). Convert it, `{column} = pd.to_numeric({column})`, or name "
+            "it in `categorical_covariate_keys`."
         )
     numbers = values.astype(float)
     if not np.isfinite(numbers).all():
@@ -421,7 +422,7 @@ class ObsColumn:
             hint = f" The {what} are {self.kind}: {self.values[0]!r}, not {unknown[0]!r}."
         raise ValueError(f"`{argument}`: {unknown} were not seen in training. Known {what}: {list(self.values)}.{hint}")
 
-    def codes_of(self, column: pd.Series, *, name: str = "adata") -> np.ndarray:
+    def codes_of(self, column: pd.Series, *, name: str = "adata", way: str | None = None) -> np.ndarray:
         """Codes of other cells, by a column that :func:`check_column` has seen.
 
         Parameters
@@ -430,6 +431,8 @@ class ObsColumn:
             The column.
         name
             What the cells are called.
+        way
+            What can be done about values that were not seen; None: what can be of cells.
 
         Raises
         ------
@@ -458,10 +461,11 @@ class ObsColumn:
             if code is None and not _same(level, self.unlabeled)
         ]
         if unseen:
-            way = "Remove these cells" + ("" if self.unlabeled is None else f", or call them {self.unlabeled!r}")
+            way = way or "Remove these cells" + ("" if self.unlabeled is None else f", or call them {self.unlabeled!r}")
+            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
             raise ValueError(
-                f"`{where}` holds {unseen[:5]}, which the training cells have not; theirs are {list(self.values)}. "
-                f"{way}."
+                f"`{where}` holds {unseen[:5]}{more}, which the training cells have not; theirs are "
+                f"{list(self.values)}. {way}."
             )
         return np.array([len(self.values) if code is None else code for code in known], dtype=np.int64)[codes]
 

@@ -456,7 +456,13 @@ def check_record(x: Any, recorded: ExpressionSpace) -> None:
 
 
 def check_same_units(
-    real: ExpressionSpace, synthetic: ExpressionSpace, where: str, *, any_scale: bool, name: str = "synthetic"
+    real: ExpressionSpace,
+    synthetic: ExpressionSpace,
+    where: str,
+    *,
+    any_scale: bool,
+    name: str = "synthetic",
+    way: str = "name the layer of the real cells in the units of the others, `layer=...`",
 ) -> None:
     """Raise ValueError where real and synthetic cells cannot be compared as they are.
 
@@ -470,6 +476,8 @@ def check_same_units(
         Both are about to be scaled and logged.
     name
         What messages call the synthetic cells.
+    way
+        What can be done about it.
     """
     pair = {real.units, synthetic.units}
     if None in pair or (any_scale and pair <= {"counts", "linear"}):
@@ -477,7 +485,7 @@ def check_same_units(
     if any_scale and "scaled" in pair:
         # these have no logarithm, which is for those to say who take it
         return
-    advice = "These cannot be compared: name the layer of the real cells in the units of the others, `layer=...`."
+    advice = f"These cannot be compared: {way}."
     if len(pair) > 1:
         raise ValueError(
             f"`{where}` holds {UNIT_NAMES[real.units]} and `{name}` {UNIT_NAMES[synthetic.units]}. {advice}"

@@ -244,7 +244,8 @@ def _stack(first: Any, second: Any) -> sp.csr_matrix:
 def _check_same_space(adata: AnnData, synthetic: AnnData, layer: str | None) -> None:
     """Raise ValueError where both sides show other units; warn where those of one side do not show."""
     spaces = space_of_cells(adata, layer), space_of_cells(synthetic, None)
-    check_same_units(*spaces, where_is(layer), any_scale=False)
+    way = f"put values in the units that the model was trained on into `{where_is(layer)}`"
+    check_same_units(*spaces, where_is(layer), any_scale=False, way=way)
     if {space.units for space in spaces} == {"counts", None}:
         kinds = ["counts" if space.units == "counts" else "fractions" for space in spaces]
         warnings.warn(

@@ -107,7 +107,7 @@ def rank_latent_genes(
     if not callable(getattr(model, "expected_expression", None)):
         raise TypeError(
             "`rank_latent_genes` asks a model for the expression that it expects of a code (`expected_expression`), as "
-            f"ACTIVA and BetaTCVAE give it; a {type(model).__name__} does not."
+            f"ACTIVA and BetaTCVAE give it; {type(model).__name__} does not."
         )
     codes = model.get_latent_representation(adata)
     moved = _keys.latent_positions(_active_dims(model, codes.shape[1]) if dims is None else dims, codes.shape[1])

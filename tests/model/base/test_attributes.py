@@ -187,7 +187,12 @@ def test_the_batch_is_a_covariate(activa):
         ({"like": pd.DataFrame({"donor": ["a"]})}, KeyError, "none of the columns"),
         ({"like": pd.DataFrame({"condition": ["x"]})}, ValueError, "training cells have not"),
         ({"like": pd.DataFrame({"condition": ["stim", None]})}, ValueError, "no value"),
-        ({"like": pd.DataFrame({"dose": ["a"]})}, TypeError, "numbers"),
+        ({"like": pd.DataFrame({"dose": ["a"]})}, TypeError, "numbers, but `like.* such as 'a'"),
+        (
+            {"like": pd.DataFrame({"cell_type": [f"T{i}" for i in range(8)]})},
+            ValueError,
+            r"'T4'\] and 3 more, which .* Remove these rows, or leave the column out\.$",
+        ),
         ({"like": {"condition": ["stim"]}}, TypeError, "DataFrame or an AnnData"),
         ({"n": 5, "codes": "best"}, ValueError, "'posterior'"),
         ({"n": 5, "codes": "posterior", "method": "prior"}, ValueError, "contradict"),

@@ -99,7 +99,7 @@ class RealismCallback(ModelCallback):
     def attach(self, model: BaseModelClass) -> None:
         """Take the model, if it generates."""
         if not isinstance(model, GenerativeModel):
-            raise TypeError(f"A RealismCallback looks at generated cells, and a {type(model).__name__} makes none.")
+            raise TypeError(f"A RealismCallback looks at generated cells, and {type(model).__name__} makes none.")
         super().attach(model)
 
     def _forget(self) -> None:

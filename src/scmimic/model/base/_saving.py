@@ -137,7 +137,7 @@ def read_model(path: Path, name: str, *, allow_pickle: bool) -> dict[str, Any]:
         )
     if saved_name != name:
         raise ValueError(
-            f"{path} holds a model of a different class: a {saved_name}, no {name}. Load it with "
+            f"{path} holds a model of a different class: {saved_name}, not {name}. Load it with "
             f"`scmimic.{saved_name}.load`."
         )
     if about is not None:

@@ -35,7 +35,7 @@ def check_representation(model: Any) -> AnnData:
     name = type(model).__name__
     if not isinstance(model, BaseModelClass) or not hasattr(model, "get_latent_representation"):
         raise TypeError(
-            f"`model` must be a trained scvi-tools model with a latent posterior, not a {name}. For codes from "
+            f"`model` must be a trained scvi-tools model with a latent posterior, not {name}. For codes from "
             "elsewhere use `MichiGAN.setup_anndata(adata, code_key=...)` with a key of `adata.obsm`."
         )
     if not model.is_trained:

@@ -58,7 +58,7 @@ def plan_parts(model: Any, path: Path, request: Mapping[str, Any]) -> Parts:
     """
     name = type(model).__name__
     if not hasattr(model, "_plan_cells"):
-        raise ValueError(f"This is an {name}, which generates no cells.")
+        raise ValueError(f"{name} generates no cells.")
     if unknown := sorted(request.keys() - inspect.signature(model._plan_cells).parameters.keys()):
         raise TypeError(f"{name}.generate takes no {unknown} to say which cells are made.")
     model._check_request(request)
