@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scmimic._noise import without_noise
+from scmimic._noise import without_noise, without_warnings
 
 
 def test_a_normal_session_prints_nothing(tmp_path):
@@ -51,3 +51,21 @@ def test_other_warnings_come_through():
     assert [str(one.message) for one in told] == ["a loss is not finite"]
     with pytest.warns(UserWarning, match="LeafSpec"):
         warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated", UserWarning, stacklevel=1)
+
+
+def test_warnings_are_left_out_whatever_happens_to_filters():
+    """As forests of scikit-learn do in other threads: the list of filters is emptied."""
+    delayed = "`sklearn.utils.parallel.delayed` should be used with `sklearn.utils.parallel.Parallel`"
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        with without_warnings(RuntimeWarning):
+            for empty in (False, True):
+                if empty:
+                    warnings.resetwarnings()
+                warnings.warn("ours", RuntimeWarning, stacklevel=1)
+                warnings.warn(delayed, UserWarning, stacklevel=1)
+                warnings.warn(f"other {empty}", UserWarning, stacklevel=1)
+        assert warnings.filters == filters
+        warnings.warn("ours", RuntimeWarning, stacklevel=1)
+    assert [str(one.message) for one in seen] == ["other False", "other True", "ours"]

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _WARNINGS = (
     # Lightning's own code, on Python's newest torch
@@ -39,6 +40,10 @@ _RECORDS = {
 }
 
 
+# Of a forest whose list of filters another one, in another thread, has just emptied.
+_RACE = re.compile(r"`sklearn\.utils\.parallel\.delayed` should be used")
+
+
 class _LeaveOut(logging.Filter):
     def __init__(self, text: str):
         super().__init__()
@@ -65,3 +70,24 @@ def without_noise() -> Iterator[None]:
     finally:
         for logger, leave_out in filters:
             logger.removeFilter(leave_out)
+
+
+@contextmanager
+def without_warnings(*categories: type[Warning]) -> Iterator[None]:
+    """Within the block, leave out warnings of some categories, also where threads work on forests of scikit-learn.
+
+    Its forests change the filters of all threads for each tree, and warn where they meet one another: filters alone
+    cannot be relied on.
+    """
+    with warnings.catch_warnings():
+        for category in categories:
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", _RACE.pattern)
+        show = warnings.showwarning
+
+        def show_others(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
+            if not issubclass(category, categories) and not _RACE.match(str(message)):
+                show(message, category, *where, **further)
+
+        warnings.showwarning = show_others
+        yield

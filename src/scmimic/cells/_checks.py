@@ -241,10 +241,21 @@ def check_same_genes(adata: AnnData, other: AnnData, *, name: str = "synthetic")
     """Raise ValueError unless both objects have the same genes in the same order; `name` is what to call `other`."""
     difference = _gene_difference(other.var_names, adata.var_names)
     if difference:
+        n_shared = len(adata.var_names.intersection(other.var_names))
+        if n_shared == 0:
+            way_out = (
+                "No name is the same: are they symbols on one side and identifiers on the other, or in another case? "
+                "Give both the same kind of `.var_names`."
+            )
+        elif n_shared < adata.n_vars:
+            way_out = (
+                f"Cut both to the genes that they share: `genes = adata.var_names.intersection({name}.var_names)`, "
+                f"then `adata[:, genes].copy()` and `{name}[:, genes].copy()`."
+            )
+        else:
+            way_out = f"Take those of `adata`: `{name}[:, adata.var_names].copy()`."
         raise ValueError(
-            f"`adata` and `{name}` must have the same genes in the same order, but `{name}` {difference}. Take those "
-            f"of `adata`: `{name}[:, adata.var_names].copy()`. Where a generator was trained on fewer, cut the real "
-            f"cells to these: `adata[:, {name}.var_names].copy()`."
+            f"`adata` and `{name}` must have the same genes in the same order, but `{name}` {difference}. {way_out}"
         )
 
 

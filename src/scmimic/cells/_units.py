@@ -129,7 +129,9 @@ def _blocks(x: np.ndarray | sp.csr_matrix) -> Iterator[tuple[slice, np.ndarray, 
 def _multiples(amounts: np.ndarray, row: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Each amount over the smallest of its row, and the latter."""
     least = np.full(n_rows, np.inf)
-    np.minimum.at(least, row, amounts)
+    # values that are missing are refused by name elsewhere
+    with np.errstate(invalid="ignore"):
+        np.minimum.at(least, row, amounts)
     return amounts / least[row], least
 
 

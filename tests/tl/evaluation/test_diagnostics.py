@@ -101,6 +101,30 @@ def test_double_logarithm_is_named():
     assert "log1p=False" in space_warning(data(side([[1.0]]), side([[1.0]]), spaces=("log1p", "log1p")), True)
 
 
+@pytest.mark.parametrize(
+    ("real", "synthetic", "text"),
+    [
+        ({"B": 50, "T": 50}, {"B": 50, "T": 50}, ""),
+        ({"B": 50, "T": 50}, {"B": 30, "T": 70}, "other proportions (total variation distance 0.20)"),
+        # a type that is rare may be lacking by chance
+        ({"B": 990, "T": 9}, {"B": 999}, ""),
+        ({"B": 990, "T": 10}, {"B": 1000}, "No synthetic cell is labelled 'T'. Overall rows"),
+        ({"B": 1000}, {"B": 990, "T": 10}, "No real cell is labelled 'T'. Overall rows"),
+        (
+            {"B": 50, "NK": 50},
+            {"B": 50, "NK cells": 50},
+            "No real cell is labelled 'NK cells'; no synthetic cell is labelled 'NK': do the types have the same names",
+        ),
+        ({str(i): 10 for i in range(7)} | {"B": 1}, {"B": 71}, "labelled '0', '1', '2', '3', '4' and 2 more. Overall"),
+    ],
+)
+def test_types_that_one_side_lacks_are_named(real, synthetic, text):
+    sides = [np.repeat(list(numbers), list(numbers.values())) for numbers in (real, synthetic)]
+    d = data(*(side(np.ones((len(x), 1)), x) for x in sides), labels=tuple(sorted({*real, *synthetic})))
+    warning = found(d, min_cells=2000)["label_composition", "overall"].warning
+    assert text in warning and bool(text) == bool(warning)
+
+
 def test_label_warnings():
     assert "19 % of the synthetic cells" in label_warning("label_agreement", 0.19, 0.16, 0.22, 0.33)
     assert label_warning("label_agreement", 0.29, 0.26, 0.32, 0.33) == ""

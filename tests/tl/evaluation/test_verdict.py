@@ -149,3 +149,24 @@ def test_labels_that_cells_do_not_bear_out_are_no_small_matter(value, warning, a
     assert (verdict.answers[0].answer, verdict.answers[0].tone) == (answer, tone)
     assert warning in verdict.answers[0].detail
     assert verdict.headline.startswith("Something is wrong" if tone == "bad" else "Close")
+
+
+def test_cells_in_two_spaces_are_neither_close_nor_new():
+    space = SPACE | {"value": 0.0, "warning": "Two spaces."}
+    noisy = {"metric": "variance_ratio", "group": "diagnostic", "value": 2.0, "warning": "Noisy."}
+    new = {"metric": "dcr_ratio", "group": "privacy", "value": 1.01}
+    verdict = judge(table(space, noisy, forest(0.95), new))
+    assert [one.answer for one in verdict.answers] == ["no", "not known", "not known"]
+    assert verdict.answers[0].detail == "Two spaces." and not verdict.is_meaningful
+    assert judge(table(SPACE, forest(0.1), new)).is_meaningful
+
+
+def test_agreement_that_was_not_measured_is_no_doubt():
+    row = {"metric": "label_agreement", "group": "types", "value": np.nan, "warning": "Not measured."}
+    assert judge(table(SPACE, forest(0.6), row)).answers[0].answer == "yes"
+
+
+@pytest.mark.parametrize(("trivial", "text"), [(0.6, "does as well as real cells"), (np.nan, "no trivial generators")])
+def test_why_there_is_no_scale(trivial, text):
+    rows = (row | {"trivial_value": trivial} for row in (SPACE, forest(np.nan)))
+    assert text in judge(table(*rows)).answers[1].detail

@@ -247,9 +247,12 @@ def _equal_sides(data: EvaluationData, settings: Mapping[str, Any]) -> dict[str,
     min_cells, rng = settings["min_cells"], np.random.default_rng(settings["seed"])
     n = len(data.real), len(data.synthetic)
     if min(n) < min_cells:
+        spent = ""
+        if settings["train"] is None and n[0] < min_cells:
+            spent = " Without `train`, most of `adata` is spent on axes and replicate: with it, all are compared."
         raise ValueError(
             f"There are {n[0]} real cells to compare with and {n[1]} synthetic ones: at least {min_cells} of each are "
-            "needed. Without `train`, half of `adata` is the replicate."
+            f"needed.{spent}"
         )
     sides = {OVERALL: _cut(data, None, max_cells=settings["max_cells"], min_cells=2, rng=rng)}
     for label in data.labels:

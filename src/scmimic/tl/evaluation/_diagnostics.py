@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,6 +46,8 @@ _ZERO_RATIO = (0.9, 1.1)
 _ZERO_DIFFERENCE = 0.02
 _VARIANCE_RATIO = (0.75, 1.33)
 _MAX_COMPOSITION = 0.05
+# Cells of a type on one side from which on it is no chance that the other has none; and types that are named.
+_MIN_ABSENT, _MAX_NAMED = 10, 5
 _SCALED = {"counts", "linear"}
 
 
@@ -64,14 +67,28 @@ def diagnose(data: EvaluationData, *, log1p: bool, min_cells: int) -> list[Row]:
     rows.append(row("real_copies", data.copied, 0.0, _real_copies_warning(data.copied)))
     if data.labels:
         distance = _composition_distance(real.labels, synthetic.labels, data.labels)
-        text = (
+        rows.append(row("label_composition", distance, 0.0, _composition_warning(data, distance)))
+    return rows + _variance_rows(data, min_cells, row)
+
+
+def _composition_warning(data: EvaluationData, distance: float) -> str:
+    """What is wrong with the types of the two sides, or an empty text: some that one side lacks, or proportions."""
+    numbers = [Counter(side.labels.tolist()) for side in (data.real, data.synthetic)]
+    lacking = []
+    for name, own, other in zip(("real", "synthetic"), numbers, numbers[::-1], strict=True):
+        absent = [repr(label) for label, n in other.most_common() if n >= _MIN_ABSENT and not own[label]]
+        if absent:
+            more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
+            lacking.append(f"no {name} cell is labelled {', '.join(absent[:_MAX_NAMED])}{more}")
+    if lacking:
+        text = "; ".join(lacking) + (": do the types have the same names on both sides?" if len(lacking) > 1 else ".")
+        return text[0].upper() + text[1:] + " Overall rows measure that too; read the rows per type."
+    if distance > _MAX_COMPOSITION:
+        return (
             f"The cell types come in other proportions (total variation distance {distance:.2f}), which all overall "
             "rows measure too: generate the real cells' numbers, or read the rows per type."
-            if distance > _MAX_COMPOSITION
-            else ""
         )
-        rows.append(row("label_composition", distance, 0.0, text))
-    return rows + _variance_rows(data, min_cells, row)
+    return ""
 
 
 def _variance_rows(data: EvaluationData, min_cells: int, overall: Callable[..., Row]) -> list[Row]:
@@ -179,7 +196,8 @@ def space_warning(data: EvaluationData, log1p: bool) -> str:
     if _same_space(data, log1p) == 0:
         return (
             f"Real cells hold {UNIT_NAMES[real]}, synthetic cells {UNIT_NAMES[synthetic]}: the two cannot be "
-            "compared. Give both in one space; `layer` chooses the real one."
+            "compared. Give raw counts on both sides (`layer` names those of the real cells), or the same logarithms "
+            "on both with `log1p=False`."
         )
     if log1p and not {real, synthetic}.isdisjoint(BASES):
         return (

@@ -22,6 +22,7 @@ from scipy.stats import t as student
 
 from scmimic._arrays import ScaleWarning
 from scmimic._keys import OVERALL
+from scmimic._noise import without_warnings
 from scmimic._progress import progress
 from scmimic._version import package_version
 from scmimic.cells import ANNDATA, roles_warning
@@ -147,9 +148,8 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
             if lacking := _lacking(measure, data):
                 results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
             else:
-                with warnings.catch_warnings():
-                    # the diagnostics look at the units of the cells, and have a row for what they find
-                    warnings.simplefilter("ignore", ScaleWarning)
+                # the diagnostics look at the units of the cells, and have a row for what they find
+                with without_warnings(ScaleWarning):
                     results = _take(measure, data.compared, options)
             curves[name] = results.curves
             seconds[name] = time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +55,10 @@ def judge(table: pd.DataFrame) -> Verdict:
     """
     overall = table[table["label"] == OVERALL].set_index("metric")
     valid, close, private = _valid(overall), _close(overall), _private(overall)
+    if not _are_comparable(overall):
+        close, private = (
+            replace(one, answer="not known", tone="unknown", detail=_OTHER_SPACE) for one in (close, private)
+        )
     if private.tone == "bad":
         headline = _COPIES if private.answer == "no" else _BEYOND_CHANCE
         tone: Tone = "bad"
@@ -66,6 +70,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     return Verdict(headline, tone, _summary(overall), (valid, close, private), is_meaningful)
 
 
+_OTHER_SPACE = "Cells in different units cannot be compared."
 _COPIES = "These cells are copies, at least in part: their realism means nothing."
 _BEYOND_CHANCE = "Closer to the real cells than a second sample of them could be: copies, or an unfair comparison."
 _HEADLINES = {
@@ -74,14 +79,22 @@ _HEADLINES = {
     "partly": "Partly real: better than the best trivial generator, but nearer to it than to real cells.",
     "partly, or close": "Partly real, or close: beyond the best trivial generator; more cells would tell how far.",
     "no": "Not real yet: no better than a generator that draws each gene on its own.",
-    "not known": "Measured, but without a scale: there are no trivial generators or replicate to compare with.",
+    "not known": "Measured, but without a scale: no metric has a calibrated score.",
 }
 
 
+def _are_comparable(overall: pd.DataFrame) -> bool:
+    return overall.loc["same_space", "value"] != 0
+
+
 def _valid(overall: pd.DataFrame) -> Answer:
+    if not _are_comparable(overall):
+        # all else follows from it
+        return Answer("Valid?", "no", "bad", overall.loc["same_space", "warning"])
     # copies are no fault of the comparison, and have a question of their own
     rows = overall[(overall["group"] == "diagnostic") & (overall.index != "real_copies")]
-    labels = overall["warning"].get(AGREEMENT, "")
+    # what could not be measured says nothing
+    labels = overall.loc[overall["value"].notna(), "warning"].get(AGREEMENT, "")
     problems = [text for text in [*rows["warning"], labels] if text]
     if not problems:
         return Answer("Valid?", "yes", "good", "Same space, as many zeros and as much variation as real cells.")
@@ -97,7 +110,14 @@ def _close(overall: pd.DataFrame) -> Answer:
     scores = overall["score"].astype(float).dropna()
     repeats = [text for text in [overall["warning"].get(REPEATS, "")] if text]
     if scores.empty:
-        return Answer("Close?", "not known", "unknown", " ".join(["No metric has a calibrated score.", *repeats]))
+        has_ends = overall["trivial_value"].notna().any()
+        why = (
+            "The best trivial generator does as well as real cells in all that was measured: take more cells, trees or "
+            "metrics."
+            if has_ends
+            else "There are no trivial generators or no replicate to compare with."
+        )
+        return Answer("Close?", "not known", "unknown", " ".join([why, *repeats]))
     median = float(scores.median())
     keys = [name for name in KEY_METRICS if name in scores]
     if keys:
