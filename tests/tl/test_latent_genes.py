@@ -103,7 +103,7 @@ def test_vanished_latents_are_left_out(adata):
 
 def test_a_model_without_expected_expression_is_refused():
     data, model = genes(list("abcd")), object()
-    with pytest.raises(TypeError, match="`expected_expression`.*a object does not"):
+    with pytest.raises(TypeError, match="`expected_expression`.*object does not"):
         sm.tl.rank_latent_genes(data, model)
 
 
