@@ -64,7 +64,7 @@ def test_contexts_are_small_points():
     small = [np.asarray(group.get_offsets()) for group in ax.collections if group.get_sizes()[0] == SMALL]
     np.testing.assert_allclose(small[0][:, 0], [0.5, 0.4])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        "all contexts", "one context", "beyond the axis, with its score",
+        "all contexts", "one context", "beyond the axis, large ones with their score",
     ]  # fmt: skip
     ax = sm.pl.evaluate_perturbation(results, per_context=False, show=False)
     assert not points(ax, SMALL)

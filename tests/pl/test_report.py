@@ -29,7 +29,7 @@ def test_scores_stand_where_they_belong():
     assert legend_texts(ax) == [
         "all cells",
         "cells of one type",
-        "beyond the axis, with its score",
+        "beyond the axis, large ones with their score",
         "told apart by a forest",
         "clouds of cells",
     ]
@@ -56,7 +56,7 @@ def test_every_mark_is_explained_where_no_data_are():
     assert legend_texts(plain) == ["all cells", "clouds of cells"]
     rows = [row, row | {"label": "B", "score": 7.0}, row | {"label": "T", "score": 0.2}]
     ax = pl.report(pd.DataFrame(rows), show=False)
-    assert legend_texts(ax)[:3] == ["all cells", "cells of one type", "beyond the axis, with its score"]
+    assert legend_texts(ax)[:3] == ["all cells", "cells of one type", "beyond the axis, large ones with their score"]
     dots, arrow = (c for c in ax.collections if c.get_sizes()[0] == SMALL)
     assert dots.get_offsets().tolist() == [[0.2, 0]] and arrow.get_offsets().tolist() == [[1.3, 0]]
     # the tip of the arrow is at the edge, and all of it within

@@ -90,7 +90,8 @@ class Scores:
         labels = [mark.get_label() for mark in marks]
         if self._has_arrows:
             marks.append((_mark("<", LARGE / 2), _mark(">", LARGE / 2)))
-            labels.append("beyond the axis, with its score")
+            whose = "with its score" if small is None else "large ones with their score"
+            labels.append(f"beyond the axis, {whose}")
         named = [_mark("s", LARGE, plain(name), color=color) for name, color in (colors or {}).items()]
         if named:
             # as many rows in both columns

@@ -376,7 +376,9 @@ def _legend(ax: Axes) -> None:
         scale = ax.yaxis.get_transform()
         low, high = scale.transform(ax.get_ylim())
         ax.set_ylim(top=float(scale.inverted().transform(high + (high - low) * part / (1 - part))))
-        ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2, columnspacing=1, borderaxespad=0)
+        # white, so that the line of the warm-up does not run through the names
+        style = {"facecolor": "white", "edgecolor": "none", "framealpha": 1, "borderaxespad": 0, "columnspacing": 1}
+        ax.legend(fontsize="small", loc="upper center", ncols=2, **style)
     elif names:
         ax.legend(frameon=False, fontsize="small")
 
