@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import logging
 import re
 import subprocess
@@ -112,6 +113,8 @@ def test_train_then_generate(run, tmp_path):
     assert (a.X != b.X).nnz == 0
 
     assert "nosuch" in _error(run("generate", "model", "--n", 3, "--labels", "nosuch", "--out", "c.h5ad"))
+    both = run("generate", "model", "--n", 3, "--labels", f"{types[0]}=7", "--out", "c.h5ad")
+    assert f"leave --n out, or write '{types[0]}'" in _error(both)
     assert "--n" in _error(run("generate", "model"))
 
 
@@ -225,6 +228,7 @@ def files(tmp_path):
 
 def test_evaluate_writes_page_and_table(run, files, tmp_path):
     args = ["--labels", "cell_type", "--train", "train.h5ad", "--report", "out.html", "--table", "out.csv"]
+    args += ["--json", "out.json"]
     done = run("evaluate", "real.h5ad", "synthetic.h5ad", *args, "--metrics", "mmd", "--metrics", "dcr_ratio")
     assert done.exit_code == 0, done.output
     assert "Report in out.html" in done.stdout
@@ -232,6 +236,12 @@ def test_evaluate_writes_page_and_table(run, files, tmp_path):
     assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     table = pd.read_csv(tmp_path / "out.csv")
     assert {"mmd", "dcr_ratio"} <= set(table["metric"])
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert found["verdict"]["headline"] in done.stdout
+    again = ["evaluate", "real.h5ad", "synthetic.h5ad", "--report", "new.html"]
+    assert "out.json exists already: choose another --json" in _error(run(*again, "--json", "out.json"))
+    assert "--json must end in .json" in _error(run(*again, "--json", "out.txt"))
+    assert not (tmp_path / "new.html").exists()
 
 
 def test_evaluate_ends_with_3_where_the_numbers_mean_nothing(run, files, tmp_path):
@@ -245,9 +255,16 @@ def test_evaluate_ends_with_3_where_the_numbers_mean_nothing(run, files, tmp_pat
     found = {}
     for name in ("logs", "copies", "poor"):
         args = ["--train", "train.h5ad", "--report", f"{name}.html", "--trees", 10, "--metrics", "rf_auc_genes"]
+        args += ["--json", f"{name}.json"]
         found[name] = run("evaluate", "real.h5ad", f"{name}.h5ad", *args, "--metrics", "duplicates")
         assert f"Report in {name}.html" in found[name].stdout and (tmp_path / f"{name}.html").exists()
     assert {name: one.exit_code for name, one in found.items()} == {"logs": 3, "copies": 3, "poor": 0}
+    verdicts = {name: json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["verdict"] for name in found}
+    assert {name: one["is_meaningful"] for name, one in verdicts.items()} == {
+        "logs": False,
+        "copies": False,
+        "poor": True,
+    }
     assert "cannot be compared" in found["logs"].stdout and "copies" in found["copies"].stdout
     assert "Not real yet" in found["poor"].stdout
     assert "exit status is 3" in " ".join(run("evaluate", "--help").stdout.split())

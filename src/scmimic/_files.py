@@ -24,6 +24,7 @@ _RUN, _NUMBER = uuid4().hex[:8], count()
 CELL_ENDINGS = (".h5ad", ".zarr")
 PAGE_ENDINGS = (".html", ".htm")
 TABLE_ENDINGS = (".csv", ".csv.gz")
+JSON_ENDINGS = (".json",)
 
 # Times that a folder is moved to its name, where other processes keep putting theirs there.
 _ATTEMPTS = 60

@@ -160,6 +160,7 @@ REQUESTS = [
     ("a fraction", {"n": 2, "labels": 1.5}, r"are integers: .*, not 1\.5"),
     ("other text", {"n": 2, "labels": ["1", "T"]}, r"\['T'\] were not seen.*\[1, 2, 30\].*integers"),
     ("another number", {"n": 2, "labels": 3}, r"\[3\] were not seen in training\. Known labels: \[1, 2, 30\]\.$"),
+    ("its text", {"n": 2, "labels": "3"}, r"\['3'\] were not seen in training\. Known labels: \[1, 2, 30\]\.$"),
     ("nothing", {"n": 2, "labels": [None]}, r"\[None\] were not seen"),
     ("not a number", {"n": 2, "labels": [np.nan]}, r"\[nan\] were not seen"),
     ("one label twice", {"labels": {1: 1, "1": 1}}, "more than once"),

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scmimic._cli._errors import one_line_errors, own_words
-from scmimic._cli._requests import find_files, parse_covariates, parse_labels, read_like
+from scmimic._cli._requests import find_files, parse_covariates, parse_labels, read_like, refuse_counts
 from scmimic._interrupts import Terminated, stop_if_interrupted
 
 if TYPE_CHECKING:
@@ -274,10 +274,12 @@ def generate(
         model = load_model(model_dir, allow_pickle=allow_pickle)
         name = type(model).__name__
         if not hasattr(model, "generate"):
-            raise ValueError(f"{model_dir} holds an {name}, which generates no cells. Classify some: scmimic predict.")
+            raise ValueError(f"{model_dir} holds {name}, which generates no cells. Classify some: scmimic predict.")
         if model.was_interrupted_:
             logger.warning("The training of this model was interrupted before its end.")
         refuse_unknown(name, "generate", {"covariates": covariate, "like": like})
+        if n is not None:
+            refuse_counts(labels, model)
         further: dict[str, Any] = {}
         if covariate:
             further["covariates"] = parse_covariates(covariate, model)
@@ -300,7 +302,7 @@ def predict(
     overwrite: Overwrite = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Classify cells with a saved ACTINN, or the classifier of an ACTIVA."""
+    """Classify cells with a saved ACTINN, or the classifier of an ACTIVA: their methods predict and classify."""
     console = Console()
     with one_line_errors() as ending:
         from scmimic._files import TABLE_ENDINGS, check_output, replacing
@@ -316,7 +318,7 @@ def predict(
         model = load_model(model_dir, allow_pickle=allow_pickle)
         ask = getattr(model, "predict", None) or getattr(model, "classify", None)
         if ask is None:
-            raise ValueError(f"{model_dir} holds a {type(model).__name__}, which knows no types: train an ACTINN.")
+            raise ValueError(f"{model_dir} holds {type(model).__name__}, which knows no types: train an ACTINN.")
         types = ask(read_cells(file), soft=probabilities)
         with replacing(out, overwrite=overwrite) as path:
             types.to_csv(path, index_label="cell", header=True if probabilities else [model.labels_key_])
@@ -342,6 +344,9 @@ def evaluate(
     ] = None,
     report: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("report.html"),
     table: Annotated[Path | None, typer.Option(help="CSV file for the table, if wanted.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="JSON file for verdict, alarms and overall rows, if wanted: for programs.")
+    ] = None,
     trees: Annotated[
         int | None, typer.Option(min=1, help="Trees of each random forest; the default if left out.")
     ] = None,
@@ -359,7 +364,7 @@ def evaluate(
     # whole lines for who reads them from a file
     console = Console(highlight=False, soft_wrap=True)
     with one_line_errors(**_OF_EVALUATE) as ending:
-        from scmimic._files import PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
+        from scmimic._files import JSON_ENDINGS, PAGE_ENDINGS, TABLE_ENDINGS, check_output, replacing
 
         ending.message = "the evaluation is not complete."
         files = {"REAL": real, "SYNTHETIC": synthetic, "--train": train, "--reference": reference}
@@ -368,6 +373,8 @@ def evaluate(
         check(report, endings=PAGE_ENDINGS, others=files, name="--report")
         if table is not None:
             check(table, endings=TABLE_ENDINGS, others=files | {"--report": report}, name="--table")
+        if json is not None:
+            check(json, endings=JSON_ENDINGS, others=files, name="--json")
         _quiet()
         from scmimic.cells import read_cells
         from scmimic.tl.evaluation import run
@@ -389,6 +396,8 @@ def evaluate(
         if table is not None:
             with replacing(table, overwrite=overwrite) as path:
                 evaluation.table.to_csv(path, index=False)
+        if json is not None:
+            evaluation.to_json(json, overwrite=overwrite)
     console.print(f"[bold]{escape(evaluation.verdict.headline)}[/]")
     for answer in evaluation.verdict.answers:
         detail = own_words(answer.detail, **_OF_EVALUATE)

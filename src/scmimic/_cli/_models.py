@@ -60,7 +60,7 @@ def _on_representation(name: str, adata: AnnData, folder: Path, given: Mapping[s
     refuse_unknown(name, "from_representation", given)
     encoder = load_model(folder, adata, allow_pickle=False)
     if not hasattr(encoder, "get_latent_representation"):
-        raise ValueError(f"{folder} holds a {type(encoder).__name__}, which has no codes: take an ACTIVA or BetaTCVAE.")
+        raise ValueError(f"{folder} holds {type(encoder).__name__}, which has no codes: take an ACTIVA or BetaTCVAE.")
     return models.MichiGAN.from_representation(encoder, **given)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scmimic.model.base import GenerativeVAE
+    from scmimic.model.base import CellModel, GenerativeVAE
 
 # What stands in the place of a file that is not there.
 _WAYS_OUT = {
@@ -39,6 +39,15 @@ def parse_labels(labels: list[str] | None, n: int | None) -> list[str] | dict[st
             raise ValueError(f"--labels {text!r} has no number of cells: write {text}=COUNT, or give --n.")
         counts[name] = counts.get(name, 0) + int(number)
     return counts
+
+
+def refuse_counts(labels: list[str] | None, model: CellModel) -> None:
+    """Refuse `TYPE=COUNT` beside `--n`, unless a type is called so."""
+    known = model._labels
+    for text in labels or ():
+        name, found, number = text.rpartition("=")
+        if known is not None and found and number.isdigit() and known.code(text) is None:
+            raise ValueError(f"--labels {text!r} has a number of its own: leave --n out, or write {name!r}.")
 
 
 def parse_covariates(texts: list[str] | None, model: GenerativeVAE) -> dict[str, list[Any]] | None:

@@ -37,6 +37,7 @@ _DIAGNOSTICS = {
     "same_space": "Real and synthetic cells hold the same kind of values",
     "zero_fraction_ratio": "Zeros: share in synthetic over real cells",
     "variance_ratio": "Variation within a type: synthetic over real, median gene",
+    "unseen_combinations": "Synthetic cells of combinations that their generator has not seen: share",
     "real_copies": "Synthetic cells that are copies of the real cells which judge them: share",
     "label_composition": "Proportions of the types: total variation distance",
 }

@@ -50,6 +50,18 @@ def kind_of(value: Any) -> Kind | None:
     return "decimals" if isinstance(value, Real) and value == value else None
 
 
+def _reads_as(value: Any, kind: Kind) -> bool:
+    """Whether a value is of a kind, or the text of such a number."""
+    number = {"integers": int, "decimals": float}.get(kind)
+    if isinstance(value, str) and number is not None:
+        try:
+            number(value)
+        except ValueError:
+            return False
+        return True
+    return kind_of(value) == kind
+
+
 def as_list(values: Any) -> list[Any]:
     """Several values, or one, as a list.
 
@@ -418,8 +430,8 @@ class ObsColumn:
                 f" {self.unlabeled!r} marks cells of no known type, by `unlabeled_category`. To make it a type, set "
                 "the data up with `unlabeled_category=None`, or with another value."
             )
-        elif {kind_of(value) for value in unknown} != {self.kind} and self.values:
-            hint = f" The {what} are {self.kind}: {self.values[0]!r}, not {unknown[0]!r}."
+        elif self.values and (odd := [value for value in unknown if not _reads_as(value, self.kind)]):
+            hint = f" The {what} are {self.kind}: {self.values[0]!r}, not {odd[0]!r}."
         raise ValueError(f"`{argument}`: {unknown} were not seen in training. Known {what}: {list(self.values)}.{hint}")
 
     def codes_of(self, column: pd.Series, *, name: str = "adata", way: str | None = None) -> np.ndarray:

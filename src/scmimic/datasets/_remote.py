@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -52,7 +53,12 @@ class Source:
         for file, target in zip(self.files, paths, strict=True):
             if not target.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                self._download(file, target)
+                try:
+                    self._download(file, target)
+                finally:
+                    # one that holds no file says nothing, and was made for this one
+                    with suppress(OSError):
+                        folder.rmdir()
         return paths
 
     def _local(self, path: Path) -> list[Path]:
@@ -94,7 +100,7 @@ class Source:
 
     def _way_out(self, file: RemoteFile) -> str:
         return (
-            f"get {file.name} from {self.page} on another way and pass its place: `sm.datasets.{self.name}(path=...)`."
+            f"get {file.name} from {self.page} in another way and pass its place: `sm.datasets.{self.name}(path=...)`."
         )
 
 

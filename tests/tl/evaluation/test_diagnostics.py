@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -44,6 +46,32 @@ def test_variance_ratio_is_that_within_types():
     assert same["variance_ratio", "overall"].warning == ""
     noisy = found(data(side(fake, labels), side(real, labels), ("a", "b")))
     assert "Noisy output" in noisy["variance_ratio", "overall"].warning
+
+
+@pytest.mark.parametrize(
+    ("share", "train", "trivial", "own", "expected"),
+    [
+        (0.6, False, True, True, "the very truth that was to be predicted"),
+        (0.6, True, True, True, "come from `train`, which has none of these"),
+        (0.6, True, True, False, "come from `train`, which has none of these"),
+        # the user's own trivial cells, and none at all
+        (0.6, False, True, False, ""),
+        (0.6, True, False, True, ""),
+        (0.4, False, True, True, ""),
+    ],
+)
+def test_predicted_cells_have_no_scale_of_cells_that_know_them(share, train, trivial, own, expected):
+    cells = side(np.ones((10, 3)))
+    given = replace(
+        data(cells, cells),
+        unseen=share,
+        train=cells if train else None,
+        trivial={"multinomial": cells} if trivial else {},
+        notes={"trivial": "fitted"} if own else {},
+    )
+    row = found(given)["unseen_combinations", "overall"]
+    assert row.value == share and expected in row.warning and bool(row.warning) == bool(expected)
+    assert ("unseen_combinations", "overall") not in found(replace(given, unseen=0.0))
 
 
 def test_zeros():

@@ -1,5 +1,7 @@
 """One evaluation: computed once, then shown, drawn and saved."""
 
+import json
+
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -112,6 +114,42 @@ def test_a_page_does_not_replace_the_files_of_the_cells(cells, tmp_path):
         found.to_html(tmp_path / "cells.html", overwrite=True, basis=None)
     with pytest.raises(ValueError, match="must end in"):
         found.to_html(tmp_path / "page.h5ad")
+
+
+def test_programs_read_it(cells, evaluation, tmp_path):
+    path = evaluation.to_json(tmp_path / "all.json")
+    found = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    verdict = evaluation.verdict
+    assert found["verdict"]["headline"] == verdict.headline and found["verdict"]["is_meaningful"] is True
+    assert [one["answer"] for one in found["verdict"]["answers"]] == [one.answer for one in verdict.answers]
+    assert found["verdict"]["score"] == vars(verdict.score) and verdict.score.metric == "rf_auc_genes"
+    assert (found["alarms"], found["faults"]) == (evaluation.alarms, evaluation.faults)
+    overall = evaluation.table[evaluation.table["label"] == "overall"]
+    assert [row["metric"] for row in found["table"]] == overall["metric"].tolist()
+    for column in ("value", "low", "score", "n_real"):
+        read = pd.Series([row[column] for row in found["table"]], dtype=float)
+        np.testing.assert_array_equal(read, overall[column].to_numpy(dtype=float))
+    # a number that is not there
+    assert any(row["score"] is None for row in found["table"])
+    assert (found["params"]["n_trees"], found["params"]["layer"]) == (4, None)
+    with pytest.raises(FileExistsError, match="overwrite"):
+        evaluation.to_json(path)
+    assert evaluation.to_json(path, overwrite=True) == path
+    with pytest.raises(ValueError, match=r"must end in \.json"):
+        evaluation.to_json(tmp_path / "all.csv")
+    assert [one.name for one in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_predicted_cells_are_told_of(cells):
+    """The generator's own word, not that of the trivial generators which have seen what it had not."""
+    _, test, synthetic = cells
+    predicted = synthetic.copy()
+    predicted.obs["seen"] = np.arange(predicted.n_obs) < 20
+    with pytest.warns(UserWarning, match=r"90 % of the synthetic cells .* `baselines=\(\)`.*holdout_arithmetic"):
+        found = sm.evaluate(test, predicted, baselines=["multinomial"], **SMALL)
+    assert found.verdict.headline.startswith("Predicted cells")
+    found = sm.evaluate(test, predicted, baselines=(), **SMALL)
+    assert "Measured, but without a scale" in found.verdict.headline and not found.alarms
 
 
 def test_repeats_are_seen_among_all_cells(cells, tmp_path, monkeypatch):

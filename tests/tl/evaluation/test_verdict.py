@@ -68,6 +68,36 @@ def test_few_cells_do_not_decide_between_partly_and_close():
     assert lucky.answers[1].detail == unsure.answers[1].detail
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "answer", "tone"),
+    [
+        # a score of 0.1 is an AUC of 0.86 on this scale, one of 0.5 an AUC of 0.7
+        (0.87, 0.92, "no", "bad"),
+        (0.80, 0.95, "no, or partly", "fair"),
+        (0.75, 0.85, "partly", "fair"),
+        (0.65, 0.85, "partly, or close", "fair"),
+        (0.65, 0.95, "too few cells to say", "unknown"),
+        (0.55, 0.65, "close", "good"),
+    ],
+)
+def test_headline_is_no_surer_than_the_interval(low, high, answer, tone):
+    """Whatever the score is: the ends of its interval count."""
+    for value in (low, (low + high) / 2, high):
+        verdict = judge(table(SPACE, forest((0.9 - value) / 0.4, value=value, low=low, high=high)))
+        assert (verdict.answers[1].answer, verdict.tone) == (answer, tone)
+    score = (verdict.score.metric, verdict.score.value, verdict.score.low, verdict.score.high)
+    assert score == pytest.approx(("rf_auc_genes", *((0.9 - end) / 0.4 for end in (high, high, low))))
+
+
+def test_predicted_cells_are_not_put_on_a_scale_of_those_who_know_the_truth():
+    unseen = {"metric": "unseen_combinations", "group": "diagnostic", "value": 1.0, "warning": "It was not seen."}
+    verdict = judge(table(SPACE, forest(-2.59), unseen))
+    assert verdict.headline.startswith("Predicted cells") and verdict.tone == "unknown" and verdict.is_meaningful
+    assert verdict.answers[0].answer == "with care" and "It was not seen." in verdict.answers[0].detail
+    # a few of them change nothing
+    assert judge(table(SPACE, forest(0.6), unseen | {"value": 0.2, "warning": ""})).headline.startswith("Close")
+
+
 def test_copies_come_before_realism():
     copy = {"metric": "dcr_ratio", "group": "privacy", "value": 0.0, "warning": "the generator copies"}
     verdict = judge(table(SPACE, forest(1.0), copy))

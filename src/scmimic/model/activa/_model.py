@@ -465,7 +465,7 @@ class ACTIVA(GenerativeVAE):
         soft: bool = False,
         batch_size: int | None = None,
     ) -> pd.Series | pd.DataFrame:
-        """Type of each cell by the model's own classifier.
+        """Type of each cell by the model's own classifier; on the command line ``scmimic predict``.
 
         Parameters
         ----------

@@ -154,6 +154,11 @@ class GenerativeModel(CellModel):
             counts = {known.labels.names[code]: int((rows.labels == code).sum()) for code in codes}
             have = set(composition.codes[:, LABEL].tolist())
             if empty := [known.labels.names[code] for code in codes if code not in have]:
+                if left := [name for name in empty if name in (self.shared_ or {}).get("left_out", ())]:
+                    raise ValueError(
+                        f"This model was saved to be shared, without types of fewer than {self.shared_['min_cells']} "
+                        f"training cells: it generates no cells of {left}."
+                    )
                 raise ValueError(f"The training data hold no cells of {empty}; there is nothing to generate them from.")
         return Requested(rows, counts, rows.n)
 

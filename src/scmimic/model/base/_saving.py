@@ -127,7 +127,7 @@ def read_model(path: Path, name: str, *, allow_pickle: bool) -> dict[str, Any]:
     about = attributes.get("scmimic_")
     if about is None and "scmimic_version_" not in attributes:
         raise ValueError(
-            f"{path} is no model of scmimic: it holds a {saved_name or 'model'} of scvi-tools. Load it with the `load` "
+            f"{path} is no model of scmimic: it holds {saved_name or 'a model'} of scvi-tools. Load it with the `load` "
             "of that class."
         )
     if about is not None and about["format"] > FORMAT:

@@ -100,7 +100,7 @@ def model_card(model: GenerativeVAE) -> str:
     left_out = f" Left out as too small: {', '.join(shared['left_out'])}." if shared["left_out"] else ""
     named = ", ".join(f"`{key}`" for key in [*keys, *attributes.continuous]) or "no column"
     groups = zip(composition.codes, composition.n_cells, strict=True)
-    return f"""# {name} of {int(composition.n_cells.sum()):,} cells
+    return f"""# {name} that holds no training cell
 
 A generative model of single-cell expression, {len(model.var_):,} genes, made with scmimic {package_version()}.
 Likelihood: `{model.module.gene_likelihood}`. Generated values: {"unknown" if space is None else space.units}.
@@ -121,13 +121,16 @@ cells = model.generate(n=1000, seed=0)
 
 ## What it does not hold
 
-No expression, code, name, library size or row number of a single cell, and nothing of a group of fewer than
-{shared["min_cells"]} cells.{left_out}
+No expression, code, name, library size or row number of a single cell, and no number, mixture or distribution of a
+group of fewer than {shared["min_cells"]} cells.{left_out}
 
-This is no proof of privacy: the networks were trained on these cells without differential privacy, and a distribution
-of counts shows its largest value. `scmimic.tl.privacy` measures how near generated cells come to training cells.
+This is no proof of privacy: the networks were trained on all cells, those of small groups too, without differential
+privacy, and a distribution of counts shows its largest value. `scmimic.tl.privacy` measures how near generated cells
+come to training cells.
 
 ## Groups
+
+The groups that the model generates have {int(composition.n_cells.sum()):,} of the training cells.
 
 | {", ".join(keys) or "group"} | cells |
 |---|---|

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from pandas.api.types import is_bool_dtype
 
 from scmimic import _keys, baselines
 from scmimic._arrays import Matrix, as_matrix, fit_pca, prepare_expression, project
@@ -136,6 +137,8 @@ class EvaluationData(Sides):
     """What was fitted or drawn from which cells."""
     left_out: tuple[str, ...] = ()
     """What of the cells was left out, and why."""
+    unseen: float = 0.0
+    """Share of the synthetic cells whose combination of attributes their generator has not seen, by its own word."""
     copied: float = 0.0
     """Share of the synthetic cells that are among the real ones, those of the replicate included."""
     compared: Mapping[str, Sides] = field(default_factory=dict)
@@ -237,9 +240,16 @@ def prepare_data(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]
         spaces=(spaces["adata"].units, spaces["synthetic"].units),
         notes=notes,
         left_out=tuple(left_out),
+        unseen=_unseen_share(synthetic),
         copied=float(shared_cells(sets["synthetic"].raw, sets["adata"].raw).mean()),
     )
     return replace(data, compared=_equal_sides(data, settings))
+
+
+def _unseen_share(synthetic: AnnData) -> float:
+    """Share of generated cells that say that the training cells have not the like of them."""
+    seen = synthetic.obs.get(_keys.OBS_SEEN)
+    return 0.0 if seen is None or not is_bool_dtype(seen) else float(1 - seen.mean())
 
 
 def _equal_sides(data: EvaluationData, settings: Mapping[str, Any]) -> dict[str, Sides]:

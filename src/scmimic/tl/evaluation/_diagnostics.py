@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scmimic import _keys
 from scmimic._arrays import Matrix, column_variance
 from scmimic._keys import OVERALL
 from scmimic.cells import BASES, UNIT_NAMES
@@ -32,6 +33,9 @@ AGREEMENT = "label_agreement"
 MIN_AGREEMENT = 0.9
 """Below this share of the agreement of real cells, labels are doubtful."""
 
+UNSEEN = "unseen_combinations"
+"""The row of cells whose combination of attributes the generator has not seen."""
+
 MIN_CERTAIN_AGREEMENT = 0.75
 """Below this share, the labels are wrong."""
 
@@ -46,6 +50,7 @@ _ZERO_RATIO = (0.9, 1.1)
 _ZERO_DIFFERENCE = 0.02
 _VARIANCE_RATIO = (0.75, 1.33)
 _MAX_COMPOSITION = 0.05
+_MAX_UNSEEN = 0.5
 # Cells of a type on one side from which on it is no chance that the other has none; and types that are named.
 _MIN_ABSENT, _MAX_NAMED = 10, 5
 _SCALED = {"counts", "linear"}
@@ -64,6 +69,8 @@ def diagnose(data: EvaluationData, *, log1p: bool, min_cells: int) -> list[Row]:
     if zeros > 0:
         of_synthetic = _zero_fraction(synthetic.raw)
         rows.append(row("zero_fraction_ratio", of_synthetic / zeros, 1.0, _zero_warning(zeros, of_synthetic)))
+    if data.unseen > 0:
+        rows.append(row(UNSEEN, data.unseen, 0.0, _unseen_warning(data)))
     rows.append(row("real_copies", data.copied, 0.0, _real_copies_warning(data.copied)))
     if data.labels:
         distance = _composition_distance(real.labels, synthetic.labels, data.labels)
@@ -113,6 +120,22 @@ def _variance_rows(data: EvaluationData, min_cells: int, overall: Callable[..., 
             row = Row("variance_ratio", "diagnostic", label, ratio, ideal=1.0, n_real=n_real, n_synthetic=n_synthetic)
             table.append(replace(row, warning=_variance_warning(ratio)))
     return table
+
+
+def _unseen_warning(data: EvaluationData) -> str:
+    # trivial generators that the user gives may be of cells that the model has seen too
+    is_theirs = data.train is None and "trivial" not in data.notes
+    if data.unseen <= _MAX_UNSEEN or not data.trivial or is_theirs:
+        return ""
+    if data.train is None:
+        why = "the trivial generators were fitted on real cells of these, the very truth that was to be predicted"
+    else:
+        why = "replicate and trivial generators come from `train`, which has none of these"
+    return (
+        f"{100 * data.unseen:.0f} % of the synthetic cells are of combinations that their generator has not seen "
+        f"(`.obs['{_keys.OBS_SEEN}']`), and {why}: the calibrated scores say nothing of a prediction. Pass "
+        "`baselines=()`, and set what was predicted beside simpler predictions with `sm.tl.holdout_arithmetic`."
+    )
 
 
 def _real_copies_warning(share: float) -> str:

@@ -34,7 +34,7 @@ class Evaluation:
         One row per metric and type, as :func:`scmimic.tl.evaluate` describes it.
     verdict
         The table in plain words: `headline`, `tone`, `summary`, and `answers` to three questions (is it valid, how
-        close are the cells, are they new).
+        close are the cells, are they new); `is_meaningful`, and the `score` that decides, with its interval.
     params
         The settings, from which cells PCA, replicate and trivial generators come, and which cells were left out.
     seconds
@@ -197,6 +197,36 @@ class Evaluation:
         from scmimic._report import TITLE, report
 
         return report(self, path=path, overwrite=overwrite, title=TITLE if title is None else title, basis=basis)
+
+    def to_json(self, path: str | Path = "evaluation.json", *, overwrite: bool = False) -> Path:
+        """Write what a program asks of an evaluation, as JSON.
+
+        Parameters
+        ----------
+        path
+            File to write, `.json`.
+        overwrite
+            Replace a file that is there, once the new one is whole.
+
+        Returns
+        -------
+        The path of the file. It holds `verdict` (with `is_meaningful`, `score` and `answers`), `alarms` and `faults`,
+        `table` (a list of the rows over all cells) and `params`. A number that is missing is null.
+
+        Examples
+        --------
+        >>> import json
+        >>> import tempfile
+        >>> import scmimic as sm
+        >>> cells = sm.datasets.synthetic_counts(n_obs=300, n_vars=20, seed=0)
+        >>> evaluation = sm.evaluate(cells[:200].copy(), cells[200:].copy(), metrics=["mmd"])
+        >>> path = evaluation.to_json(f"{tempfile.mkdtemp()}/evaluation.json")
+        >>> json.loads(path.read_text(encoding="utf-8"))["verdict"]["is_meaningful"]
+        True
+        """
+        from scmimic._report import write_json
+
+        return write_json(self, path, overwrite=overwrite)
 
     def __repr__(self) -> str:
         n = self.params

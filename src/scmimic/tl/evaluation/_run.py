@@ -73,7 +73,7 @@ def evaluate(adata: AnnData, synthetic: AnnData, **settings: Unpack[Settings]) -
 
     Returns
     -------
-    :class:`scmimic.Evaluation`, with `table`, `verdict`, `plot()` and `to_html(path)`.
+    :class:`scmimic.Evaluation`, with `table`, `verdict`, `plot()`, `to_html(path)` and `to_json(path)`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scmimic._keys import OVERALL
-from scmimic.tl.evaluation._diagnostics import AGREEMENT, CERTAIN_COPIES, MIN_CERTAIN_AGREEMENT, REPEATS
+from scmimic.tl.evaluation._diagnostics import AGREEMENT, CERTAIN_COPIES, MIN_CERTAIN_AGREEMENT, REPEATS, UNSEEN
 from scmimic.tl.evaluation._measures import beyond_chance, metrics_by_name
 
 Tone = Literal["good", "fair", "bad", "unknown"]
@@ -31,6 +31,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The calibrated score that decides, and its ends with other cells; NaN where there is none."""
+
+    metric: str
+    """Name of the strictest test; `"median"` of all scores where no forest was asked, `""` without a score."""
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The head of the report."""
 
@@ -40,6 +51,7 @@ class Verdict:
     answers: tuple[Answer, ...]
     is_meaningful: bool
     """Whether the numbers say how real the cells are: not of cells that cannot be compared, or that are copies."""
+    score: Score
 
     def __repr__(self) -> str:
         return "\n".join([self.headline, *(f"  {one.question} {one.answer}. {one.detail}" for one in self.answers)])
@@ -54,7 +66,8 @@ def judge(table: pd.DataFrame) -> Verdict:
         Result of :func:`scmimic.tl.evaluate`.
     """
     overall = table[table["label"] == OVERALL].set_index("metric")
-    valid, close, private = _valid(overall), _close(overall), _private(overall)
+    score = _deciding(overall)
+    valid, close, private = _valid(overall), _close(overall, score), _private(overall)
     if not _are_comparable(overall):
         close, private = (
             replace(one, answer="not known", tone="unknown", detail=_OTHER_SPACE) for one in (close, private)
@@ -67,7 +80,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     else:
         headline, tone = _HEADLINES[close.answer], close.tone
     is_meaningful = "bad" not in (valid.tone, private.tone)
-    return Verdict(headline, tone, _summary(overall), (valid, close, private), is_meaningful)
+    return Verdict(headline, tone, _summary(overall), (valid, close, private), is_meaningful, score)
 
 
 _OTHER_SPACE = "Cells in different units cannot be compared."
@@ -78,7 +91,10 @@ _HEADLINES = {
     "close": "Close: nearer to real cells than to the best trivial generator.",
     "partly": "Partly real: better than the best trivial generator, but nearer to it than to real cells.",
     "partly, or close": "Partly real, or close: beyond the best trivial generator; more cells would tell how far.",
+    "no, or partly": "Not real yet, or partly: not told from the best trivial generator; more cells would tell.",
+    "too few cells to say": "Too few cells to say: from no better than a trivial generator to close to real cells.",
     "no": "Not real yet: no better than a generator that draws each gene on its own.",
+    "not on this scale": "Predicted cells, and a scale that is not theirs: see the diagnostic first.",
     "not known": "Measured, but without a scale: no metric has a calibrated score.",
 }
 
@@ -106,7 +122,19 @@ def _valid(overall: pd.DataFrame) -> Answer:
     return Answer("Valid?", "no" if tone == "bad" else "with care", tone, " ".join(problems))
 
 
-def _close(overall: pd.DataFrame) -> Answer:
+def _deciding(overall: pd.DataFrame) -> Score:
+    """The score of the strictest test, or the median of what there is."""
+    scores = overall["score"].astype(float).dropna()
+    if scores.empty:
+        return Score("", np.nan, np.nan, np.nan)
+    keys = [name for name in KEY_METRICS if name in scores]
+    if not keys:
+        return Score("median", float(scores.median()), np.nan, np.nan)
+    name = min(keys, key=lambda k: scores[k])
+    return Score(name, float(scores[name]), *_score_interval(overall.loc[name]))
+
+
+def _close(overall: pd.DataFrame, score: Score) -> Answer:
     scores = overall["score"].astype(float).dropna()
     repeats = [text for text in [overall["warning"].get(REPEATS, "")] if text]
     if scores.empty:
@@ -119,19 +147,27 @@ def _close(overall: pd.DataFrame) -> Answer:
         )
         return Answer("Close?", "not known", "unknown", " ".join([why, *repeats]))
     median = float(scores.median())
-    keys = [name for name in KEY_METRICS if name in scores]
-    if keys:
-        name = min(keys, key=lambda k: scores[k])
-        score, (low, high) = float(scores[name]), _score_interval(overall.loc[name])
-        interval = f" ({low:.2f} to {high:.2f} with other cells)" if np.isfinite(high) else ""
-        detail = f"Calibrated score {score:.2f}{interval} in the strictest test; median {median:.2f}"
-    else:
-        score, high = median, np.nan
+    if score.metric == "median":
         detail = f"Median of the calibrated scores {median:.2f}"
-    _, answer, tone = next(of_score for of_score in _ANSWERS if score >= of_score[0])
-    if answer == "partly" and high >= _CLOSE:
-        answer = "partly, or close"
+    else:
+        interval = f" ({score.low:.2f} to {score.high:.2f} with other cells)" if np.isfinite(score.high) else ""
+        detail = f"Calibrated score {score.value:.2f}{interval} in the strictest test; median {median:.2f}"
+    answer, tone = _word(score)
+    if overall["warning"].get(UNSEEN, ""):
+        answer, tone = "not on this scale", "unknown"
     return Answer("Close?", answer, tone, " ".join([f"{detail} of {len(scores)} metrics.", *repeats]))
+
+
+def _word(score: Score) -> tuple[str, Tone]:
+    """The answer that a score gives; where other cells might give another one, no surer than they allow."""
+    if score.low < _BETTER and score.high >= _CLOSE:
+        return "too few cells to say", "unknown"
+    if score.low < _BETTER <= score.high:
+        return "no, or partly", "fair"
+    if score.low < _CLOSE <= score.high:
+        return "partly, or close", "fair"
+    _, answer, tone = next(of_score for of_score in _ANSWERS if score.value >= of_score[0])
+    return answer, tone
 
 
 _ANSWERS: tuple[tuple[float, str, Tone], ...] = (
