@@ -232,7 +232,10 @@ def test_threshold(adata):
 
 @pytest.mark.parametrize(
     ("gene_likelihood", "n_obs", "epochs"),
-    [("nb", 100, 60), ("nb", 800, 200), ("nb", 1600, 400), ("nb", 12_800, 120), ("normal", 100, 610)],
+    [
+        *[("nb", 100, 150), ("nb", 280, 150), ("nb", 400, 100), ("nb", 420, 105), ("nb", 800, 200), ("nb", 1600, 400)],
+        *[("nb", 12_800, 120), ("normal", 100, 610)],
+    ],
 )
 def test_default_length_of_the_run(gene_likelihood, n_obs, epochs):
     from scmimic.model.activa._presets import COUNTS, PAPER

@@ -10,7 +10,8 @@ from typing import Any
 from scmimic.model.base._likelihoods import COUNT_LIKELIHOODS, likelihood_names
 
 ACTINN_EPOCHS = 50
-MIN_EPOCHS = 60
+# the shortest run of few cells, whichever is less
+MIN_EPOCHS, MIN_STEPS = 150, 300
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Preset:
         Sizes of the networks.
     max_epochs, max_steps, cells_per_epoch
         The run ends after this many epochs, after the epochs that hold this many steps, or after one epoch for every
-        so many training cells but no fewer than `MIN_EPOCHS` (None: no such rule).
+        so many training cells but no fewer than `MIN_EPOCHS` or `MIN_STEPS` (None: no such rule).
     warmup_epochs, warmup_fraction
         Epochs of the warm-up: a number, or else a fraction of the run.
     plan
@@ -41,11 +42,11 @@ class Preset:
 
     def epochs(self, n_obs: int, batch_size: int) -> int:
         """Length of the run."""
-        limits = [self.max_epochs]
+        limits, steps_per_epoch = [self.max_epochs], max(n_obs // batch_size, 1)
         if self.max_steps is not None:
-            limits.append(-(-self.max_steps // max(n_obs // batch_size, 1)))
+            limits.append(-(-self.max_steps // steps_per_epoch))
         if self.cells_per_epoch is not None:
-            limits.append(max(n_obs // self.cells_per_epoch, MIN_EPOCHS))
+            limits.append(max(n_obs // self.cells_per_epoch, min(MIN_EPOCHS, -(-MIN_STEPS // steps_per_epoch))))
         return min(limits)
 
     def warmup(self, max_epochs: int) -> int:
