@@ -28,8 +28,8 @@ from PIL import Image
 
 FOLDER = Path(__file__).parent / "tutorials"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-# bars, drawn again after each carriage return, and what Lightning says of scvi.settings.seed
-_PASSING = re.compile(r"[^\n]*\r|[^\n]*\d+%\|[^\n]*\n?|Seed set to \d+\n")
+# bars, drawn again after each carriage return, those of the time alone, and what Lightning says of scvi.settings.seed
+_PASSING = re.compile(r"[^\n]*\r|[^\n]*\d+%\|[^\n]*\n?|[^\n:]*: \d\d:\d\d\n?|Seed set to \d+\n")
 # the file that a cell is for Python, and the line of it
 _WHERE = re.compile(r"\S*ipykernel_\S+: (\w+: [^\n]*)\n  [^\n]*\n")
 _ENVIRONMENT = {
