@@ -22,7 +22,11 @@ def draw(table: results.Table) -> plt.Figure:
         values = [results.number(cell) for cell in cells if cell is not None]
         ax.plot([table["best"], *values], [place] * (1 + len(values)), color="0.85", zorder=1)
     for column, name in enumerate(groups, 1):
-        points = [(results.number(row[column]), place) for place, row in enumerate(rows) if row[column] is not None]
+        # above each other, so that equal values do not hide one another
+        down = 0.16 * (column - (1 + len(groups)) / 2)
+        points = [
+            (results.number(row[column]), place + down) for place, row in enumerate(rows) if row[column] is not None
+        ]
         color, marker = COLORS[column - 1], MARKERS[column - 1]
         ax.scatter(*zip(*points, strict=True), color=color, marker=marker, s=42, label=name, zorder=2)
     ax.update_datalim([(table["worst"], 0)])
