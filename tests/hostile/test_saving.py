@@ -322,7 +322,7 @@ def _garbled(path):
             lambda path: fit("ACTINN").save(path.parent, overwrite=True),
             r"class: ACTINN, not ACTIVA.* `scmimic.ACTINN.load`",
         ),
-        (_scvi_model, "a SCVI of scvi-tools"),
+        (_scvi_model, "it holds SCVI of scvi-tools"),
         (_later, "saved by scmimic 9.0 in format 2"),
         (lambda path: path.unlink(), "there is no model.pt in it"),
         (lambda path: (path.unlink(), path.mkdir()), "there is no model.pt in it"),
