@@ -165,4 +165,4 @@ def _repeated(action: Callable[[], object], seconds: float) -> Iterator[None]:
 
 def _is_watched() -> bool:
     # a notebook's stream is no terminal
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    return sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel")

@@ -73,10 +73,10 @@ class CellDescription:
     def check_names(self, path: Path) -> None:
         """Refuse columns that a file cannot hold before any cell is made."""
         names = [*(column.key for column in self.attributes.columns.values()), *self.attributes.continuous]
-        if path.suffix == ".zarr" and (odd := [name for name in names if "/" in name]):
+        if odd := [name for name in names if "/" in name]:
             raise ValueError(
-                f"zarr holds no column with a slash in its name, and the model was set up with {odd}: give a `path` "
-                "that ends in .h5ad."
+                f"A {path.suffix} file holds no column with a slash in its name, and the model was set up with {odd}: "
+                "generate without `path`, and rename the column before you write the cells."
             )
 
     def seen(self, values: AttributeValues) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
