@@ -24,7 +24,6 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(_progress, "DELAY", 0)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
 
 
 def steps(stream=None, **settings):

@@ -34,10 +34,10 @@ def parse_labels(labels: list[str] | None, n: int | None) -> list[str] | dict[st
         return labels or None
     counts: dict[str, int] = {}
     for text in labels:
-        name, found, number = text.rpartition("=")
-        if not found or not number.isdigit():
+        name, number = _type_and_count(text)
+        if number is None:
             raise ValueError(f"--labels {text!r} has no number of cells: write {text}=COUNT, or give --n.")
-        counts[name] = counts.get(name, 0) + int(number)
+        counts[name] = counts.get(name, 0) + number
     return counts
 
 
@@ -45,9 +45,14 @@ def refuse_counts(labels: list[str] | None, model: CellModel) -> None:
     """Refuse `TYPE=COUNT` beside `--n`, unless a type is called so."""
     known = model._labels
     for text in labels or ():
-        name, found, number = text.rpartition("=")
-        if known is not None and found and number.isdigit() and known.code(text) is None:
+        name, number = _type_and_count(text)
+        if known is not None and number is not None and known.code(text) is None:
             raise ValueError(f"--labels {text!r} has a number of its own: leave --n out, or write {name!r}.")
+
+
+def _type_and_count(text: str) -> tuple[str, int | None]:
+    name, _, number = text.rpartition("=")
+    return (name, int(number)) if "=" in text and number.isdigit() else (text, None)
 
 
 def parse_covariates(texts: list[str] | None, model: GenerativeVAE) -> dict[str, list[Any]] | None:

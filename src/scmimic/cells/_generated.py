@@ -252,7 +252,7 @@ def _check_proportions(proportions: np.ndarray | None, categories: list[str]) ->
     return share / share.sum()
 
 
-# of a file, which keys are in zarr
+# Bytes of the name of a file: in zarr each key is one.
 _LONGEST_NAME = 255
 
 

@@ -27,14 +27,14 @@ REPEATS = "self_distance_ratio"
 MIN_SELF_DISTANCE = 0.95
 """Below this share of the distance within real cells, synthetic ones repeat each other, or vary too little."""
 
+UNSEEN = "unseen_combinations"
+"""The row of cells whose combination of attributes the generator has not seen."""
+
 AGREEMENT = "label_agreement"
 """The metric that sees cells that are not of the type that they are labelled as."""
 
 MIN_AGREEMENT = 0.9
 """Below this share of the agreement of real cells, labels are doubtful."""
-
-UNSEEN = "unseen_combinations"
-"""The row of cells whose combination of attributes the generator has not seen."""
 
 MIN_CERTAIN_AGREEMENT = 0.75
 """Below this share, the labels are wrong."""
