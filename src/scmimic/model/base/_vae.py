@@ -170,8 +170,8 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         ``.uns["scmimic"]`` : dict
             Model, version, parameters, seed and, under ``"unseen"``, the number of cells of each combination that the
             training cells do not have; under ``"beyond"``, of how many cells a continuous covariate lies beyond
-            theirs. For count likelihoods also ``"trust"``: how much of such a combination's change from the type's own
-            cells is likely to be foretold (see Notes), NaN where nothing says it.
+            theirs. For count likelihoods also ``"trust"``: how much of what sets such a combination apart from the
+            type's other cells is likely to be foretold (see Notes), NaN where nothing says it.
 
         Raises
         ------
@@ -191,9 +191,9 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         in the papers): the mean of the type's own cells, plus the response of the other types, of which those count
         most that are like it, by the power of the distance with which they foretell one another best. Library sizes are
         moved likewise; dispersions of genes that rise are those of the types in which they were seen; gene margins are
-        those of other groups and not matched. ``"trust"`` is the share of the squared response that the other types
-        foretell of one another, each left out in turn and weighted by likeness: 1 is ideal, 0 no better than no
-        response at all.
+        those of other groups and not matched. ``"trust"`` is the share that the other types foretell of one
+        another's squared difference between what is asked and the type's mean over the cells that it has, each left out
+        in turn and weighted by likeness: 1 is ideal, 0 no better than that mean.
 
         Examples
         --------

@@ -92,8 +92,7 @@ class CellDescription:
         if self.means is not None:
             found = {name: self.means.foretell(row) for name, row in zip(names, codes, strict=True)}
             said[_keys.TRUST] = {name: float("nan") if one is None else one.trust for name, one in found.items()}
-            starts = {name: map(self.attributes.describe, one.start) for name, one in found.items() if one is not None}
-            _warn_of_distrust(said[_keys.TRUST], {name: _some(list(start), 3) for name, start in starts.items()})
+            _warn_of_distrust(said[_keys.TRUST])
         beyond = dict(zip(self.attributes.continuous, (~within).sum(axis=0).tolist(), strict=True))
         said[_keys.BEYOND] = {key: n for key, n in beyond.items() if n}
         self._warn_of_extrapolation(said[_keys.BEYOND])
@@ -105,27 +104,27 @@ class CellDescription:
             logger.warning("%r of %d cells lies beyond that of the training cells, %g to %g.", key, n, *ranges[key])
 
 
-def _warn_of_distrust(trust: Mapping[str, float], starts: Mapping[str, str]) -> None:
-    """Say which combinations are poorly foretold, and from which cells of theirs the change is counted."""
+def _warn_of_distrust(trust: Mapping[str, float]) -> None:
+    """Say which combinations are poorly foretold."""
     if unknown := [name for name, value in trust.items() if not np.isfinite(value)]:
         logger.warning(
             "Nothing says how good cells of %s are: it takes two other types or more that were seen both under what is "
             "asked and under what the type itself was seen.",
             _some(unknown),
         )
-    told = {name: f"{name} (trust {value:.2f}, from {starts.get(name)})" for name, value in trust.items()}
+    told = {name: f"{name} (trust {value:.2f})" for name, value in trust.items()}
     if poor := [told[name] for name, value in trust.items() if value <= 0]:
         logger.warning(
-            "The mean expression of %s is not foretold: what the other types say of one another's change is no better "
-            "than no change.",
+            "The mean expression of %s is not foretold: what the other types say of one another's is no better than "
+            "each type's mean.",
             _some(poor),
         )
     if doubtful := [told[name] for name, value in trust.items() if 0 < value < GOOD_TRUST]:
         logger.warning(
-            "Take the mean expression of %s with caution: the other types foretell less than half of one another's "
-            "change from such cells. A small change has a low trust too, since it is mostly noise; of a large one, "
-            "build nothing on it before `sm.tl.holdout_arithmetic` with combinations that you have, or real cells, "
-            "confirm it.",
+            "Take the mean expression of %s with caution: the other types foretell less than half of what sets such "
+            "cells of theirs apart from the type's mean. A small difference has a low trust too, since it is mostly "
+            "noise; on a large one, build nothing before `sm.tl.holdout_arithmetic` with combinations that you have, "
+            "or real cells, confirm it.",
             _some(doubtful),
         )
 

@@ -42,10 +42,9 @@ class Foretold:
     label_weights
         Labels that were seen under what is asked, and how much each counts; they sum to 1.
     trust
-        Share of the squared response that the reference groups foretell of one another, by their likeness to the group:
-        1 is ideal, 0 no better than no response. NaN with a single reference group.
-    start
-        Combinations of the group's own cells, from which the response is counted, ``(n_start, n_codes)``.
+        Share that the reference groups foretell of one another's squared difference between what is asked and the
+        label's mean, by their likeness to the group: 1 is ideal, 0 no better than the label's mean. NaN with a single
+        reference group.
     """
 
     proportions: np.ndarray
@@ -53,7 +52,6 @@ class Foretold:
     risen: np.ndarray
     label_weights: dict[int, float]
     trust: float
-    start: np.ndarray
 
 
 @saved_as("GroupMeans")
@@ -131,7 +129,7 @@ class GroupMeans:
         if not references:
             return None
         own, _ = self._mean(start, self.n_cells[start])
-        labels, n_cells, places, reached, of_places, of_reached = zip(*references, strict=True)
+        labels, n_cells, places, reached, of_places, of_reached, usual = zip(*references, strict=True)
         place, response = np.array(places), np.array(reached) - np.array(places)
         of_library = np.array(of_reached) - np.array(of_places)
         power = least_power(errors_by_power(place, response))
@@ -143,7 +141,7 @@ class GroupMeans:
             foretold = foretold_by_others(place, response, power)
             kept = _slope(foretold, response)
             kept_library = _slope(foretold_by_others(place, of_library[:, None], power), of_library[:, None])
-            change = weights @ (response**2).sum(axis=1)
+            change = weights @ ((np.array(reached) - np.array(usual)) ** 2).sum(axis=1)
             error = weights @ ((kept * foretold - response) ** 2).sum(axis=1)
             trust = float(1 - error / change) if change > 0 else float("nan")
         proportions = np.expm1(np.maximum(own + kept * (weights @ response), 0))
@@ -151,30 +149,31 @@ class GroupMeans:
         label_weights = dict(zip(labels, weights.tolist(), strict=True))
         shift = kept_library * float(weights @ of_library)
         proportions /= max(proportions.sum(), np.finfo(float).tiny)
-        return Foretold(proportions, shift, risen, label_weights, trust, self.codes[start])
+        return Foretold(proportions, shift, risen, label_weights, trust)
 
     def _seen_both(
         self, label: int, codes: np.ndarray, start: np.ndarray
-    ) -> tuple[int, np.ndarray, np.ndarray, float, float] | None:
+    ) -> tuple[int, np.ndarray, np.ndarray, float, float, np.ndarray] | None:
         """Of a label under the covariates of `start`, and under those that are asked: cells, means, library sizes.
 
-        The number of cells is that of the side that has fewer.
+        The number of cells is that of the side that has fewer. Last comes the label's mean under all the covariates
+        under which the group's own label was seen.
         """
-        of_label = np.flatnonzero(self.codes[:, LABEL] == label)
-        rest = self.codes[of_label, LABEL + 1 :]
-        asked = of_label[(rest == codes[LABEL + 1 :]).all(axis=1)]
-        # the same mixture of covariates as in the group's own cells
-        shares = [
-            (group, self.n_cells[origin])
-            for origin in start
-            for group in of_label[(rest == self.codes[origin, LABEL + 1 :]).all(axis=1)]
-        ]
-        if not len(asked) or not shares:
+        asked = find_groups(self.codes, np.append(label, codes[LABEL + 1 :])[None])[0]
+        rows, weights = self._same_mixture(label, start)
+        if asked < 0 or not len(rows):
             return None
-        rows, weights = (np.array(column) for column in zip(*shares, strict=True))
         base, library = self._mean(rows, weights)
-        n_cells = int(min(self.n_cells[rows].sum(), self.n_cells[asked[0]]))
-        return n_cells, base, self.expression[asked[0]].astype(np.float64), library, float(self.library[asked[0]])
+        usual, _ = self._mean(*self._same_mixture(label, np.flatnonzero(self.codes[:, LABEL] == codes[LABEL])))
+        n_cells = int(min(self.n_cells[rows].sum(), self.n_cells[asked]))
+        return n_cells, base, self.expression[asked].astype(np.float64), library, float(self.library[asked]), usual
+
+    def _same_mixture(self, label: int, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Groups of a label under the covariates of other groups, and the cells of these, by which they count."""
+        asked = self.codes[origin]
+        asked[:, LABEL] = label
+        rows = find_groups(self.codes, asked)
+        return rows[rows >= 0], self.n_cells[origin[rows >= 0]]
 
     def _mean(self, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
         """Mean expression and log library size of several groups."""
