@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from pathlib import Path
 
 from typer.main import get_command
@@ -20,8 +21,8 @@ def reference() -> str:
     lines = [START, *_table(program), ""]
     for name, command in program.commands.items():
         arguments = [_name(one) for one in command.params if one.param_type_name == "argument"]
-        lines += [f"### `scmimic {' '.join([name, *arguments])} [OPTIONS]`", "", inspect.cleandoc(command.help), ""]
-        lines += [*_table(command), ""]
+        text = _marked(inspect.cleandoc(command.help))
+        lines += [f"### `scmimic {' '.join([name, *arguments])} [OPTIONS]`", "", text, "", *_table(command), ""]
     return "\n".join(lines)
 
 
@@ -32,8 +33,13 @@ def _table(command) -> list[str]:
         if default is True:
             default = one.opts[0]
         is_said = default is not None and default is not False and not one.required
-        rows.append(f"| {_name(one, '`')} | {one.help} | {f'`{default}`' if is_said else ''} |")
+        rows.append(f"| {_name(one, '`')} | {_marked(one.help)} | {f'`{default}`' if is_said else ''} |")
     return ["| | | default |", "|---|---|---|", *rows]
+
+
+def _marked(text: str) -> str:
+    """Options as code: elsewhere two hyphens become a dash."""
+    return re.sub(r"(?<![\w`-])--\w[\w-]*", r"`\g<0>`", text)
 
 
 def _name(one, quote: str = "") -> str:

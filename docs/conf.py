@@ -67,6 +67,8 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!scmimic\.).*"), (r"py:.*", r"scmimic\.(.*\._|module\.).*")]
 
+# `name` in a docstring is code
+default_role = "literal"
 autosummary_generate = True
 # what it holds are functions
 suppress_warnings = ["config.cache"]
@@ -94,6 +96,12 @@ def _prepare(app, what, name, obj, options, lines):
         lines.insert(0, "")
 
 
+def _unbold(app, what, name, obj, options, lines):
+    """Code that napoleon has made bold: the first marks would hide the second."""
+    lines[:] = [re.sub(r"\*\*(`[^*]+)\*\*", r"\1", line) for line in lines]
+
+
 def setup(app):
-    """Register what runs before napoleon."""
+    """Register what runs before and after napoleon."""
     app.connect("autodoc-process-docstring", _prepare, priority=400)
+    app.connect("autodoc-process-docstring", _unbold, priority=600)

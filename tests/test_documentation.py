@@ -16,6 +16,7 @@ import numpydoc.docscrape
 import pytest
 from docutils.utils.math.latex2mathml import tex2mathml
 from scvi.model.base import BaseModelClass
+from sphinx.ext.napoleon import Config, NumpyDocstring
 from sphinx.pycode import ModuleAnalyzer
 
 import scmimic as sm
@@ -40,6 +41,7 @@ def _named(name: str):
     return found
 
 
+conf = _load("conf")
 reference = _load("reference")
 results = _load("results")
 summary = _load("summary")
@@ -91,6 +93,16 @@ def test_see_also_names_what_is_there(name):
             assert target != f"scmimic.{name}"
     is_result = name.startswith("metrics.") and inspect.isclass(_named(name))
     assert related or is_result, "add a section See Also"
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_names_in_docstrings_are_code(name):
+    """In bold or slanted text docutils shows the marks of code as they stand."""
+    documented = [_named(name), *(vars(_named(name)).values() if name in CLASSES else [])]
+    for text in filter(None, map(inspect.getdoc, documented)):
+        lines = str(NumpyDocstring(text, Config(napoleon_use_rtype=False))).splitlines()
+        conf._unbold(None, "", name, None, None, lines)
+        assert not [line for line in lines if re.search(r"(?<![\\*`])\*{1,2}[^*\s][^*]*`[^*]*\*", line)]
 
 
 def test_pages_that_use_a_name_are_found():

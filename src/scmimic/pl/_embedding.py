@@ -129,8 +129,8 @@ def embedding(
 
     Returns
     -------
-    The figure if `return_fig`, nothing if shown, the list of the axes otherwise: real, synthetic, both, and for each
-    further `color` real and synthetic.
+    The figure if `return_fig`, nothing if shown, the list of the axes otherwise (real, synthetic, both, and for
+    each further `color` real and synthetic).
 
     Raises
     ------

@@ -75,9 +75,8 @@ def latent_entropy(
     -------
     One row per combination, with the columns `group`, `condition`, `n_cells` (observed), `n_predicted`,
     `entropy` (H of the cells' own codes, in nats), `entropy_predicted` (H of the predicted codes) and `delta_entropy`
-    (predicted less own; 0 or below is ideal); NaN where a variance of the combination's cells is 0.
-
-    Also writes `adata.uns['latent_entropy' | key_added]` : dict with `'results'` (this table) and `'params'`.
+    (predicted less own; 0 or below is ideal); NaN where a variance of the combination's cells is 0. The same table and
+    the parameters are written to `adata.uns['latent_entropy' | key_added]`, as `'results'` and `'params'`.
 
     Raises
     ------

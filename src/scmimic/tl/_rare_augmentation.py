@@ -149,7 +149,8 @@ def rare_augmentation(
     `error`
         Why a method gave no cells, or `""`. Its scores are NaN then, and the comparison goes on.
 
-    Writes `adata.uns['rare_augmentation' | key_added]` : dict with `'results'` (this table) and `'params'`.
+    `adata.uns['rare_augmentation' | key_added]` : dict
+        `'results'` (this table) and `'params'`.
 
     Raises
     ------

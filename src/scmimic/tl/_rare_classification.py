@@ -128,8 +128,8 @@ def rare_classification(
     `error`
         Why a method gave no classifier, or `""`. Its scores are NaN then, and the comparison goes on.
 
-    Writes `adata.uns['rare_classification' | key_added]` : dict with `'results'` (this table) and `'params'`;
-    :func:`scmimic.pl.augmentation` draws it with this key.
+    `adata.uns['rare_classification' | key_added]` : dict
+        `'results'` (this table) and `'params'`; :func:`scmimic.pl.augmentation` draws it with this key.
 
     Raises
     ------

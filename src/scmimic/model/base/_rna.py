@@ -76,9 +76,9 @@ class RNAMixin(RNASeqMixin):
 
         Returns
         -------
-        DataFrame, cells x genes, or an array of it or, without averaging, of samples x cells x genes: shares of the
-        cell's total times `library_size` for count likelihoods, else log expression in the units of the training layer,
-        not below 0.
+        DataFrame, cells x genes, or an array of it or, without averaging, of samples x cells x genes. They are
+        shares of the cell's total times `library_size` for count likelihoods, else log expression in the units of the
+        training layer, not below 0.
 
         Raises
         ------
@@ -279,7 +279,7 @@ class RNAMixin(RNASeqMixin):
 
         Returns
         -------
-        dict of arrays, cells x genes: ``"mean"``, ``"dispersions"`` and, with ``"zinb"``, ``"dropout"``, the
+        dict of arrays, cells x genes, ``"mean"``, ``"dispersions"`` and, with ``"zinb"``, ``"dropout"``, the
         probability of an extra zero.
 
         Raises

@@ -391,7 +391,7 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
 
         Returns
         -------
-        Array ``(n, n_genes)``: expected counts for count likelihoods, else the units of the training layer.
+        Array of cells x genes, expected counts for count likelihoods, else in the units of the training layer.
 
         Raises
         ------
