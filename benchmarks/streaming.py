@@ -52,7 +52,7 @@ def row(path: Path, args: argparse.Namespace) -> dict:
         model._calibrate = timed
         model.train(max_epochs=args.epochs, enable_progress_bar=False, **training)
     trained, trained_cpu = time.perf_counter(), time.process_time()
-    epochs = len(model.history["train_loss_epoch"])
+    epochs = len(model.history["train_loss"])
     test = ad.read_h5ad(args.test)
     found: dict[str, list[float]] = {"rf_auc_genes": [], "rf_auc_pcs": []}
     for seed in range(args.draws):

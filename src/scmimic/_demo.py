@@ -188,7 +188,7 @@ def _run(
         scores=_scores(evaluation),
         n_train=train.n_obs,
         n_test=test.n_obs,
-        epochs=len(model.history["train_loss_epoch"]),
+        epochs=len(model.history["train_loss"]),
         seed=seed,
         seconds=round(time.perf_counter() - start, 1),
         version=package_version(),

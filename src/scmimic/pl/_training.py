@@ -142,10 +142,10 @@ def training(
 ) -> Figure | list[Axes] | None:
     """Draw the course of a training: the losses of the players, the parts of the ELBO, and what else changes.
 
-    Training and validation curves of one loss (`elbo_train` and `elbo_validation`, `train_loss_epoch` and
-    `validation_loss`) share a panel, and so do the losses of two players, and the KL of real and generated cells. Left
-    out are records that never change, values of single steps, and records that repeat another; `keys="all"` draws them
-    too. A dotted line marks the end of ACTIVA's warm-up.
+    Training and validation curves of one loss (`elbo_train` and `elbo_validation`, `train_loss` and `validation_loss`)
+    share a panel, and so do the losses of two players, and the KL of real and generated cells. Left out are records
+    that never change, values of single steps, and records that repeat another; `keys="all"` draws them too. A dotted
+    line marks the end of ACTIVA's warm-up.
 
     An axis is logarithmic where all its values are positive and span more than two decades. Of the others, those of
     losses that are 0 at best begin there (cell-type loss, classifier, labels, gradient penalty, KL of the codes), and

@@ -67,7 +67,7 @@ def test_kl_weight_rises_in_the_warmup(adata):
     terms = {
         name: model.history[f"{name}_train"].iloc[:, 0].astype(float) for name in ("reconstruction_loss", "kl_local")
     }
-    loss = model.history["train_loss_epoch"].iloc[:, 0].astype(float)
+    loss = model.history["train_loss"].iloc[:, 0].astype(float)
     expected = terms["reconstruction_loss"] + np.array([0, 0.25, 0.5, 0.75, 1]) * terms["kl_local"]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 

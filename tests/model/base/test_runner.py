@@ -1,10 +1,13 @@
 import os
+import pickle
 import signal
 
 import pandas as pd
 import pytest
+import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
+from small_models import CLASSES, fit
 
 import scmimic as sm
 from scmimic.train import KeepFiniteWeights, n_epochs
@@ -141,3 +144,25 @@ def test_epochs_are_counted_by_their_numbers():
     assert n_epochs({}) == 0
     assert n_epochs({"lr": record([0, 50], "step")}) == 0
     assert n_epochs({"a": record([0, 1, 2], "epoch"), "b": record([1, 4], "epoch"), "c": record([99], "step")}) == 5
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_trained_model_is_pickled_like_any_other_object(name):
+    model = fit(name)
+    copy = pickle.loads(pickle.dumps(model))
+    assert copy.is_trained and copy.history.keys() == model.history.keys()
+    for key, value in model.module.state_dict().items():
+        torch.testing.assert_close(copy.module.state_dict()[key], value, rtol=0, atol=0, equal_nan=True)
+    if name != "ACTINN":
+        assert (copy.generate(5, seed=0).X != model.generate(5, seed=0).X).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["ACTIVA", "BetaTCVAE", "ACTINN"])
+def test_the_history_has_the_loss_where_scvi_tools_has_it(name):
+    cells = fit(name).adata.copy()
+    scvi.model.SCVI.setup_anndata(cells)
+    reference = scvi.model.SCVI(cells)
+    reference.train(2, **QUIET)
+    theirs = {key: list(values.index) for key, values in reference.history.items() if "loss" in key}
+    ours = fit(name).history
+    assert {key: list(ours[key].index) for key in theirs} == theirs

@@ -202,7 +202,7 @@ def test_a_model_goes_on_after_loading(files, tmp_path, trained):
     assert (loaded.generate(50, seed=0).X != model.generate(50, seed=0).X).nnz == 0
     before = loaded.module.decoder.label_baseline.clone()
     loaded.train(1, datamodule=cells, plan_kwargs={"lr": 1e-12}, **QUIET)
-    assert len(loaded.history["train_loss_epoch"]) == 9
+    assert len(loaded.history["train_loss"]) == 9
     torch.testing.assert_close(loaded.module.decoder.label_baseline, before)
     with pytest.raises(RuntimeError, match="trained on cells on disk. Give cells"):
         model.get_latent_representation()
@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_refused(files, tmp_path, trained):
 
 @pytest.mark.parametrize("name", ["WGANGP", "InfoWGANGP", "MichiGAN"])
 def test_models_in_memory_alone(name, tmp_path):
-    with pytest.raises(TypeError, match=f"A {name} trains on cells in memory alone"):
+    with pytest.raises(TypeError, match=f"{name} trains on cells in memory alone"):
         getattr(sm, name).setup_annbatch(tmp_path / "cells.zarr")
 
 

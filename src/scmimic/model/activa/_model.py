@@ -416,7 +416,7 @@ class ACTIVA(GenerativeVAE):
         >>> sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
         >>> model = sm.ACTIVA(adata, n_latent=2, n_hidden=(8,))
         >>> model.train(max_epochs=2, enable_progress_bar=False)
-        >>> len(model.history["train_loss_epoch"])
+        >>> len(model.history["train_loss"])
         2
         """
         self._check_training(locals())

@@ -207,7 +207,8 @@ class IntrospectiveTrainingPlan(SharedTrainingPlan):
         self.log(
             "train_loss",
             output.loss,
-            on_epoch=True,
+            on_step=self.on_step,
+            on_epoch=self.on_epoch,
             prog_bar=True,
             batch_size=output.n_obs_minibatch,
             sync_dist=self.use_sync_dist,

@@ -142,6 +142,10 @@ class EndInOrder(Callback):
         self.came = 0
         self._handlers: dict[int, Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # handlers are those of a process: a trained model, which holds its trainer and so this, is pickled without
+        return vars(self) | {"_handlers": {}}
+
     def remember_handlers(self) -> None:
         """Look at what is in force before Lightning sets its own."""
         if in_main_thread():
