@@ -1,5 +1,7 @@
 """scvi-tools' RNA-seq methods on our models: units, genes of a MuData, size factors."""
 
+import inspect
+
 import numpy as np
 import pytest
 import scvi
@@ -156,3 +158,36 @@ def test_no_training_without_data(adata, model_class, tmp_path):
         model_class.load(tmp_path / "m").train(1)
     with pytest.raises(RuntimeError, match="has no data and cannot train"):
         model_class.load(tmp_path / "m").train()
+
+
+@pytest.mark.parametrize("name", ["get_normalized_expression", "get_feature_correlation_matrix"])
+def test_arguments_stand_where_scvi_tools_has_them(name):
+    def of(model_class):
+        parameters = inspect.signature(getattr(model_class, name)).parameters.values()
+        return [(p.name, p.kind, p.default) for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+    ours, theirs = of(sm.ACTIVA), of(scvi.model.SCVI)
+    assert ours == theirs[: len(ours)]
+    assert {p for p, _, _ in theirs[len(ours) :]} <= {"dataloader", "data_loader_kwargs"}
+
+
+def test_misspelt_arguments_are_not_taken_for_settings_of_the_weights(adata):
+    model = on_counts(sm.ACTIVA, adata)
+    with pytest.raises(TypeError, match="does not take `batchsize`: is `batch_size` meant"):
+        model.get_normalized_expression(batchsize=3)
+    some = {"indices": np.array([0, 1]), "return_numpy": True, "weights": "importance", "n_samples_overall": 4}
+    values = model.get_normalized_expression(**some, max_cells=2, n_mc_samples=2, n_mc_samples_per_pass=2)
+    assert values.shape == (4, 60)
+
+
+def test_correlations_by_batch_and_of_values(adata):
+    model = on_counts(sm.ACTIVA, adata, setup={"batch_key": "batch"})
+    batches = [model.batch_categories_[0]]
+    found = {}
+    for kind in ("spearman", "pearson"):
+        scvi.settings.seed = 0
+        found[kind] = model.get_feature_correlation_matrix(None, range(30), 2, 64, 1000, batches, kind)
+    assert found["spearman"].shape == (60, 60)
+    assert np.abs(found["spearman"] - found["pearson"]).max(axis=None) > 1e-3
+    with pytest.raises(ValueError, match="`correlation_type`"):
+        model.get_feature_correlation_matrix(correlation_type="kendall")

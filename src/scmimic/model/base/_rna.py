@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -23,11 +24,20 @@ from scmimic._arguments import (
     PROBABILITY,
     SETTINGS,
     Choice,
+    check_keywords,
     check_rows,
 )
 from scmimic._compat import de_core, scrna_raw_counts_properties
 from scmimic._progress import progress
 from scmimic.cells import Values, as_list
+
+# Of the weights, the codes and their distributions come from the expression itself.
+_EXPRESSION_KEYWORDS = {
+    name
+    for method in (RNASeqMixin.get_normalized_expression, RNASeqMixin.get_importance_weights)
+    for name, parameter in inspect.signature(method).parameters.items()
+    if parameter.kind is not parameter.VAR_KEYWORD
+} - {"self", "qz", "px", "zs"}
 
 
 class RNAMixin(RNASeqMixin):
@@ -43,8 +53,10 @@ class RNAMixin(RNASeqMixin):
         n_samples: int = 1,
         n_samples_overall: int | None = None,
         weights: Literal["uniform", "importance"] | None = None,
+        batch_size: int | None = None,
         return_mean: bool = True,
         return_numpy: bool | None = None,
+        silent: bool = True,
         **kwargs,
     ) -> np.ndarray | pd.DataFrame:
         """Expression that the decoder gives to the cells' codes.
@@ -66,13 +78,16 @@ class RNAMixin(RNASeqMixin):
             Samples of each cell's code, and samples in all.
         weights
             ``"importance"`` weights the samples by their likelihood; ``"nb"`` and ``"zinb"`` only.
+        batch_size
+            Cells per pass.
         return_mean
             Return the mean of a cell's samples.
         return_numpy
             Return an array instead of a DataFrame.
+        silent
+            Show no progress bar of `transform_batch`.
         **kwargs
-            ``batch_size`` and the further arguments of
-            :meth:`scvi.model.base.RNASeqMixin.get_normalized_expression`.
+            Further arguments of :meth:`scvi.model.base.RNASeqMixin.get_normalized_expression`.
 
         Returns
         -------
@@ -84,6 +99,8 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If another `library_size`, or importance weights, are asked of a likelihood that has none.
+        TypeError
+            If there is no such argument.
 
         Examples
         --------
@@ -99,10 +116,12 @@ class RNAMixin(RNASeqMixin):
         if library_size != "latent":
             POSITIVE.check(library_size=library_size)
         COUNT.check(n_samples=n_samples)
-        COUNT_OR_NONE.check(n_samples_overall=n_samples_overall)
+        COUNT_OR_NONE.check(n_samples_overall=n_samples_overall, batch_size=batch_size)
         Choice(("uniform", "importance"), optional=True).check(weights=weights)
-        FLAG.check(return_mean=return_mean)
+        FLAG.check(return_mean=return_mean, silent=silent)
         FLAG.or_none.check(return_numpy=return_numpy)
+        # scvi-tools takes any other keyword for a setting of the weights, and says nothing where there are none
+        check_keywords(kwargs, _EXPRESSION_KEYWORDS, what="`get_normalized_expression`")
         if not self.module.is_count and library_size not in (1, "latent"):
             raise ValueError(
                 "`library_size` scales the proportions of count likelihoods. Expression of gene_likelihood='normal' is "
@@ -120,7 +139,9 @@ class RNAMixin(RNASeqMixin):
             n_samples=n_samples,
             n_samples_overall=n_samples_overall,
             weights=weights,
+            batch_size=batch_size,
             return_mean=return_mean,
+            silent=silent,
             **kwargs,
         )
         if not isinstance(data, MuData):
@@ -311,7 +332,9 @@ class RNAMixin(RNASeqMixin):
         n_samples: int = 10,
         batch_size: int = 64,
         rna_size_factor: int = 1000,
-        **kwargs,
+        transform_batch: Values | None = None,
+        correlation_type: Literal["spearman", "pearson"] = "spearman",
+        silent: bool = True,
     ) -> pd.DataFrame:
         """Correlation of genes over cells that are drawn for the cells' codes, without a Poisson's noise.
 
@@ -327,8 +350,12 @@ class RNAMixin(RNASeqMixin):
             Cells per pass.
         rna_size_factor
             Total counts that the cells are drawn for.
-        **kwargs
-            As in :meth:`scvi.model.SCVI.get_feature_correlation_matrix`.
+        transform_batch
+            Batch, or batches to average over, to decode into; None: each cell's own.
+        correlation_type
+            Of ranks, ``"spearman"``, or of values, ``"pearson"``.
+        silent
+            Show no progress bar of `transform_batch`.
 
         Returns
         -------
@@ -349,17 +376,26 @@ class RNAMixin(RNASeqMixin):
         >>> model.get_feature_correlation_matrix(n_samples=2).shape
         (20, 20)
         """
-        ORDERED.check(indices=indices)
+        ORDERED.check(indices=indices, transform_batch=transform_batch)
         COUNT.check(n_samples=n_samples, batch_size=batch_size, rna_size_factor=rna_size_factor)
+        Choice(("spearman", "pearson")).check(correlation_type=correlation_type)
+        FLAG.check(silent=silent)
         self._check_has_dispersion("`get_feature_correlation_matrix`")
         if isinstance(self.adata if adata is None else adata, MuData):
             raise ValueError(
                 "`get_feature_correlation_matrix` does not take a MuData. Correlate the cells of "
                 "`posterior_predictive_sample` instead."
             )
-        if "transform_batch" in kwargs:
-            kwargs["transform_batch"] = self._batch_names(kwargs["transform_batch"])
-        return super().get_feature_correlation_matrix(adata, indices, n_samples, batch_size, rna_size_factor, **kwargs)
+        return super().get_feature_correlation_matrix(
+            adata,
+            indices,
+            n_samples,
+            batch_size,
+            rna_size_factor,
+            transform_batch=self._batch_names(transform_batch),
+            correlation_type=correlation_type,
+            silent=silent,
+        )
 
     def _batch_names(self, batches: Values | None) -> Values | list[str | None] | None:
         """Batches as scvi-tools knows them, whatever their type."""
