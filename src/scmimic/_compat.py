@@ -5,6 +5,8 @@ scvi-tools 1.4 and 1.5 both carry them; a release that moves one is mended here 
 
 from typing import Any
 
+# `view_anndata_setup` of scvi-tools 1.4 uses it, and does not import it
+import rich.pretty  # noqa: F401
 from anndata import AnnData
 from scvi.data import AnnDataManager
 from scvi.data._constants import _SCVI_UUID_KEY

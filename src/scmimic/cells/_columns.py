@@ -126,7 +126,9 @@ def complete_column(
         If values are missing, or several columns have the name.
     """
     if key not in obs:
-        raise KeyError(f"`{argument}={key!r}`: there is no such column in `{name}.obs`. Columns: {list(obs.columns)}.")
+        # those of scvi-tools' bookkeeping are nobody's to name
+        columns = [column for column in obs.columns if not str(column).startswith("_scvi_")]
+        raise KeyError(f"`{argument}={key!r}`: there is no such column in `{name}.obs`. Columns: {columns}.")
     values = obs[key]
     column = f"{name}.obs[{key!r}]"
     if isinstance(values, pd.DataFrame):

@@ -1,5 +1,8 @@
 """Each bad input gives a clear error (what, where, how to mend), or simply works."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -88,6 +91,49 @@ def test_refused(adata, change, setup, init, error, message):
         data = change(adata)
         sm.ACTIVA.setup_anndata(data, **setup)
         sm.ACTIVA(data, **init)
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [{"categorical_covariate_keys": ["x"]}, {"continuous_covariate_keys": ["x"]}, {"continuous_covariate_keys": ["t"]}],
+)
+@pytest.mark.parametrize("container", ["AnnData", "MuData"])
+def test_a_set_up_that_fails_writes_nothing(adata, setup, container):
+    adata.obs["t"] = "text"
+    before = list(adata.obs)
+    with pytest.raises((KeyError, TypeError), match=f"{next(iter(setup))}"):
+        if container == "AnnData":
+            sm.ACTIVA.setup_anndata(adata, labels_key="cell_type", **setup)
+        else:
+            places = dict.fromkeys(("rna_layer", "labels_key", *setup), "rna")
+            sm.ACTIVA.setup_mudata(MuData({"rna": adata}), modalities=places, labels_key="cell_type", **setup)
+    assert list(adata.obs) == before and not adata.obsm
+
+
+def test_columns_that_can_be_named_are_not_those_of_scvi_tools(adata):
+    before = list(adata.obs)
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(KeyError) as raised:
+        sm.ACTIVA.setup_anndata(adata, labels_key="x")
+    assert raised.value.args[0].endswith(f"Columns: {before}.")
+
+
+@pytest.mark.parametrize("name", ["gene_likelihood", "n_latent"])
+def test_arguments_of_the_model_in_its_set_up(adata, name):
+    with pytest.raises(TypeError, match=f"does not take `{name}`: it is an argument of the model, `ACTIVA"):
+        sm.ACTIVA.setup_anndata(adata, labels_key="cell_type", **{name: 3})
+
+
+def test_the_set_up_can_be_viewed():
+    """In a process of its own: what scvi-tools does not import itself, others here may have imported."""
+    code = (
+        "import scmimic as sm\n"
+        "adata = sm.datasets.synthetic_counts(n_obs=60, n_vars=20, seed=0)\n"
+        "sm.ACTIVA.setup_anndata(adata, labels_key='cell_type')\n"
+        "sm.ACTIVA(adata, n_latent=2, n_hidden=(8,)).view_anndata_setup()\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'labels_key': 'cell_type'" in shown and "Summary Statistics" in shown
 
 
 def test_backed_is_refused(adata, tmp_path):

@@ -1,5 +1,7 @@
 """What every model's ``train`` shares."""
 
+import re
+
 import numpy as np
 import pytest
 import scvi
@@ -57,3 +59,41 @@ def test_settings_of_the_plan(adata, plan_kwargs, error, message):
     sm.WGANGP.setup_anndata(adata)
     with pytest.raises(error, match=message):
         sm.WGANGP(adata, **SMALL).train(1, plan_kwargs=plan_kwargs, **QUIET)
+
+
+@pytest.mark.parametrize("setting", ["check_val_every_n_epoch", "learning_rate_monitor", "fast_dev_run"])
+@pytest.mark.parametrize("size", [{}, {"train_size": 0.9, "validation_size": 0}])
+def test_settings_that_need_validation_cells(adata, setting, size):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, **SMALL_VAE)
+    with pytest.raises(ValueError, match=f"`{setting}=1` needs validation cells.*`train_size=0.9`"):
+        model.train(2, **{setting: 1}, **size, **QUIET)
+    assert not model.is_trained
+
+
+def test_early_stopping_needs_validation_cells(adata):
+    sm.BetaTCVAE.setup_anndata(adata)
+    model = sm.BetaTCVAE(adata, gene_likelihood="nb", **SMALL_VAE)
+    with pytest.raises(ValueError, match="`early_stopping=True` needs validation cells.*`train_size=0.9`"):
+        model.train(2, early_stopping=True, **QUIET)
+    rows = np.arange(adata.n_obs)
+    given = {"external_indexing": [rows[:-40], rows[-40:], rows[:0]]}
+    model.train(2, early_stopping=True, datasplitter_kwargs=given, **QUIET)
+    assert "elbo_validation" in model.history and len(model.validation_indices) == 40
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("use_gpu", "it takes max_epochs, warmup_epochs, accelerator"),
+        ("plan_config", "write `plan_kwargs={...}`"),
+        ("trainer_kwargs", "is `plan_kwargs` meant?"),
+    ],
+)
+def test_keywords_that_no_training_takes(adata, keyword, message):
+    sm.ACTIVA.setup_anndata(adata, labels_key="cell_type")
+    model = sm.ACTIVA(adata, **SMALL_VAE)
+    with pytest.raises(TypeError, match=f"`ACTIVA.train` does not take `{keyword}`: {re.escape(message)}") as raised:
+        model.train(1, **{keyword: False})
+    named = str(raised.value).rpartition("it takes ")[2].rstrip(".").split(", ")
+    assert len(named) == len(set(named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ from scmimic.cells import (
 logger = logging.getLogger(__name__)
 
 _COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
+# before any field writes to the data
+_COVARIATE_CHECKS = (check_column, check_number_column)
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
     **dict.fromkeys(("layer", "rna_layer"), LAYER),
@@ -252,6 +255,9 @@ def anndata_fields(
     for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
         if key is not None:
             check_column(adata.obs, key, argument, unlabeled=unlabeled)
+    for argument, keys, check in zip(_COVARIATES, (categorical, continuous), _COVARIATE_CHECKS, strict=True):
+        for key in keys:
+            check(adata.obs, key, argument)
     check_size_factor(adata.obs, size_factor_key)
     # a model that was saved without covariates has no state of their fields
     covariates: list[fields.BaseAnnDataField] = []
@@ -311,6 +317,10 @@ def mudata_fields(
         name, obs = tables[argument]
         if key is not None:
             check_column(obs, key, argument, name=name, unlabeled=unlabeled)
+    for argument, keys, check in zip(_COVARIATES, (categorical, continuous), _COVARIATE_CHECKS, strict=True):
+        name, obs = tables[argument]
+        for key in keys:
+            check(obs, key, argument, name=name)
     check_size_factor(tables["size_factor_key"][1], size_factor_key)
     kinds = (MuDataCategoricalCovariatesField, MuDataContinuousCovariatesField)
     registry_keys = (REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
@@ -351,10 +361,12 @@ def register(
     cls: type[BaseModelClass], data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any
 ) -> None:
     """Register ``data`` with the model class."""
+    of_model = [name for name in inspect.signature(cls).parameters if name not in ("adata", "registry")]
     check_keywords(
         kwargs,
         [*setup_method_args["setup_args"], *_TRANSFER],
         what=f"`{cls.__name__}.{setup_method_args['setup_method_name']}`",
+        hints={name: f"it is an argument of the model, `{cls.__name__}(adata, {name}=...)`" for name in of_model},
     )
     manager = AnnDataManager(fields=field_list, setup_method_args=setup_method_args)
     if "source_registry" in kwargs:

@@ -159,7 +159,7 @@ class CellModel(TrainableModel):
     def _shareable(self) -> CellModel:
         """A copy that holds nothing of a single training cell."""
         raise ValueError(
-            f"A {type(self).__name__} cannot be saved with `shareable=True`: only ACTIVA and BetaTCVAE know how to "
+            f"{type(self).__name__} cannot be saved with `shareable=True`: only ACTIVA and BetaTCVAE know how to "
             "generate without their training cells."
         )
 

@@ -165,6 +165,15 @@ _COLLECTION = {
     "dataset_size": _Size(1, whole=True),
 }
 
+# With these scvi-tools and Lightning go through the validation cells.
+_VALIDATING = (
+    "early_stopping",
+    "check_val_every_n_epoch",
+    "learning_rate_monitor",
+    "enable_checkpointing",
+    "fast_dev_run",
+)
+
 # Larger counts have no place in the integers that are made of them.
 _MAX_COUNT = 2**31
 
@@ -284,7 +293,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         name, given = cls.__name__, dict(locals())
         known = inspect.signature(cls.setup_anndata).parameters
         if "datamodule" not in inspect.signature(cls.train).parameters:
-            raise TypeError(f"A {name} trains on cells in memory alone: `{name}.setup_anndata(adata, ...)`.")
+            raise TypeError(f"{name} trains on cells in memory alone: `{name}.setup_anndata(adata, ...)`.")
         settings = {key: given[key] for key in _REGISTERED if key in known}
         if further := [key for key in _REGISTERED if key not in known and given[key] not in (None, _keys.UNLABELED)]:
             raise TypeError(f"`{name}.setup_anndata` has no {further}, and so there is none here: leave it out.")
@@ -337,11 +346,13 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
                 f"{asked.validation_size}."
             )
         check_plan_kwargs(self._training_plan_cls, asked.plan_kwargs or {})
-        self._check_passed_on(asked.datasplitter_kwargs or {}, asked.trainer_kwargs, list(arguments))
+        of_train = [name for name in arguments if name not in ("self", "trainer_kwargs")]
+        self._check_passed_on(asked.datasplitter_kwargs or {}, asked.trainer_kwargs, of_train)
+        _check_validation(asked)
         if (precision := asked.trainer_kwargs.get("precision")) not in self._precisions:
             mixed = " or mixed" if MIXED[0] in self._precisions else ""
             raise ValueError(
-                f"A {type(self).__name__} trains in single{mixed} precision: leave `precision={precision!r}` out."
+                f"{type(self).__name__} trains in single{mixed} precision: leave `precision={precision!r}` out."
             )
 
     def _check_passed_on(
@@ -357,10 +368,11 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
             hints=dict.fromkeys(of_train, here),
         )
         in_plan = {name: f"write `plan_kwargs={{{name!r}: ...}}`" for name in _plan_parameters(self._training_plan_cls)}
+        in_plan["plan_config"] = "write `plan_kwargs={...}`"
         in_splitter = {name: f"write `datasplitter_kwargs={{{name!r}: ...}}`" for name in ("drop_last", "num_workers")}
         check_keywords(
             trainer_kwargs,
-            [*of_train, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"],
+            dict.fromkeys([*of_train, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"]),
             what=f"`{type(self).__name__}.train`",
             hints=in_plan | in_splitter | {"learning_rate": "write `plan_kwargs={'lr': ...}`"},
         )
@@ -549,6 +561,21 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _settings(part: torch.nn.Module) -> dict[str, Any]:
     # its tensors and parts stand under private names
     return {name: value for name, value in vars(part).items() if not name.startswith("_")}
+
+
+def _check_validation(asked: SimpleNamespace) -> None:
+    """Refuse what looks at validation cells where there are none; they are all trained on unless it is said."""
+    is_streamed = getattr(asked, "datamodule", None) is not None
+    all_trained = asked.train_size == 1 or (is_streamed and asked.train_size is None and not asked.validation_size)
+    if not all_trained and asked.validation_size != 0 or "external_indexing" in (asked.datasplitter_kwargs or {}):
+        return
+    settings = {**asked.trainer_kwargs, "early_stopping": asked.early_stopping}
+    if name := next((name for name in _VALIDATING if settings.get(name)), None):
+        raise ValueError(
+            f"`{name}={settings[name]!r}` needs validation cells, and there are none: "
+            f"`train_size={asked.train_size!r}`, `validation_size={asked.validation_size!r}`. Leave some out of the "
+            "training, `train_size=0.9`."
+        )
 
 
 def check_plan_kwargs(plan_cls: type, plan_kwargs: Mapping[str, Any]) -> None:

@@ -198,12 +198,13 @@ class GenerativeGAN(GenerativeModel):
         >>> model.is_trained
         True
         """
-        self._check_training(locals(), batch_size=COUNT_OR_NONE)
-        if early_stopping:
+        # more validation cells, which other models need for it, would not help
+        if early_stopping is True:
             raise ValueError(
                 "`early_stopping` needs a loss that falls as the cells get better, and a GAN has none. Compare cells "
                 "of several lengths of training with `scmimic.tl.evaluate`."
             )
+        self._check_training(locals(), batch_size=COUNT_OR_NONE)
         n_devices = len(devices) if isinstance(devices, list) else devices
         for name, asked_for, is_one in (
             ("devices", devices, n_devices in ("auto", "1", 1)),
