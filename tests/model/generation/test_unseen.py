@@ -9,12 +9,14 @@ import pytest
 import scipy.sparse as sp
 import scvi
 import torch
+from scipy.optimize import minimize
 
 import scmimic as sm
 from scmimic import _keys
 from scmimic.cells import AttributeValues
 from scmimic.model.generation._sampler import UNSEEN_CELLS, BlockSampler
-from scmimic.model.generation._unseen import HALF_COUNTED, GroupMeans
+from scmimic.model.generation._unseen import HALF_COUNTED, NEAR_GROUPS, GroupMeans
+from scmimic.model.generation.codes._composition import find_groups
 from scmimic.model.generation.similarity import POWERS
 
 N_GENES = 40
@@ -73,7 +75,7 @@ def test_a_response_that_all_labels_share_is_foretold_in_full():
     found = groups(means, library=library).foretell(np.array([3, 0, STIMULATED]))
     np.testing.assert_allclose(foretold_expression(found), scaled(base[3] + response), rtol=1e-4)
     assert found.trust == pytest.approx(1, abs=1e-5)
-    assert found.library_shift == pytest.approx(0.3)
+    assert found.log_library == pytest.approx(10.3)
     assert sum(found.label_weights.values()) == pytest.approx(1)
 
 
@@ -158,21 +160,109 @@ def test_against_a_second_implementation():
     assert found.label_weights == pytest.approx({k: weight[k] / total for k in others})
 
 
-def test_the_start_is_the_mixture_of_covariates_that_the_cells_have():
-    """A donor is foretold from the type's cells of other donors, by as many of each as there are."""
-    rng = np.random.default_rng(4)
-    donors, n = 3, {0: 100, 1: 300}
-    means = {(k, d): log_means(rng, 1)[0] for k in range(2) for d in range(donors)}
-    del means[0, 2]
-    n_cells = [n.get(d, 50) if k == 0 else 80 for k, d in means]
-    found = groups(means, n_cells).foretell(np.array([0, 0, 2]))
+def three_attributes(rng, *, donors, response=1.0, donor=0.5, cells=(30, 200)):
+    """Means of three labels under control and a drug, from several donors, with sampling noise."""
+    base, drug, own = log_means(rng, 3), response * rng.normal(size=N_GENES), donor * rng.normal(size=(donors, N_GENES))
+    codes = np.array([(k, c, d) for k in range(3) for c in (CONTROL, STIMULATED) for d in range(donors)])
+    n_cells = rng.integers(*cells, len(codes))
+    truth = base[codes[:, 0]] + codes[:, 1:2] * drug + own[codes[:, 2]]
+    means = truth + rng.normal(size=truth.shape) / np.sqrt(n_cells)[:, None]
+    library = 7 + 0.5 * codes[:, 1] + 0.2 * codes[:, 2]
+    return GroupMeans(codes, n_cells, means.astype(np.float32), library), truth
 
-    def mean(k):
-        return np.log1p((100 * np.expm1(means[k, 0]) + 300 * np.expm1(means[k, 1])) / 400)
 
-    expected = np.maximum(mean(0) + means[1, 2] - mean(1), 0)
-    np.testing.assert_allclose(foretold_expression(found), scaled(expected), atol=1e-4)
-    assert np.isnan(found.trust)
+def without(found, *combinations):
+    kept = ~np.isin(np.arange(len(found.codes)), [find_groups(found.codes, np.array([c]))[0] for c in combinations])
+    return GroupMeans(found.codes[kept], found.n_cells[kept], found.expression[kept], found.library[kept])
+
+
+def test_what_each_attribute_moves_is_told_from_noise():
+    rng = np.random.default_rng(8)
+    steps, donors = rng.normal(size=400), 0.5 * rng.normal(size=(8, 400))
+    codes = np.array([(k, c, d, k) for k in range(3) for c in (0, 1) for d in range(8)])
+    n_cells = rng.integers(5, 200, len(codes))
+    noise = 3 / np.sqrt(n_cells)[:, None] * rng.normal(size=(len(codes), 400))
+    means = 5.0 + codes[:, :1] + codes[:, 1:2] * steps + donors[codes[:, 2]] + noise
+    of_all = GroupMeans(codes, n_cells, means, np.zeros(len(codes)))
+    of_label, of_drug, of_donors, of_name, of_noise = of_all._parts
+    assert of_drug == pytest.approx(400, rel=0.15)
+    assert of_donors == pytest.approx(2 * 0.25 * 400, rel=0.15)
+    assert of_noise == pytest.approx(9 * 400, rel=0.5)
+    # within a label these are the same in all groups: nothing is known, and they count in full
+    assert of_label == of_name == of_drug
+    alike = GroupMeans(codes, n_cells, 5 + codes[:, 1:2] * steps + noise, np.zeros(len(codes)))
+    assert alike._parts[2] < 0.02 * alike._parts[1]
+
+
+def test_shares_are_those_of_the_least_expected_distance():
+    of_all, _ = three_attributes(np.random.default_rng(4), donors=3)
+    asked = np.array([0, STIMULATED, 2])
+    rows = np.flatnonzero((of_all.codes[:, 0] == 0) & (of_all.codes != asked).any(axis=1))
+    shares = of_all._nearest(rows, asked)
+    parts, noise = of_all._parts[:-1], of_all._parts[-1]
+
+    def expected(shares):
+        """Squared distance of the mean, by the distances of pairs."""
+        groups = np.vstack([of_all.codes[rows], asked])
+        between = (groups[:, None] != groups[None]) @ parts / 2
+        signs = np.append(shares, -1)
+        return -signs @ between @ signs + noise * (shares**2 / of_all.n_cells[rows]).sum()
+
+    one = {"type": "eq", "fun": lambda x: x.sum() - 1}
+    best = minimize(
+        expected, np.full(len(rows), 1 / len(rows)), bounds=[(0, 1)] * len(rows), constraints=one, tol=1e-12
+    )
+    assert shares.sum() == pytest.approx(1) and (shares >= 0).all()
+    assert expected(shares) == pytest.approx(best.fun, rel=1e-4)
+    np.testing.assert_allclose(shares, best.x, atol=0.01)
+    # the drug's cells of other donors, and the donor's own control cells
+    assert shares[of_all.codes[rows, 1] == STIMULATED].sum() > 0.5
+    assert shares[of_all.codes[rows, 1] == CONTROL][2] > 2 * shares[of_all.codes[rows, 1] == CONTROL][:2].max()
+
+
+def test_of_many_groups_the_nearest_and_largest_are_taken():
+    rng = np.random.default_rng(11)
+    of_all, _ = three_attributes(rng, donors=60, donor=0.0)
+    asked = np.array([0, STIMULATED, 0])
+    rows = np.flatnonzero((of_all.codes[:, 0] == 0) & (of_all.codes != asked).any(axis=1))
+    shares = of_all._nearest(rows, asked)
+    assert shares.sum() == pytest.approx(1) and (shares > 0).sum() <= NEAR_GROUPS < len(rows)
+    near = rows[shares > 0]
+    assert (of_all.codes[near, 1] == STIMULATED).all()
+    largest = of_all.n_cells[rows[of_all.codes[rows, 1] == STIMULATED]]
+    assert of_all.n_cells[near].min() >= np.sort(largest)[-NEAR_GROUPS]
+
+
+def test_labels_of_one_group_each_say_nothing():
+    rng = np.random.default_rng(12)
+    found = groups({(0, CONTROL): log_means(rng, 1)[0], (1, STIMULATED): log_means(rng, 1)[0]})
+    assert found.foretell(np.array([0, 0, STIMULATED])) is None
+
+
+@pytest.mark.parametrize("donor", [0.0, 0.3])
+def test_it_begins_at_the_cells_that_are_nearest(donor):
+    """The drug moves much: cells with it of other donors are nearer than the donor's control cells."""
+    rng = np.random.default_rng(9)
+    of_all, truth = three_attributes(rng, donors=4, donor=donor)
+    asked = (0, STIMULATED, 3)
+    row = find_groups(of_all.codes, np.array([asked]))[0]
+    found = without(of_all, asked).foretell(np.array(asked))
+    error = foretold_expression(found) - scaled(truth[row])
+    # of every four groups that count alike a mean, but for the donor's own part
+    assert np.sqrt((error**2).mean()) < 0.12 + 0.5 * donor
+    assert found.trust > 0.8
+    assert found.log_library == pytest.approx(of_all.library[row], abs=0.15)
+
+
+def test_labels_that_were_not_seen_near_what_is_asked_say_nothing():
+    """Their change, from control cells, is not that from the drug's cells of other donors."""
+    rng = np.random.default_rng(10)
+    of_all, _ = three_attributes(rng, donors=3, donor=0.05)
+    asked = (0, STIMULATED, 2)
+    far = [(1, STIMULATED, 0), (1, STIMULATED, 1)]
+    found = without(of_all, asked, *far).foretell(np.array(asked))
+    assert list(found.label_weights) == [2]
+    assert without(of_all, asked, *far, (2, STIMULATED, 0), (2, STIMULATED, 1)).foretell(np.array(asked)) is None
 
 
 def test_trust_counts_from_the_mean_of_all_the_cells_of_a_type():
@@ -193,21 +283,24 @@ def test_trust_counts_from_the_mean_of_all_the_cells_of_a_type():
     of_all = GroupMeans(codes, n_cells, np.array(list(means.values()), dtype=np.float32), library)
     found = of_all.foretell(np.array(asked))
 
-    def mixture(k, combinations):
-        cells = [size[0, d, c] for d, c in combinations]
-        return np.log1p(np.average([np.expm1(means[k, d, c]) for d, c in combinations], axis=0, weights=cells))
+    def blend(k, combinations, shares):
+        return np.average([means[k, d, c] for d, c in combinations], axis=0, weights=shares)
 
     # of two references each is foretold by the other, and both kept as far as they foretell
-    start, every = [(0, STIMULATED), (1, CONTROL)], [(0, CONTROL), (0, STIMULATED), (1, CONTROL)]
-    steps = {k: means[k, 1, STIMULATED] - mixture(k, start) for k in (1, 2)}
+    every = [(d, c) for k, d, c in means if k == 0]
+    number = np.array([size[0, d, c] for d, c in every])
+    usual, steps = {k: blend(k, every, number) for k in (1, 2)}, {}
+    for k in (1, 2):
+        rows = find_groups(codes, np.array([(k, d, c) for d, c in every]))
+        steps[k] = means[k, 1, STIMULATED] - blend(k, every, of_all._nearest(rows, np.array([k, 1, STIMULATED])))
     sizes = {k: steps[k] @ steps[k] for k in steps}
-    kept = sum(steps[1] @ steps[2] / sizes[k] for k in steps) / sum(sizes[3 - k] / sizes[k] for k in steps)
+    kept = max(sum(steps[1] @ steps[2] / sizes[k] for k in steps) / sum(sizes[3 - k] / sizes[k] for k in steps), 0)
     weight = {}
     for k in steps:
-        few = min(sum(size[k, d, c] for d, c in start), size[k, 1, STIMULATED])
+        few = min(sum(size[k, d, c] for d, c in every), size[k, 1, STIMULATED])
         weight[k] = few / (few + HALF_COUNTED)
     error = sum(weight[k] * ((kept * steps[3 - k] - steps[k]) ** 2).sum() for k in steps)
-    change = sum(weight[k] * ((means[k, 1, STIMULATED] - mixture(k, every)) ** 2).sum() for k in steps)
+    change = sum(weight[k] * ((means[k, 1, STIMULATED] - usual[k]) ** 2).sum() for k in steps)
     assert found.trust == pytest.approx(1 - error / change, abs=1e-5)
     assert found.trust > 0.9
 

@@ -188,9 +188,11 @@ class GenerativeVAE(RealismMixin, RNAMixin, VAEMixin, GenerativeModel):
         -----
         **Combinations without training cells**, of count likelihoods: codes are those of the type, and the decoder is
         told what is asked. The means of the genes are then moved to where the types that were seen foretell them (not
-        in the papers): the mean of the type's own cells, plus the response of the other types, of which those count
-        most that are like it, by the power of the distance with which they foretell one another best. Library sizes are
-        moved likewise; dispersions of genes that rise are those of the types in which they were seen; gene margins are
+        in the papers): a mean of the type's own groups, plus the response of the other types, of which those count
+        most that are like it, by the power of the distance with which they foretell one another best. Of the type's
+        groups those count that are likely to be near what is asked: with a drug and donors that hardly differ, the
+        drug's cells of other donors (kriging, by what each attribute moves in all types). Library sizes are moved
+        likewise; dispersions of genes that rise are those of the types in which they were seen; gene margins are
         those of other groups and not matched. ``"trust"`` is the share that the other types foretell of one
         another's squared difference between what is asked and the type's mean over the cells that it has, each left out
         in turn and weighted by likeness: 1 is ideal, 0 no better than that mean.

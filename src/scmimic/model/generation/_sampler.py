@@ -60,15 +60,15 @@ class UnseenGroup(NamedTuple):
 
     Attributes
     ----------
-    foretold
-        What the other groups say of it.
+    library_shift
+        What is added to the log library sizes that come with the codes.
     factor
         What the decoder's proportions are multiplied by, before they are scaled to sum to 1, ``(n_genes,)``.
     theta
         Inverse dispersions, ``(n_genes,)``; None where they are the same for all labels.
     """
 
-    foretold: Foretold
+    library_shift: float
     factor: torch.Tensor
     theta: torch.Tensor | None
 
@@ -246,7 +246,7 @@ class CellSampler(BlockSampler):
         else:
             for rows, group in self.unseen_groups(drawn.attributes):
                 if group is not None:
-                    log_library[rows] += group.foretold.library_shift
+                    log_library[rows] += group.library_shift
         return z, log_library.float()
 
     def told(self, attributes: AttributeValues) -> torch.Tensor | None:
@@ -313,7 +313,7 @@ class CellSampler(BlockSampler):
         factor = (wanted + LEAST_PROPORTION) / (decoded + LEAST_PROPORTION)
         # a gene that hardly any of the type's own cells express varies as it does where it is expressed
         theta = module.mixed_dispersion(int(codes[LABEL]), found.label_weights, found.risen)
-        return UnseenGroup(found, factor.float(), theta)
+        return UnseenGroup(found.log_library - float(log_library.double().mean()), factor.float(), theta)
 
     def make(self, drawn: Drawn, numbers: Iterable[int] | None = None) -> Iterator[Chunk]:
         """The cells of all blocks, or of the blocks of these numbers."""

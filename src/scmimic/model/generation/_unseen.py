@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import nnls
+from scipy.spatial.distance import pdist
 
 from scmimic._plain import saved_as
 from scmimic._reprs import short_repr
 from scmimic.cells import LABEL, AttributeValues
-from scmimic.model.generation.codes._composition import find_groups, most_alike
+from scmimic.model.generation.codes._composition import find_groups
 from scmimic.model.generation.similarity import errors_by_power, foretold_by_others, least_power, similarity_weights
 
 TOTAL = 1e4
@@ -25,6 +28,11 @@ TOTAL = 1e4
 
 # With so many cells a label's response counts half of what it would with very many.
 HALF_COUNTED = 20
+
+MOST_GROUPS = 200
+"""Groups of a label, the largest, by which it is measured what each attribute moves."""
+NEAR_GROUPS = 50
+"""Groups of a label, the nearest, of which a mean is taken."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,8 @@ class Foretold:
     ----------
     proportions
         Mean proportion of each gene in a cell; they sum to 1.
-    library_shift
-        What is added to the log library size of the cells that its codes are taken from.
+    log_library
+        Mean log library size.
     risen
         Share of each gene's proportion by which it exceeds that of the group's own cells under other covariates.
     label_weights
@@ -48,7 +56,7 @@ class Foretold:
     """
 
     proportions: np.ndarray
-    library_shift: float
+    log_library: float
     risen: np.ndarray
     label_weights: dict[int, float]
     trust: float
@@ -107,7 +115,7 @@ class GroupMeans:
     def foretell(self, codes: np.ndarray) -> Foretold | None:
         """What the other groups say of one that has no cells; None where they say nothing.
 
-        The group's own cells under other covariates, those that are most like what is asked, are moved by the
+        It begins at a mean of the label's own groups under other covariates (:meth:`_nearest`), and is moved by the
         responses of the labels that were seen both under these and under what is asked. A label weighs d^-p, where d is
         the distance of its mean from that of the group's own cells, and p the power with which the labels foretell one
         another best; one of few cells counts less. The response is multiplied by the share of it that is foretold, at
@@ -118,17 +126,18 @@ class GroupMeans:
         codes
             Combination of the group, ``(n_codes,)``.
         """
-        start = most_alike(self.codes, codes)
-        if self.has(codes[None])[0] or not len(start):
+        groups = np.flatnonzero(self.codes[:, LABEL] == codes[LABEL])
+        if self.has(codes[None])[0] or not len(groups):
             return None
+        shares = self._nearest(groups, codes)
+        own, own_library = self._blend(groups, shares)
         references = [
             (int(label), *found)
             for label in np.unique(self.codes[:, LABEL])
-            if label != codes[LABEL] and (found := self._seen_both(int(label), codes, start)) is not None
+            if label != codes[LABEL] and (found := self._seen_both(int(label), codes, groups, shares)) is not None
         ]
         if not references:
             return None
-        own, _ = self._mean(start, self.n_cells[start])
         labels, n_cells, places, reached, of_places, of_reached, usual = zip(*references, strict=True)
         place, response = np.array(places), np.array(reached) - np.array(places)
         of_library = np.array(of_reached) - np.array(of_places)
@@ -147,38 +156,80 @@ class GroupMeans:
         proportions = np.expm1(np.maximum(own + kept * (weights @ response), 0))
         risen = 1 - np.divide(np.expm1(own), proportions, out=np.ones_like(own), where=proportions > 0).clip(max=1)
         label_weights = dict(zip(labels, weights.tolist(), strict=True))
-        shift = kept_library * float(weights @ of_library)
+        log_library = own_library + kept_library * float(weights @ of_library)
         proportions /= max(proportions.sum(), np.finfo(float).tiny)
-        return Foretold(proportions, shift, risen, label_weights, trust)
+        return Foretold(proportions, log_library, risen, label_weights, trust)
 
     def _seen_both(
-        self, label: int, codes: np.ndarray, start: np.ndarray
+        self, label: int, codes: np.ndarray, groups: np.ndarray, shares: np.ndarray
     ) -> tuple[int, np.ndarray, np.ndarray, float, float, np.ndarray] | None:
-        """Of a label under the covariates of `start`, and under those that are asked: cells, means, library sizes.
+        """Of a label near what is asked, and under it: cells, means, library sizes; None where it was not seen so.
 
-        The number of cells is that of the side that has fewer. Last comes the label's mean under all the covariates
-        under which the group's own label was seen.
+        Near it has groups under the covariates of those of the group's own label that make up half of its mean.
+        The number of cells is that of the side that has fewer. Last comes the label's mean under all covariates under
+        which the group's own label was seen.
         """
-        asked = find_groups(self.codes, np.append(label, codes[LABEL + 1 :])[None])[0]
-        rows, weights = self._same_mixture(label, start)
-        if asked < 0 or not len(rows):
+        asked = np.append(label, codes[LABEL + 1 :])
+        alike = self.codes[groups]
+        alike[:, LABEL] = label
+        rows, reached = find_groups(self.codes, alike), find_groups(self.codes, asked[None])[0]
+        both = rows >= 0
+        if reached < 0 or shares[both].sum() < 0.5:
             return None
-        base, library = self._mean(rows, weights)
-        usual, _ = self._mean(*self._same_mixture(label, np.flatnonzero(self.codes[:, LABEL] == codes[LABEL])))
-        n_cells = int(min(self.n_cells[rows].sum(), self.n_cells[asked]))
-        return n_cells, base, self.expression[asked].astype(np.float64), library, float(self.library[asked]), usual
+        rows = rows[both]
+        base, library = self._blend(rows, self._nearest(rows, asked))
+        usual, _ = self._blend(rows, self.n_cells[groups[both]])
+        n_cells = int(min(self.n_cells[rows].sum(), self.n_cells[reached]))
+        return n_cells, base, self.expression[reached].astype(np.float64), library, float(self.library[reached]), usual
 
-    def _same_mixture(self, label: int, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Groups of a label under the covariates of other groups, and the cells of these, by which they count."""
-        asked = self.codes[origin]
-        asked[:, LABEL] = label
-        rows = find_groups(self.codes, asked)
-        return rows[rows >= 0], self.n_cells[origin[rows >= 0]]
+    def _blend(self, rows: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, float]:
+        """Mean of the expression and of the log library size of several groups."""
+        expression = np.average(self.expression[rows].astype(np.float64), axis=0, weights=shares)
+        return expression, float(np.average(self.library[rows], weights=shares))
 
-    def _mean(self, rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean expression and log library size of several groups."""
-        amounts = np.average(np.expm1(self.expression[rows].astype(np.float64)), axis=0, weights=weights)
-        return np.log1p(amounts), float(np.average(self.library[rows], weights=weights))
+    def _nearest(self, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Shares of several groups of a label whose mean is expected to be nearest to the one that is asked.
+
+        Kriging with shares from 0 to 1: groups covary by the parts of the attributes that they share, and each has
+        sampling noise. Of a drug and donors that hardly differ, cells with the drug count, whichever their donor.
+        """
+        parts, noise = self._parts[:-1] / 2, self._parts[-1]
+        shared, n_cells = (self.codes[rows] == codes) @ parts, self.n_cells[rows]
+        near = np.lexsort((-n_cells, -shared))[:NEAR_GROUPS]
+        known = self.codes[rows[near]]
+        covariance = (known[:, None] == known[None]) @ parts + np.diag(noise / n_cells[near])
+        # nothing is known of the label's mean, which shares that sum to 1 leave out
+        free = 1e3 * max(np.trace(covariance), np.finfo(float).tiny)
+        root = np.linalg.cholesky(covariance + free * 1e-12 * np.eye(len(near)))
+        target = np.linalg.solve(root, shared[near])
+        found, _ = nnls(np.vstack([root.T, np.full(len(near), np.sqrt(free))]), np.append(target, np.sqrt(free)))
+        shares = np.zeros(len(rows))
+        shares[near] = found / found.sum()
+        return shares
+
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """Squared distance that each attribute puts between two groups of a label, and sampling noise per cell.
+
+        The squared distance of two means is taken to be a sum: a part for each attribute in which they differ, and
+        noise, which falls with their cells. What never differs within a label counts as much as the most important.
+        """
+        designs, distances = [], []
+        for label in np.unique(self.codes[:, LABEL]):
+            rows = np.flatnonzero(self.codes[:, LABEL] == label)
+            rows = rows[np.argsort(-self.n_cells[rows], kind="stable")[:MOST_GROUPS]]
+            first, second = (rows[side] for side in np.triu_indices(len(rows), 1))
+            noise = 1 / self.n_cells[first] + 1 / self.n_cells[second]
+            designs.append(np.column_stack([self.codes[first] != self.codes[second], noise]))
+            distances.append(pdist(self.expression[rows], "sqeuclidean"))
+        design, distance = np.concatenate(designs), np.concatenate(distances)
+        if not len(design):
+            return np.ones(design.shape[1])
+        counted = np.sqrt(1 / (1 + HALF_COUNTED * design[:, -1]))
+        parts, _ = nnls(design * counted[:, None], distance * counted)
+        varies = design.any(axis=0)
+        most = parts[:-1].max() if parts[:-1].any() else 1.0
+        return np.where(varies, parts, most)
 
 
 def _slope(foretold: np.ndarray, response: np.ndarray) -> float:
