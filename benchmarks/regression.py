@@ -4,7 +4,7 @@
     python benchmarks/regression.py --update   # writes regression.json
 
 All is processor time of one thread, over that of a 1024 x 1024 x 1024 float32 product (GEMM) measured before and after:
-the least of some repetitions, so that other work on the machine counts little. It takes under a minute.
+the least of some repetitions, so that other work on the machine counts little. It takes about a minute.
 """
 
 import argparse
@@ -94,6 +94,11 @@ def measured() -> Iterator[tuple[str, float]]:
     real, new = (sm.datasets.synthetic_counts(n_obs=300, n_vars=300, n_labels=3, seed=seed) for seed in range(2))
     asked = {"metrics": ("rf_auc_genes", "rf_auc_pcs", "mmd", "wasserstein"), "n_trees": 50, "n_jobs": 1}
     yield "evaluation, 300 x 300 x 300", in_products(lambda: seconds(lambda: sm.evaluate(real, new, **asked)))
+    real, new = (sm.datasets.synthetic_counts(n_obs=26 * 40, n_vars=300, seed=seed) for seed in range(2))
+    for side in (real, new):
+        side.obs["type"] = [f"type_{i % 26}" for i in range(side.n_obs)]
+    asked |= {"metrics": ("rf_auc_genes", "rf_auc_pcs"), "labels_key": "type", "baselines": (), "n_trees": 10}
+    yield "evaluation, 26 types of 40 cells", in_products(lambda: seconds(lambda: sm.evaluate(real, new, **asked)))
 
 
 def main() -> None:

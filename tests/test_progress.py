@@ -59,6 +59,17 @@ def test_a_bar_within_a_long_step(monkeypatch, style):
     assert "Working" not in one_long_step(Terminal())
 
 
+@pytest.mark.parametrize("style", ["tqdm", "rich"])
+def test_a_bar_names_the_step(monkeypatch, style):
+    monkeypatch.setattr(scvi.settings, "progress_bar_style", style)
+    with redirect_stdout(Terminal()) as shown, progress(2, "Working") as advance:
+        for name in ("first", "second"):
+            advance(0, name)
+            time.sleep(0.3)
+            advance(1)
+    assert shown.getvalue().index("Working (first)") < shown.getvalue().index("Working (second)")
+
+
 def test_a_bar_is_gone_at_the_end():
     *_, last = one_long_step(Terminal()).split("\r")
     assert last.strip() == ""
@@ -67,10 +78,10 @@ def test_a_bar_is_gone_at_the_end():
 def test_lines_where_nobody_watches(monkeypatch, caplog):
     monkeypatch.setattr(_progress, "_LINES", 0.05)
     with caplog.at_level(logging.INFO, "scmimic"), redirect_stdout(io.StringIO()), progress(4, "Working") as advance:
-        advance(3)
+        advance(3, "the last")
         time.sleep(0.2)
-    first, *_, last = [record.getMessage() for record in caplog.records]
-    assert first.startswith("Working: ") and first.endswith(" of 4, 0 s") and last == "Working: done, 0 s"
+    *_, within, last = [record.getMessage() for record in caplog.records]
+    assert within == "Working (the last): 3 of 4, 0 s" and last == "Working: done, 0 s"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "scmimic"):
         one_long_step(io.StringIO())
@@ -102,8 +113,8 @@ def test_what_takes_long_has_a_bar(tmp_path):
         assert "Calibrating" in shown.getvalue()
         new = model.generate(60, path=tmp_path / "new.h5ad", seed=0).to_memory()
         assert "Generating cells" in shown.getvalue()
-        sm.report(cells, new, tmp_path / "page.html", metrics="mmd", basis=None)
-        assert "Evaluating" in shown.getvalue() and "Drawing" in shown.getvalue()
+        sm.report(cells, new, tmp_path / "page.html", metrics="rf_auc_genes", basis=None)
+        assert "Evaluating (rf_auc_genes)" in shown.getvalue() and "Drawing" in shown.getvalue()
         model.differential_expression(groupby="cell_type", group1="type_0")
         assert "Comparing" in shown.getvalue() and "DE..." not in shown.getvalue()
         sm.tl.joint_embedding(cells, new, basis="tsne")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -22,7 +22,11 @@ DELAY = 2.0
 # Most seconds between two looks at a bar, which shows the time also where a step takes long, and between two lines.
 _REFRESH, _LINES = 1.0, 60.0
 
-Advance = Callable[[int], object]
+
+class Advance(Protocol):
+    """What a work tells of itself: how many further steps are done, and what comes now."""
+
+    def __call__(self, n: int, now: str = "") -> object: ...
 
 
 @contextmanager
@@ -43,12 +47,12 @@ def progress(total: int | None, description: str, *, silent: bool = False) -> It
 
     Yields
     ------
-    Function that is told how many further steps are done.
+    Function that is told how many further steps are done, and, where steps have names, which comes now.
     """
     from scvi import settings
 
     if silent or settings.verbosity > logging.INFO:
-        yield lambda n: None
+        yield _untold
         return
     shown = _lines if not _is_watched() else _rich_bar if settings.progress_bar_style == "rich" else _tqdm_bar
     with shown(total, description) as advance:
@@ -76,6 +80,14 @@ def epochs(description: str) -> Callback:
     return LambdaCallback(on_train_start=begin, on_train_epoch_end=step, on_train_end=end, on_exception=end)
 
 
+def _with(description: str, now: str) -> str:
+    return f"{description} ({now})"
+
+
+def _untold(n: int, now: str = "") -> None:
+    """Where nothing is shown."""
+
+
 @contextmanager
 def _tqdm_bar(total: int | None, description: str) -> Iterator[Advance]:
     from tqdm.auto import tqdm
@@ -86,8 +98,10 @@ def _tqdm_bar(total: int | None, description: str) -> Iterator[Advance]:
     lock = threading.Lock()
     with tqdm(total=total, miniters=0, **options) as counter:
 
-        def advance(n: int = 0) -> None:
+        def advance(n: int = 0, now: str = "") -> None:
             with lock:
+                if now:
+                    counter.set_description(_with(description, now), refresh=False)
                 counter.update(n)
 
         with _repeated(advance, _REFRESH):
@@ -107,8 +121,8 @@ def _rich_bar(total: int | None, description: str) -> Iterator[Advance]:
     )
     task, start = bar.add_task(description, total=total), time.monotonic()
 
-    def advance(n: int) -> None:
-        bar.advance(task, n)
+    def advance(n: int, now: str = "") -> None:
+        bar.update(task, advance=n, description=_with(description, now) if now else None)
         if time.monotonic() - start >= DELAY:
             bar.start()
 
@@ -122,17 +136,17 @@ def _rich_bar(total: int | None, description: str) -> Iterator[Advance]:
 @contextmanager
 def _lines(total: int | None, description: str) -> Iterator[Advance]:
     if not logger.isEnabledFor(logging.INFO):
-        yield lambda n: None
+        yield _untold
         return
-    done, start = 0, time.monotonic()
+    done, start, doing = 0, time.monotonic(), description
 
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
+    def advance(n: int, now: str = "") -> None:
+        nonlocal done, doing
+        done, doing = done + n, _with(description, now) if now else doing
 
     def say() -> None:
         steps = f"{done:,} of {total:,}, " if total else ""
-        logger.info("%s: %s%.0f s", description, steps, time.monotonic() - start)
+        logger.info("%s: %s%.0f s", doing, steps, time.monotonic() - start)
 
     with _repeated(say, _LINES):
         yield advance

@@ -36,6 +36,18 @@ def test_auc_equals_cross_val_predict(pair):
     assert discriminator_auc(*pair, n_trees=30, seed=3) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_votes_are_those_of_scikit_learns_forest(kind):
+    """Equal to the last digit, on any number of threads."""
+    rng = np.random.default_rng(0)
+    x, judged = (rng.poisson(0.5, (n, 30)).astype(np.float32) for n in (90, 40))
+    y = rng.integers(0, 2, len(x))
+    expected = RandomForestRegressor(25, max_features="sqrt", random_state=3).fit(x, y).predict(judged)
+    for n_jobs in (1, 2):
+        found = _discriminator.vote(kind(x), y, kind(judged), n_trees=25, seed=3, n_jobs=n_jobs)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_the_forest_is_that_of_gini_impurity():
     """The papers' forest, of classes: the same but for splits of the same impurity."""
     rng = np.random.default_rng(0)

@@ -17,16 +17,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from scmimic._arguments import COUNT, COUNT_OR_NONE, FLAG, PART, SEED, SEVERAL, THREADS
-from scmimic._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, stack
+from scmimic._arrays import as_labels, as_matrix, as_pair, check_comparable, fit_pca, forest_input, stack
 from scmimic.metrics._discriminator import (
     DiscriminatorResult,
     DiscriminatorSettings,
     ForestSettings,
     _check_reference,
-    _forest,
     _project,
     discriminator_auc,
     roc_result,
+    vote,
 )
 from scmimic.metrics._errors import TooFewCellsError
 
@@ -126,9 +126,9 @@ def split_discriminator_auc(
     x, y = stack(real, synthetic), np.repeat([0, 1], n)
     train, test = train_test_split(np.arange(2 * n), test_size=n_test, stratify=y, random_state=seed)
     pca = fit_pca(x[train], n_comps, seed=seed)
-    forest = _forest(n_trees, seed, n_jobs).fit(pca.transform(x[train]), y[train])
+    learned, judged = (forest_input(pca.transform(x[part])) for part in (train, test))
     score = np.full(2 * n, np.nan)
-    score[test] = forest.predict(pca.transform(x[test]))
+    score[test] = vote(learned, y[train], judged, n_trees=n_trees, seed=seed, n_jobs=n_jobs)
     return roc_result(y, score, [test]) if return_folds else float(roc_auc_score(y[test], score[test]))
 
 

@@ -145,6 +145,7 @@ def run(adata: AnnData, synthetic: AnnData, settings: Mapping[str, Any]) -> Eval
             if not metrics:
                 continue
             measure, start, name = MEASURES[key], time.perf_counter(), MEASURES[key].metrics[0].name
+            advance(0, name)
             if lacking := _lacking(measure, data):
                 results = _Results(missing={(OVERALL, "synthetic"): _Missing(lacking, is_fault=True)})
             else:

@@ -114,8 +114,10 @@ class Settings(TypedDict, total=False):
             tuple(TRIVIAL),
             Ordered(),
             'Trivial generators: any of `"independent_nb"`, `"multinomial"` and `"copula"`, fitted on the raw counts '
-            'of `train` (or its layer `"counts"`); or their cells, by name, from any generator. Empty: no calibration, '
-            "and all of `adata` is compared.",
+            'of `train` (or its layer `"counts"`); or their cells, by name, from any generator. Empty: no calibration. '
+            "All of `adata` is compared, there is no `score`, and the verdict does not say how close the cells are; "
+            "`replicate` is NaN but for the metrics that take it from `adata` in any case: privacy, agreement with the "
+            "labels, distances within the sides.",
         ),
     ]
     log1p: Annotated[
