@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
     while (texts.nextNode()) nodes.push(texts.currentNode);
     for (const node of nodes) {
       const parts = node.data.split(joint);
-      if (parts.length === 1 || node.data.length < 16) continue;
+      if (parts.length === 1 || node.data.length < 15) continue;
       node.replaceWith(...parts.flatMap((part) => [document.createElement("wbr"), part]).slice(1));
     }
   }
