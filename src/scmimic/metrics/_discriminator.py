@@ -48,7 +48,7 @@ class ForestSettings(TypedDict, total=False):
 @short_repr
 @dataclass(frozen=True)
 class RocFold:
-    """ROC curve of one cross-validation fold."""
+    """ROC curve of one cross-validation fold, in a :class:`~scmimic.metrics.DiscriminatorResult`."""
 
     fpr: np.ndarray
     """False-positive rates, increasing from 0 to 1."""

@@ -21,7 +21,7 @@ MAX_LEVELS = 20
 @short_repr
 @dataclass(frozen=True)
 class FactorScores:
-    """A metric of disentanglement over all factors, and of each."""
+    """A metric of disentanglement over all factors, and of each, as ``return_per_factor=True`` gives it."""
 
     score: float
     """The metric: mean over the factors unless the metric says otherwise."""

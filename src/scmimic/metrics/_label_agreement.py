@@ -19,6 +19,8 @@ from scmimic._reprs import short_repr
 class LabelAgreement:
     """Shares of synthetic cells that a classifier takes for the label asked for, each from 0 to 1.
 
+    Result of :func:`~scmimic.metrics.label_agreement`.
+
     Attributes
     ----------
     overall

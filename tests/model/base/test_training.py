@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import scvi
+from scvi.train import SaveCheckpoint
 from small_gans import QUIET, SMALL
 
 import scmimic as sm
@@ -71,9 +72,11 @@ def test_settings_that_need_validation_cells(adata, setting, size):
     assert not model.is_trained
 
 
-def test_early_stopping_needs_validation_cells(adata):
+def test_early_stopping_and_checkpoints_need_validation_cells(adata, tmp_path):
     sm.BetaTCVAE.setup_anndata(adata)
     model = sm.BetaTCVAE(adata, gene_likelihood="nb", **SMALL_VAE)
+    with pytest.raises(ValueError, match=r"`callbacks=\['SaveCheckpoint'\]` needs validation cells.*`train_size=0.9`"):
+        model.train(1, **QUIET, callbacks=[SaveCheckpoint(dirpath=tmp_path, monitor="elbo_validation")])
     with pytest.raises(ValueError, match="`early_stopping=True` needs validation cells.*`train_size=0.9`"):
         model.train(2, early_stopping=True, **QUIET)
     rows = np.arange(adata.n_obs)

@@ -20,6 +20,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from scvi.data import AnnDataManager
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.train import SaveCheckpoint
 from scvi.train import Trainer as ScviTrainer
 from torch.utils.data import DataLoader
 
@@ -172,6 +173,7 @@ _VALIDATING = (
     "learning_rate_monitor",
     "enable_checkpointing",
     "fast_dev_run",
+    "callbacks",
 )
 
 # Larger counts have no place in the integers that are made of them.
@@ -569,7 +571,13 @@ def _check_validation(asked: SimpleNamespace) -> None:
     all_trained = asked.train_size == 1 or (is_streamed and asked.train_size is None and not asked.validation_size)
     if not all_trained and asked.validation_size != 0 or "external_indexing" in (asked.datasplitter_kwargs or {}):
         return
-    settings = {**asked.trainer_kwargs, "early_stopping": asked.early_stopping}
+    callbacks = asked.trainer_kwargs.get("callbacks")
+    callbacks = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    settings = {
+        **asked.trainer_kwargs,
+        "early_stopping": asked.early_stopping,
+        "callbacks": [type(one).__name__ for one in callbacks if isinstance(one, SaveCheckpoint)],
+    }
     if name := next((name for name in _VALIDATING if settings.get(name)), None):
         raise ValueError(
             f"`{name}={settings[name]!r}` needs validation cells, and there are none: "
