@@ -273,9 +273,10 @@ def test_evaluate_ends_with_3_where_the_numbers_mean_nothing(run, files, tmp_pat
 def test_progress_in_a_file_is_lines_on_stderr(run, files, monkeypatch):
     monkeypatch.setattr(_progress, "DELAY", 0)
     monkeypatch.setattr(_progress, "_LINES", 0.01)
-    args = ["--metrics", "wasserstein", "--report", "out.html"]
+    # long enough for many lines
+    args = ["--metrics", "rf_auc_genes", "--trees", 10, "--report", "out.html"]
     done = run("evaluate", "real.h5ad", "synthetic.h5ad", *args)
-    assert re.search(r"^Evaluating \(wasserstein\): 0 of 1, \d+ s$", done.stderr, flags=re.MULTILINE), done.output
+    assert re.search(r"^Evaluating \(rf_auc_genes\): 0 of 1, \d+ s$", done.stderr, flags=re.MULTILINE), done.output
     assert "Evaluating: done, " in done.stderr and "Evaluating" not in done.stdout
     done = run("train", "train.h5ad", "--labels", "cell_type", "--max-epochs", 3, "--out", "model")
     assert "Training: 1 of 3, " in done.stderr and "Training: done, " in done.stderr
