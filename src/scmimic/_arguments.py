@@ -8,12 +8,13 @@ the argument.
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Self
@@ -417,6 +418,12 @@ def check_widths(name: str, widths: Any) -> tuple[int, ...]:
         raise ValueError(f"`{name}` must list the width of each hidden layer: `({widths},)` for one.")
     Listed(COUNT).check(**{name: widths})
     return tuple(int(width) for width in widths)
+
+
+def parameter_names(*functions: Callable[..., Any]) -> list[str]:
+    """Names of all arguments of these functions or constructors, each once, without further keywords."""
+    parameters = (p for function in functions for p in inspect.signature(function).parameters.values())
+    return list(dict.fromkeys(p.name for p in parameters if p.kind is not p.VAR_KEYWORD))
 
 
 def check_keywords(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from scvi.model.base import BaseModelClass
 from scvi.utils import attrdict
 
 from scmimic import _keys
-from scmimic._arguments import COLUMN, LABEL, LAYER, Kind, Listed, check_arguments, check_keywords
+from scmimic._arguments import COLUMN, LABEL, LAYER, Kind, Listed, check_arguments, check_keywords, parameter_names
 from scmimic._noise import without_noise
 from scmimic._plain import from_plain
 from scmimic.cells import (
@@ -38,8 +38,6 @@ from scmimic.cells import (
 logger = logging.getLogger(__name__)
 
 _COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
-# before any field writes to the data
-_COVARIATE_CHECKS = (check_column, check_number_column)
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("labels_key", "batch_key", "size_factor_key"), COLUMN.or_none),
     **dict.fromkeys(("layer", "rna_layer"), LAYER),
@@ -233,6 +231,27 @@ def _check_covariate_keys(
     return categorical, continuous
 
 
+def _check_columns(
+    tables: Mapping[str, tuple[str, pd.DataFrame]],
+    labels_key: str | None,
+    unlabeled: Value | None,
+    batch_key: str | None,
+    categorical: Sequence[str],
+    continuous: Sequence[str],
+) -> None:
+    """Check every column before any field writes to the data; `tables` has name and table for each argument."""
+    for argument, keys, check in (
+        ("labels_key", [labels_key], partial(check_column, unlabeled=unlabeled)),
+        ("batch_key", [batch_key], check_column),
+        ("categorical_covariate_keys", categorical, check_column),
+        ("continuous_covariate_keys", continuous, check_number_column),
+    ):
+        name, obs = tables[argument]
+        for key in keys:
+            if key is not None:
+                check(obs, key, argument, name=name)
+
+
 def anndata_fields(
     adata: AnnData,
     *,
@@ -252,12 +271,8 @@ def anndata_fields(
     )
     check_structure(adata, layer)
     check_values(get_matrix(adata, layer), where_is(layer))
-    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
-        if key is not None:
-            check_column(adata.obs, key, argument, unlabeled=unlabeled)
-    for argument, keys, check in zip(_COVARIATES, (categorical, continuous), _COVARIATE_CHECKS, strict=True):
-        for key in keys:
-            check(adata.obs, key, argument)
+    tables = dict.fromkeys(("labels_key", "batch_key", *_COVARIATES), ("adata", adata.obs))
+    _check_columns(tables, labels_key, unlabeled_category, batch_key, categorical, continuous)
     check_size_factor(adata.obs, size_factor_key)
     # a model that was saved without covariates has no state of their fields
     covariates: list[fields.BaseAnnDataField] = []
@@ -313,14 +328,7 @@ def mudata_fields(
         for argument, key in modalities.items()
         if argument in ("labels_key", "batch_key", "size_factor_key", *_COVARIATES)
     }
-    for argument, key, unlabeled in (("labels_key", labels_key, unlabeled_category), ("batch_key", batch_key, None)):
-        name, obs = tables[argument]
-        if key is not None:
-            check_column(obs, key, argument, name=name, unlabeled=unlabeled)
-    for argument, keys, check in zip(_COVARIATES, (categorical, continuous), _COVARIATE_CHECKS, strict=True):
-        name, obs = tables[argument]
-        for key in keys:
-            check(obs, key, argument, name=name)
+    _check_columns(tables, labels_key, unlabeled_category, batch_key, categorical, continuous)
     check_size_factor(tables["size_factor_key"][1], size_factor_key)
     kinds = (MuDataCategoricalCovariatesField, MuDataContinuousCovariatesField)
     registry_keys = (REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
@@ -361,7 +369,7 @@ def register(
     cls: type[BaseModelClass], data: AnnData | MuData, field_list: list, setup_method_args: dict, **kwargs: Any
 ) -> None:
     """Register ``data`` with the model class."""
-    of_model = [name for name in inspect.signature(cls).parameters if name not in ("adata", "registry")]
+    of_model = [name for name in parameter_names(cls) if name not in ("adata", "registry")]
     check_keywords(
         kwargs,
         [*setup_method_args["setup_args"], *_TRANSFER],

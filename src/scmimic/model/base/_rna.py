@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -26,18 +25,16 @@ from scmimic._arguments import (
     Choice,
     check_keywords,
     check_rows,
+    parameter_names,
 )
 from scmimic._compat import de_core, scrna_raw_counts_properties
 from scmimic._progress import progress
 from scmimic.cells import Values, as_list
 
 # Of the weights, the codes and their distributions come from the expression itself.
-_EXPRESSION_KEYWORDS = {
-    name
-    for method in (RNASeqMixin.get_normalized_expression, RNASeqMixin.get_importance_weights)
-    for name, parameter in inspect.signature(method).parameters.items()
-    if parameter.kind is not parameter.VAR_KEYWORD
-} - {"self", "qz", "px", "zs"}
+_EXPRESSION_KEYWORDS = set(
+    parameter_names(RNASeqMixin.get_normalized_expression, RNASeqMixin.get_importance_weights)
+).difference(("self", "qz", "px", "zs"))
 
 
 class RNAMixin(RNASeqMixin):

@@ -43,6 +43,7 @@ from scmimic._arguments import (
     Range,
     check_arguments,
     check_keywords,
+    parameter_names,
 )
 from scmimic._compat import manager_of
 from scmimic._interrupts import interrupted_part, terminable
@@ -365,7 +366,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         here = "it is an argument of `train` itself"
         check_keywords(
             datasplitter_kwargs,
-            [name for name in _parameters(*of_splitter) if name not in of_train],
+            [name for name in parameter_names(*of_splitter) if name not in of_train],
             what="`datasplitter_kwargs`",
             hints=dict.fromkeys(of_train, here),
         )
@@ -374,7 +375,7 @@ class TrainableModel(UnsupervisedTrainingMixin, RegisteredModel):
         in_splitter = {name: f"write `datasplitter_kwargs={{{name!r}: ...}}`" for name in ("drop_last", "num_workers")}
         check_keywords(
             trainer_kwargs,
-            dict.fromkeys([*of_train, *_parameters(ScviTrainer, Trainer), "trainer_config", "ckpt_path"]),
+            dict.fromkeys([*of_train, *parameter_names(ScviTrainer, Trainer), "trainer_config", "ckpt_path"]),
             what=f"`{type(self).__name__}.train`",
             hints=in_plan | in_splitter | {"learning_rate": "write `plan_kwargs={'lr': ...}`"},
         )
@@ -599,10 +600,3 @@ def _plan_parameters(plan_cls: type) -> list[str]:
         for name, parameter in inspect.signature(plan_cls).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "state"
     ]
-
-
-def _parameters(*classes: type) -> list[str]:
-    """Names of all arguments of these constructors."""
-    of_classes = (inspect.signature(cls).parameters.values() for cls in classes)
-    named = [p.name for parameters in of_classes for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return list(dict.fromkeys(named))

@@ -172,7 +172,8 @@ class GroupMeans:
         asked = np.append(label, codes[LABEL + 1 :])
         alike = self.codes[groups]
         alike[:, LABEL] = label
-        rows, reached = find_groups(self.codes, alike), find_groups(self.codes, asked[None])[0]
+        found = find_groups(self.codes, np.vstack([alike, asked]))
+        rows, reached = found[:-1], found[-1]
         both = rows >= 0
         if reached < 0 or shares[both].sum() < 0.5:
             return None
@@ -199,7 +200,7 @@ class GroupMeans:
         known = self.codes[rows[near]]
         covariance = (known[:, None] == known[None]) @ parts + np.diag(noise / n_cells[near])
         # nothing is known of the label's mean, which shares that sum to 1 leave out
-        free = 1e3 * max(np.trace(covariance), np.finfo(float).tiny)
+        free = 1e3 * np.trace(covariance)
         root = np.linalg.cholesky(covariance + free * 1e-12 * np.eye(len(near)))
         target = np.linalg.solve(root, shared[near])
         found, _ = nnls(np.vstack([root.T, np.full(len(near), np.sqrt(free))]), np.append(target, np.sqrt(free)))
@@ -228,8 +229,7 @@ class GroupMeans:
         counted = np.sqrt(1 / (1 + HALF_COUNTED * design[:, -1]))
         parts, _ = nnls(design * counted[:, None], distance * counted)
         varies = design.any(axis=0)
-        most = parts[:-1].max() if parts[:-1].any() else 1.0
-        return np.where(varies, parts, most)
+        return np.where(varies, parts, parts[:-1].max() or 1.0)
 
 
 def _slope(foretold: np.ndarray, response: np.ndarray) -> float:
