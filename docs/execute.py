@@ -84,10 +84,20 @@ def run(notebook: NotebookNode, values: Mapping[str, Any], folder: str | os.Path
     # names of a notebook before; what Python and IPython have there themselves stays
     clean = f"%reset_selective -f ^(?!_|In$|Out$|get_ipython$|exit$|quit$|open$)\n%cd -q {folder}"
     try:
-        NotebookClient(new_notebook(cells=[new_code_cell(clean)]), km=manager).execute()
-        NotebookClient(notebook, km=manager, timeout=None, record_timing=False).execute()
+        _execute(new_notebook(cells=[new_code_cell(clean)]), manager)
+        _execute(notebook, manager)
     finally:
         cell.source = own
+
+
+def _execute(notebook: NotebookNode, manager: KernelManager) -> None:
+    runner = NotebookClient(notebook, km=manager, timeout=None, record_timing=False)
+    try:
+        runner.execute()
+    finally:
+        # nbclient leaves them open for a kernel that goes on
+        if runner.kc is not None:
+            runner.kc.stop_channels()
 
 
 def tidy(notebook: NotebookNode) -> None:

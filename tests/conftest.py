@@ -32,6 +32,13 @@ def seed():
 
 
 @pytest.fixture
+def caplog(caplog):
+    """pytest's own, of these packages alone: others speak whenever Python collects what an earlier test left."""
+    with caplog.filtering(lambda record: record.name.partition(".")[0] in {"scmimic", "scvi", "lightning"}):
+        yield caplog
+
+
+@pytest.fixture
 def learned(request):
     """Assert what a training has learned; see `learning`."""
     return learning.Learned(request.node.nodeid)
