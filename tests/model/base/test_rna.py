@@ -160,15 +160,23 @@ def test_no_training_without_data(adata, model_class, tmp_path):
         model_class.load(tmp_path / "m").train()
 
 
-@pytest.mark.parametrize("name", ["get_normalized_expression", "get_feature_correlation_matrix"])
+@pytest.mark.parametrize("name", ["get_normalized_expression", "get_feature_correlation_matrix", "save", "load"])
 def test_arguments_stand_where_scvi_tools_has_them(name):
     def of(model_class):
         parameters = inspect.signature(getattr(model_class, name)).parameters.values()
-        return [(p.name, p.kind, p.default) for p in parameters if p.kind is not p.VAR_KEYWORD]
+        return [(p.name, p.kind, p.default) for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     ours, theirs = of(sm.ACTIVA), of(scvi.model.SCVI)
     assert ours == theirs[: len(ours)]
-    assert {p for p, _, _ in theirs[len(ours) :]} <= {"dataloader", "data_loader_kwargs"}
+    passed_on = {"dataloader", "data_loader_kwargs", "datamodule", "allowed_classes_names_list"}
+    assert {p for p, _, _ in theirs[len(ours) :]} <= passed_on
+
+
+def test_misspelt_arguments_of_load_are_named(adata, tmp_path):
+    on_counts(sm.ACTIVA, adata).save(tmp_path / "m")
+    with pytest.raises(TypeError, match=r"`ACTIVA.load` does not take `acelerator`: is `accelerator` meant"):
+        sm.ACTIVA.load(tmp_path / "m", acelerator="cpu")
+    assert sm.ACTIVA.load(tmp_path / "m", None, "cpu", "auto", None).device.type == "cpu"
 
 
 def test_misspelt_arguments_are_not_taken_for_settings_of_the_weights(adata):

@@ -14,7 +14,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 
-from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT
+from scmimic._arguments import FLAG, PATH, SETTINGS, TEXT, check_keywords, parameter_names
 from scmimic._compat import download
 from scmimic._files import check_output, recover, replacing
 from scmimic._noise import without_noise
@@ -208,6 +208,10 @@ class CellModel(TrainableModel):
         cls,
         dir_path: str | os.PathLike,
         adata: AnnData | MuData | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        backup_url: str | None = None,
         *,
         allow_pickle: bool = True,
         **kwargs,
@@ -222,12 +226,18 @@ class CellModel(TrainableModel):
             Data with the genes of the training data, in the same order. None: the data saved with the model, or none
             at all; :meth:`generate` works without. A :class:`~scmimic.model.MichiGAN` with a representation encodes
             them anew, into keys as those of its `from_representation`.
+        accelerator, device
+            Where the networks are put, as in scvi-tools. ``"auto"``: a GPU if there is one.
+        prefix
+            Prefix of the file names that :meth:`save` was given.
+        backup_url
+            Address from which the model's file is downloaded where the directory has none.
         allow_pickle
             Load pickled objects too, which can run any code: a classifier of your own in an
             :class:`~scmimic.model.ACTIVA`, the representation of a :class:`~scmimic.model.MichiGAN` that is a model of
             another package. Pass False for a file that you do not trust; all else is plain values.
         **kwargs
-            Passed to :meth:`scvi.model.base.BaseModelClass.load`, such as ``accelerator``, ``device`` or ``prefix``.
+            Passed to :meth:`scvi.model.base.BaseModelClass.load`.
 
         Returns
         -------
@@ -261,16 +271,19 @@ class CellModel(TrainableModel):
         FLAG.check(allow_pickle=allow_pickle)
         if adata is not False:
             CELLS.or_none.check(adata=adata)
+        TEXT.or_none.check(prefix=prefix, backup_url=backup_url)
+        check_keywords(kwargs, parameter_names(super().load), what=f"`{cls.__name__}.load`")
+        kwargs |= {"accelerator": accelerator, "device": device, "prefix": prefix, "backup_url": backup_url}
         for _ in range(ATTEMPTS):
-            before = cls._state_of(dir_path, kwargs.get("prefix"))
+            before = cls._state_of(dir_path, prefix)
             try:
                 model = cls._load(dir_path, adata, allow_pickle=allow_pickle, **kwargs)
             except (ValueError, OSError):
-                if cls._state_of(dir_path, kwargs.get("prefix")) == before:
+                if cls._state_of(dir_path, prefix) == before:
                     raise
             else:
                 # a network of one model and the data of another, if another process has replaced them in between
-                if before in (None, cls._state_of(dir_path, kwargs.get("prefix"))):
+                if before in (None, cls._state_of(dir_path, prefix)):
                     return model
         raise OSError(f"{dir_path} is replaced while it is loaded, again and again. Load it when nothing writes to it.")
 

@@ -309,7 +309,23 @@ class MichiGAN(GenerativeGAN):
             field_list.append(fields.ObsmField(CODE_VAR_KEY, code_var_key))
         register(cls, adata, field_list, setup_method_args, **kwargs)
 
-    def train(self, max_epochs: int | None = None, *, n_faithfulness_cells: int = 500, **kwargs) -> None:
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        n_faithfulness_cells: int = 500,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = 1.0,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        load_sparse_tensor: bool = False,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs,
+    ) -> None:
         """Train critic and generator; a further call goes on where the last one ended, also after save and load.
 
         Parameters
@@ -322,9 +338,10 @@ class MichiGAN(GenerativeGAN):
             out. ``history["code_faithfulness"]`` gets the median correlation over the informative dimensions of the
             codes asked for with those that the cells show, in the row of the last epoch;
             :func:`scmimic.tl.code_faithfulness` gives the whole table.
-        **kwargs
-            Of :meth:`WGANGP.train <scmimic.model.WGANGP.train>`: ``batch_size``, ``plan_kwargs``, ``accelerator``,
-            ``devices``, ``train_size`` and so on, and what :class:`scvi.train.Trainer` takes.
+        accelerator, devices, train_size, validation_size, shuffle_set_split, load_sparse_tensor, batch_size
+            As of :meth:`WGANGP.train <scmimic.model.WGANGP.train>`.
+        early_stopping, datasplitter_kwargs, plan_kwargs, **trainer_kwargs
+            As of it too; misspelt ones are refused.
 
         Raises
         ------
@@ -353,7 +370,20 @@ class MichiGAN(GenerativeGAN):
         True
         """
         NATURAL.check(n_faithfulness_cells=n_faithfulness_cells)
-        super().train(max_epochs, **kwargs)
+        super().train(
+            max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            validation_size=validation_size,
+            shuffle_set_split=shuffle_set_split,
+            load_sparse_tensor=load_sparse_tensor,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=datasplitter_kwargs,
+            plan_kwargs=plan_kwargs,
+            **trainer_kwargs,
+        )
         with self._after_learning():
             self._record_faithfulness(n_faithfulness_cells)
 
@@ -374,7 +404,7 @@ class MichiGAN(GenerativeGAN):
         cls, dir_path: str | os.PathLike, adata: AnnData | None, *, allow_pickle: bool, **kwargs: Any
     ) -> MichiGAN:
         prefix = f"{kwargs.get('prefix') or ''}{REPRESENTATION_PREFIX}"
-        options: dict[str, Any] = {key: kwargs[key] for key in ("accelerator", "device") if key in kwargs}
+        options: dict[str, Any] = {key: kwargs[key] for key in ("accelerator", "device")}
         options["allow_pickle"] = allow_pickle
         saved = cls._saved(dir_path, allow_pickle=allow_pickle, **kwargs)
         path = saved["attr_dict"].get("representation_class_")
