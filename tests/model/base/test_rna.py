@@ -179,6 +179,15 @@ def test_misspelt_arguments_of_load_are_named(adata, tmp_path):
     assert sm.ACTIVA.load(tmp_path / "m", None, "cpu", "auto", None).device.type == "cpu"
 
 
+def test_genes_that_the_model_has_not_are_named(adata):
+    model = on_counts(sm.ACTIVA, adata)
+    genes = adata.var_names[[4, 2]]
+    for given in (list(genes), genes, genes.to_numpy()):
+        assert list(model.get_normalized_expression(gene_list=given).columns) == list(genes[::-1])
+    with pytest.raises(KeyError, match=r"no genes \['CD3D'\], which `gene_list` names"):
+        model.get_normalized_expression(gene_list=["CD3D", *genes])
+
+
 def test_misspelt_arguments_are_not_taken_for_settings_of_the_weights(adata):
     model = on_counts(sm.ACTIVA, adata)
     with pytest.raises(TypeError, match="does not take `batchsize`: is `batch_size` meant"):

@@ -67,7 +67,7 @@ class RNAMixin(RNASeqMixin):
         transform_batch
             Batch, or batches to average over, to decode into; None: each cell's own.
         gene_list
-            Genes to return; None: all.
+            Genes to return, in the order of the data; None: all.
         library_size
             Total that a cell's genes sum to with a count likelihood. ``"latent"``: the expected counts themselves.
             With ``"normal"`` there is nothing to scale: leave it at 1.
@@ -96,6 +96,8 @@ class RNAMixin(RNASeqMixin):
         ------
         ValueError
             If another `library_size`, or importance weights, are asked of a likelihood that has none.
+        KeyError
+            If the model has not every gene of `gene_list`.
         TypeError
             If there is no such argument.
 
@@ -126,6 +128,9 @@ class RNAMixin(RNASeqMixin):
             )
         if weights == "importance":
             self._check_has_dispersion("weights='importance'")
+        genes = self.var_.index
+        if gene_list is not None and (missing := [gene for gene in gene_list if gene not in genes]):
+            raise KeyError(f"The model has no genes {missing[:5]}, which `gene_list` names.")
         data = self.adata if adata is None else adata
         full = partial(
             super().get_normalized_expression,
@@ -143,7 +148,6 @@ class RNAMixin(RNASeqMixin):
         )
         if not isinstance(data, MuData):
             return full(gene_list=gene_list, return_numpy=return_numpy)
-        genes = self.var_.index
         kept = np.ones(len(genes), dtype=bool) if gene_list is None else genes.isin(gene_list)
         values = full(return_numpy=True)[..., kept]
         if return_numpy or values.ndim > 2:
