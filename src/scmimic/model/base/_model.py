@@ -33,7 +33,7 @@ from scmimic.model.base._saving import (
     read_model,
     warn_of_changes,
 )
-from scmimic.model.base._training import TrainableModel
+from scmimic.model.base._training import ACCELERATOR, DEVICE, TrainableModel
 
 logger = logging.getLogger(__name__)
 
@@ -271,6 +271,8 @@ class CellModel(TrainableModel):
         FLAG.check(allow_pickle=allow_pickle)
         if adata is not False:
             CELLS.or_none.check(adata=adata)
+        ACCELERATOR.check(accelerator=accelerator)
+        DEVICE.check(device=device)
         TEXT.or_none.check(prefix=prefix, backup_url=backup_url)
         check_keywords(kwargs, parameter_names(super().load), what=f"`{cls.__name__}.load`")
         kwargs |= {"accelerator": accelerator, "device": device, "prefix": prefix, "backup_url": backup_url}

@@ -78,6 +78,23 @@ class _Devices(Kind):
 
 
 @dataclass(frozen=True)
+class _Device(Range):
+    """A device by its number, or the one that Lightning finds."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a number or text."""
+        return isinstance(value, str) or super().fits(value)
+
+    def within(self, value: Any) -> bool:
+        """Whether it is a number, also as text, or "auto"."""
+        return value == "auto" or value.isdecimal() if isinstance(value, str) else super().within(value)
+
+    def describe(self) -> str:
+        """A number or the word."""
+        return "'auto' or the number of a device"
+
+
+@dataclass(frozen=True)
 class _Hinge(Range):
     """Numbers, and "auto"."""
 
@@ -109,13 +126,15 @@ class _Size(Range):
         return "a whole number of cells or a size such as '2GB'"
 
 
+ACCELERATOR = Choice(("auto", "gpu", *AcceleratorRegistry.available_accelerators()))
+DEVICE = _Device(0, whole=True)
 # Arguments of every `train`; a name means the same in each that has it.
 _TRAIN = {
     "max_epochs": COUNT_OR_NONE,
     "warmup_epochs": NATURAL.or_none,
     "batch_size": COUNT,
     "datamodule": Instance(types=(StreamedCells,), optional=True),
-    "accelerator": Choice(("auto", "gpu", *AcceleratorRegistry.available_accelerators())),
+    "accelerator": ACCELERATOR,
     "devices": _Devices(),
     "train_size": Range(0, 1, open_low=True, optional=True),
     "validation_size": SHARE.or_none,
